@@ -1,0 +1,152 @@
+"""The few file system operations that the queue is made of, each atomic or undone.
+
+Rename that never replaces is renameat2(2) with RENAME_NOREPLACE; Python has no name for it. A lease is flock(2):
+the kernel ends it with the process that holds it, and it survives rename(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_COPY_CHUNK = 1 << 20
+
+#: Errors that say "no room", and that pass when somebody makes room.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def rename_exclusive(source: str, target: str) -> None:
+    """Rename, atomically, and never onto an existing file.
+
+    Raises FileExistsError where `target` exists, and otherwise what rename(2) raises. Where the file system
+    knows no such rename (NFS) it is link(2) and unlink(2): for a moment, or after a crash, both names stand
+    for one inode, which recovery recognises.
+    """
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE):
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(code, os.strerror(code), source, None, target)
+        os.link(source, target, follow_symlinks=False)
+        os.unlink(source)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte; write(2) may take fewer at a time, as a disk that fills up does."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def copy_all(source: int, target: int) -> None:
+    """Copy the whole file behind `source` to `target`, a chunk at a time, wherever `source` stands."""
+    offset = 0
+    while chunk := os.pread(source, _COPY_CHUNK, offset):
+        write_all(target, chunk)
+        offset += len(chunk)
+
+
+def read_all(fd: int, size: int) -> bytes:
+    """The whole file behind `fd`, of about `size` bytes, from its beginning."""
+    chunks = []
+    offset = 0
+    while chunk := os.pread(fd, max(size - offset, 0) + 1, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
+
+
+def same_contents(first: int, second: int) -> bool:
+    """Whether two open files hold the same bytes."""
+    if os.fstat(first).st_size != os.fstat(second).st_size:
+        return False
+    offset = 0
+    while chunk := os.pread(first, _COPY_CHUNK, offset):
+        if chunk != os.pread(second, len(chunk), offset):
+            return False
+        offset += len(chunk)
+    return True
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable: fsync(2) of the directory itself, see there."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def open_message(path: str) -> int:
+    """Open a regular file for reading, without following a link and without waiting for a FIFO's writer.
+
+    Raises IsADirectoryError for anything that is not a regular file, ELOOP (an OSError) for a link, and else
+    what open(2) raises.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def try_lock(fd: int, *, shared: bool = False) -> bool:
+    """Take the lease on an open file; False where another process, or another open of ours, holds it."""
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_at(fd: int, path: str) -> bool:
+    """Whether `path` (not a link's target) names the very file that `fd` is open on."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+
+def lock_message(path: str, *, shared: bool = False) -> int | None:
+    """Open and lock the regular file at `path`; None where it is locked, gone, or no message.
+
+    The descriptor is compared with the path after locking, since the file may have been moved on in between
+    and another one of that name may stand there.
+    """
+    try:
+        fd = open_message(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.ENXIO):
+            return None
+        raise
+    try:
+        if try_lock(fd, shared=shared) and is_at(fd, path):
+            return fd
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def unlink_if_there(path: str) -> None:
+    """Remove a file; that it is already gone is what was wanted."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def display(name: str) -> str:
+    """A file name as text that any terminal, log or JSON writer takes: bytes that are not UTF-8 as \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

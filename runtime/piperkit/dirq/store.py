@@ -1,0 +1,296 @@
+"""What can be done with one locked message of a queue; `DirectoryQueue` and `recovery` are made of these steps.
+
+Each step is atomic or undone. None of them looks at who holds what: a `Lease` given here is a file that the caller
+has locked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from piperkit.dirq import deadletters, fs, layout, names, records
+from piperkit.dirq.delivery import Delivery, place
+from piperkit.dirq.sync import Sync, Syncer
+from piperkit.errors import MessageTooLarge, NoRoom
+from piperkit.message import Failure
+from piperkit.queue import Claim
+
+MIB = 1 << 20
+
+
+@dataclasses.dataclass(slots=True)
+class Lease:
+    """A message's file, open and locked by us."""
+
+    name: str
+    fd: int
+    part: str  #: which part of the queue it is in
+    arrived: int  #: nanoseconds since the epoch: the file's modification time, which every step keeps
+    size: int  #: bytes
+    record: records.MessageRecord
+    begun: bool = False  #: its contents were given out to be worked on
+
+    def claim(self) -> Claim:
+        return Claim(self.name, self.record.attempts + 1, self.arrived / 1e9, self.size)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What a queue's user decides; see `DirectoryQueue`."""
+
+    perms: int = 0o775
+    owner: tuple[int, int] | None = None
+    sync: Sync = Sync.BATCH
+    message_max: int = 64 * MIB
+    min_free: int | None = None
+    daemon: str = ""
+
+
+class Store:
+    """A queue's directory."""
+
+    def __init__(
+        self,
+        path: str,
+        settings: Settings,
+        ids: names.Ids,
+        logger: logging.Logger,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.path = path
+        self.settings = settings
+        self.ids = ids
+        self.clock = clock
+        self.logger = logger
+        self.syncer = Syncer(settings.sync)
+        self.delivery = Delivery(self.syncer, ids.new)
+        self._owner = settings.owner if os.geteuid() == 0 else None
+
+    def part(self, part: str) -> str:
+        """The path of one of the queue's directories."""
+        return os.path.join(self.path, part)
+
+    def at(self, lease: Lease) -> str:
+        """The path of a message's file."""
+        return os.path.join(self.path, lease.part, lease.name)
+
+    def lease(self, name: str, fd: int, part: str) -> Lease:
+        """The lease that an open and locked file is; its record is loaded."""
+        stat = os.fstat(fd)
+        record = records.load(os.path.join(self.path, "state", name), stat.st_mtime_ns)
+        return Lease(name, fd, part, stat.st_mtime_ns, stat.st_size, record)
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def new_file(self, write: Callable[[int], None]) -> tuple[str, int]:
+        """A complete file in `tmp`, synced: its path and descriptor. Nothing is left where that fails."""
+        path = os.path.join(self.path, "tmp", self.ids.new())
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fs.try_lock(fd)  # a writer that is still busy is not litter
+            if self._owner is not None:
+                os.fchown(fd, *self._owner)
+            os.fchmod(fd, layout.file_mode(self.settings.perms))
+            write(fd)
+            self.syncer.file(fd)
+        except BaseException as error:
+            os.close(fd)
+            fs.unlink_if_there(path)
+            if isinstance(error, OSError) and error.errno in fs.NO_ROOM:
+                raise NoRoom(f"no room in the queue {self.path}: {error.strerror}") from error
+            raise
+        return path, fd
+
+    def publish(self, write: Callable[[int], None], name: str | None) -> str:
+        """A new message in `incoming`; returns its name."""
+        name = self.ids.new() if name is None else names.check_id(name)
+        temporary, fd = self.new_file(write)
+        try:
+            name = place(temporary, fd, self.part("incoming"), name, self.ids.new)
+        except BaseException:
+            fs.unlink_if_there(temporary)
+            raise
+        finally:
+            os.close(fd)
+        self.syncer.changed(target=self.part("incoming"))
+        return name
+
+    def replace(self, lease: Lease, data: bytes) -> None:
+        """Give the message new contents where it is: the old ones stay whole until the new ones are."""
+        temporary, fd = self._successor(lease, data)
+        try:
+            os.rename(temporary, self.at(lease))
+        except BaseException:
+            os.close(fd)
+            fs.unlink_if_there(temporary)
+            raise
+        old, lease.fd, lease.size = lease.fd, fd, len(data)
+        os.close(old)
+        self.syncer.changed(target=self.part(lease.part))
+
+    def begin_move(self, lease: Lease, data: bytes) -> None:
+        """Give the message its last contents, in `outgoing`; from then on it can only be moved on.
+
+        That one rename is the intent: whoever finds the new contents there drops the original in `pending` and moves
+        them to the next queue. So the component never sees its own output, and the output is moved once.
+        """
+        original = self.at(lease)
+        temporary, fd = self._successor(lease, data)
+        try:
+            fs.rename_exclusive(temporary, os.path.join(self.part("outgoing"), lease.name))
+        except BaseException:
+            os.close(fd)
+            fs.unlink_if_there(temporary)
+            raise
+        old, lease.fd, lease.size, lease.part = lease.fd, fd, len(data), "outgoing"
+        try:
+            os.unlink(original)  # while it is still locked
+        finally:
+            os.close(old)
+        self.syncer.changed(target=self.part("outgoing"), source=self.part("pending"))
+
+    def _successor(self, lease: Lease, data: bytes) -> tuple[str, int]:
+        """A file in `tmp` that is to take the message's name: same owner, mode and arrival; locked."""
+        self.check_size(len(data))
+        self.check_room(len(data) - lease.size)
+        stat = os.fstat(lease.fd)
+
+        def write(fd: int) -> None:
+            fs.write_all(fd, data)
+            if os.geteuid() == 0:
+                os.fchown(fd, stat.st_uid, stat.st_gid)
+            os.fchmod(fd, stat.st_mode & 0o666)
+            os.utime(fd, ns=(stat.st_atime_ns, lease.arrived))
+
+        return self.new_file(write)
+
+    def write_own(self, path: str, data: bytes, mtime: int | None = None) -> None:
+        """Write a file of our own (a record, a sidecar), replacing an older one atomically."""
+
+        def write(fd: int) -> None:
+            fs.write_all(fd, data)
+            if mtime is not None:
+                os.utime(fd, ns=(mtime, mtime))
+
+        temporary, fd = self.new_file(write)
+        os.close(fd)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            fs.unlink_if_there(temporary)
+            raise
+        self.syncer.changed(target=os.path.dirname(path))
+
+    def write_record(self, lease: Lease, record: records.MessageRecord, name: str, due: int) -> None:
+        """Store what is known about a message that is about to be called `name`; due: its next attempt's time."""
+        self.write_own(os.path.join(self.path, "state", name), records.dump(record), due)
+        lease.record = record
+
+    # -- moving ----------------------------------------------------------------------------------------------
+
+    def give_back(self, lease: Lease, part: str, name: str) -> str:
+        """Move the message to `incoming` or `deferred`, under another name where that one is taken.
+
+        Raises FileNotFoundError where the file is gone.
+        """
+        source = self.part(lease.part)
+        name = place(self.at(lease), lease.fd, self.part(part), name, self.ids.new)
+        self.syncer.changed(target=self.part(part), source=source)
+        return name
+
+    def drop(self, lease: Lease) -> None:
+        """Delete the message. Raises FileNotFoundError where the file is gone."""
+        os.unlink(self.at(lease))
+        self.syncer.changed(source=self.part(lease.part))
+        self.forget(lease)
+
+    def banish(self, lease: Lease, failure: Failure) -> None:
+        """Move the message to `errors`, where a sidecar says why. Raises FileNotFoundError where it is gone."""
+        errors = self.part("errors")
+        name = lease.name
+        while os.path.lexists(os.path.join(errors, name)):
+            name = self.ids.new()  # an earlier message of that name is there already
+        report = json.dumps(self._report(lease, name, failure), indent=2, sort_keys=True)
+        # The reason first, under a name that is no message's: a message in `errors` always has one.
+        sidecar = os.path.join(errors, deadletters.hidden_sidecar(name))
+        self.write_own(sidecar, report.encode() + b"\n")
+        try:
+            fs.rename_exclusive(self.at(lease), os.path.join(errors, name))
+        except BaseException:
+            fs.unlink_if_there(sidecar)
+            raise
+        deadletters.show_sidecar(errors, name)
+        self.syncer.changed(target=errors, source=self.part(lease.part))
+        self.forget(lease)
+
+    def _report(self, lease: Lease, name: str, failure: Failure) -> dict[str, object]:
+        """The contents of a banished message's sidecar."""
+        return {
+            "id": name,
+            "name": lease.name,
+            "reason": failure.reason,
+            "exception": failure.exception,
+            "traceback": failure.traceback,
+            "time": self.timestamp(),
+            "arrived": _iso(lease.arrived),
+            "host": self.ids.host,
+            "pid": os.getpid(),
+            "daemon": self.settings.daemon,
+            "attempts": lease.record.attempts + lease.begun,
+            "crashes": lease.record.crashes,
+            "history": lease.record.history,
+        }
+
+    def deliver(self, lease: Lease, target: str) -> None:
+        """Move the message to the queue at `target`.
+
+        Raises TargetUnavailable or NoRoom with the message where it was; FileNotFoundError where it is gone.
+        """
+        name = self.delivery.move(self.at(lease), lease.fd, target, lease.name)
+        if name != lease.name:
+            self.logger.warning(
+                "%s: the name was taken in %s, where it is %s now", fs.display(lease.name), target, name
+            )
+        self.forget(lease)
+
+    def forget(self, lease: Lease) -> None:
+        """The message has left this queue: so does its record."""
+        if lease.record.attempts or lease.record.target:
+            fs.unlink_if_there(os.path.join(self.path, "state", lease.name))
+
+    # -- limits ----------------------------------------------------------------------------------------------
+
+    def check_size(self, size: int) -> None:
+        """Raises MessageTooLarge for a message of `size` bytes if that is over the limit."""
+        limit = self.settings.message_max
+        if limit and size > limit:
+            raise MessageTooLarge(f"a message of {size} bytes is larger than message_max, {limit} bytes")
+
+    def check_room(self, growth: int) -> None:
+        """Raises NoRoom where too little would stay free after `growth` more bytes are written."""
+        if growth <= 0 or self.settings.min_free == 0:
+            return
+        found = os.statvfs(self.path)
+        free = found.f_bavail * found.f_frsize
+        keep = self.settings.min_free
+        if keep is None:
+            keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20)
+        if found.f_blocks and free - growth < keep:
+            raise NoRoom(
+                f"no room in the queue {self.path}: {free // MIB} MiB are free,"
+                f" of which queue_min_free keeps {keep // MIB} MiB"
+            )
+
+    def timestamp(self) -> str:
+        """Now, as ISO 8601 in UTC."""
+        return _iso(self.clock())
+
+
+def _iso(nanoseconds: int) -> str:
+    return datetime.datetime.fromtimestamp(nanoseconds / 1e9, datetime.UTC).isoformat(timespec="milliseconds")

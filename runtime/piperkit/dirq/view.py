@@ -1,0 +1,104 @@
+"""Looking at a queue without taking part in it: nothing here claims, locks or changes anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from piperkit.dirq import deadletters, fs, layout, names, records
+from piperkit.errors import QueueError, QueueMissing
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A message as it is found in a queue."""
+
+    id: str
+    part: str  #: which directory of the queue it is in
+    size: int  #: bytes
+    arrived: float  #: seconds since the epoch
+    attempts: int  #: that have ended without an outcome
+    due: float | None  #: in `deferred`: when it is tried again
+    reason: str | None  #: why the last attempt failed
+    path: str
+
+
+class QueueView:
+    """A queue as its directory shows it. Raises QueueMissing where `path` is none."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        if not layout.is_queue(self.path):
+            raise QueueMissing(
+                f"{self.path} is not a queue: it lacks one of the directories {', '.join(layout.PROTOCOL)}"
+            )
+
+    def counts(self) -> dict[str, int]:
+        """The number of messages in each part."""
+        return {part: len(layout.message_names(self.path, part)) for part in layout.HOLDING}
+
+    def entries(self, part: str) -> list[Entry]:
+        """The messages in a part, in the order in which they would be claimed. One that moves on is left out."""
+        found = []
+        for name in sorted(layout.message_names(self.path, part), key=names.sort_key):
+            try:
+                found.append(self._entry(part, name))
+            except FileNotFoundError:
+                continue
+        return found
+
+    def find(self, id: str) -> Entry:
+        """The message, wherever it is. Raises InvalidId, or QueueError where no part has it."""
+        names.check_id(id)
+        for part in layout.HOLDING * 2:  # twice: it may move on while we look
+            if id in layout.message_names(self.path, part):
+                try:
+                    return self._entry(part, id)
+                except FileNotFoundError:
+                    continue
+        raise QueueError(f"no message {fs.display(id)} in the queue {self.path}")
+
+    def oldest(self, part: str) -> float | None:
+        """When the message that has waited longest in a part arrived; None if there is none."""
+        return min((entry.arrived for entry in self.entries(part)), default=None)
+
+    def read(self, entry: Entry) -> bytes:
+        """The contents. Raises FileNotFoundError where the message has moved on."""
+        fd = fs.open_message(entry.path)
+        try:
+            return fs.read_all(fd, entry.size)
+        finally:
+            os.close(fd)
+
+    def history(self, entry: Entry) -> list[dict[str, Any]]:
+        """The message's failed attempts, oldest first: {"time", "reason"}."""
+        if entry.part == "errors":
+            return list((self.report(entry) or {}).get("history") or ())
+        return list(self._record(entry.id, os.stat(entry.path).st_mtime_ns).history)
+
+    def report(self, entry: Entry) -> dict[str, Any] | None:
+        """What is stored beside a message in `errors`."""
+        return deadletters.report(os.path.join(self.path, "errors"), entry.id)
+
+    def _record(self, name: str, arrived: int) -> records.MessageRecord:
+        return records.load(os.path.join(self.path, "state", name), arrived)
+
+    def _entry(self, part: str, name: str) -> Entry:
+        path = os.path.join(self.path, part, name)
+        stat = os.stat(path, follow_symlinks=False)
+        reason: str | None
+        if part == "errors":
+            report = deadletters.report(os.path.join(self.path, "errors"), name) or {}
+            attempts, reason = int(report.get("attempts") or 0), report.get("reason")
+        else:
+            record = self._record(name, stat.st_mtime_ns)
+            attempts = record.attempts
+            reason = record.history[-1]["reason"] if record.history else None
+        due = None
+        if part == "deferred":
+            try:
+                due = os.stat(os.path.join(self.path, "state", name)).st_mtime
+            except FileNotFoundError:
+                due = 0.0
+        return Entry(name, part, stat.st_size, stat.st_mtime, attempts, due, reason, path)

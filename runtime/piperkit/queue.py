@@ -1,0 +1,117 @@
+"""The queue as daemons see it, whatever keeps it: the interface of every engine.
+
+A message is enqueued, claimed, and then settled by one of commit, cancel, dispatch, banish, retry or requeue.
+Ids are text, contents are bytes. A claim belongs to the instance that made it until it settles it or dies; an
+operation on a message that is not claimed raises `NotClaimed`. An operation that raises anything else has changed
+nothing, or has recorded what it will finish when it is called again; the message stays claimed.
+
+`piperkit.dirq.DirectoryQueue` is the engine that needs no broker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from piperkit.message import Contents, Failure
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A message that this instance has claimed."""
+
+    id: str
+    attempt: int  #: which attempt this is, from 1
+    arrived: float  #: seconds since the epoch
+    size: int  #: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recovered:
+    """What `recover` found."""
+
+    returned: tuple[str, ...] = ()  #: claims of dead instances, given back
+    finished: tuple[str, ...] = ()  #: changed messages whose move was begun and is now done
+    banished: tuple[str, ...] = ()  #: messages that killed too many daemons
+    litter: int = 0  #: files of no use that were removed
+    again: float | None = None  #: seconds after which another look may find more
+
+    def __bool__(self) -> bool:
+        return bool(self.returned or self.finished or self.banished or self.litter)
+
+
+class Queue(Protocol):
+    """What an engine has to do. None of it waits for a message or for room."""
+
+    def enqueue(self, contents: Contents, name: str | None = None) -> str:
+        """Publish a complete message; returns its id. Atomic: nobody sees a part of it, or nobody sees it."""
+        ...
+
+    def claim(self, limit: int = 1) -> list[Claim]:
+        """Take sole ownership of up to `limit` messages, oldest first; none where there are none."""
+        ...
+
+    def read(self, id: str) -> bytes:
+        """The contents of a claimed message. From here on it counts as in work: see `recover`."""
+        ...
+
+    def update(self, id: str, contents: Contents) -> None:
+        """Replace the contents of a claimed message: whole or not at all. It keeps its id and arrival."""
+        ...
+
+    def commit(self, id: str, contents: Contents | None = None) -> None:
+        """Move a claimed message to the next queue, with new contents if given; delete it if there is none."""
+        ...
+
+    def cancel(self, id: str) -> None:
+        """Delete a claimed message."""
+        ...
+
+    def banish(self, id: str, failure: Failure) -> None:
+        """Move a claimed message to the dead letters, its failure stored beside it."""
+        ...
+
+    def retry(self, id: str, delay: float, failure: Failure) -> None:
+        """Give a claimed message back for a later attempt, in `delay` seconds; the failed one is counted."""
+        ...
+
+    def requeue(self, id: str) -> None:
+        """Give a claimed message back unprocessed; no attempt is counted."""
+        ...
+
+    def dispatch(self, id: str, target: str, contents: Contents | None = None) -> None:
+        """Move a claimed message to the queue `target`, with new contents if given."""
+        ...
+
+    def duplicate(self, id: str, target: str) -> None:
+        """Copy a claimed message to the queue `target`; it stays claimed."""
+        ...
+
+    def claimed(self) -> list[str]:
+        """The ids that this instance holds."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Messages in each part of the queue."""
+        ...
+
+    def room(self, limit: int) -> int:
+        """How many messages the next queue can take until it holds `limit` that nobody has claimed."""
+        ...
+
+    def recover(self) -> Recovered:
+        """Give back what dead instances had claimed, and finish what they had begun. Safe side by side."""
+        ...
+
+    def next_look(self) -> float | None:
+        """Seconds until `claim` may find something without a new arrival; None: not before one."""
+        ...
+
+    def batch(self) -> AbstractContextManager[None]:
+        """A group of operations that become durable together, at its end."""
+        ...
+
+    def close(self) -> None:
+        """Give all claims back and end this instance. Idempotent."""
+        ...
