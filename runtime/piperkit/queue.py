@@ -41,6 +41,18 @@ class Recovered:
         return bool(self.returned or self.finished or self.banished or self.litter)
 
 
+class Watch(Protocol):
+    """What a loop can sleep on."""
+
+    def fileno(self) -> int: ...
+
+    def drain(self) -> None:
+        """Read what made it readable."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Queue(Protocol):
     """What an engine has to do. None of it waits for a message or for room."""
 
@@ -106,6 +118,14 @@ class Queue(Protocol):
 
     def next_look(self) -> float | None:
         """Seconds until `claim` may find something without a new arrival; None: not before one."""
+        ...
+
+    def busy(self) -> bool:
+        """Whether the last `claim` left something to claim, which somebody else was at, or which it had no room for."""
+        ...
+
+    def watch(self) -> Watch:
+        """Something that becomes readable when a message may have arrived. Raises OSError where nothing tells."""
         ...
 
     def batch(self) -> AbstractContextManager[None]:

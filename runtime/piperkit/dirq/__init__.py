@@ -22,7 +22,7 @@ Anything in `incoming` that is no regular file, or whose name begins with a dot,
 """
 
 from piperkit.dirq.directory_queue import DirectoryQueue
-from piperkit.dirq.layout import is_queue
+from piperkit.dirq.layout import ensure_queue, is_queue
 from piperkit.dirq.sync import Sync
 
-__all__ = ["DirectoryQueue", "Sync", "is_queue"]
+__all__ = ["DirectoryQueue", "Sync", "ensure_queue", "is_queue"]

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from piperkit.dirq import fs, layout, names, records
 from piperkit.dirq.deferred import Deferred
@@ -20,6 +20,9 @@ from piperkit.dirq.sync import Sync
 from piperkit.errors import NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
 from piperkit.queue import Claim, Recovered
+
+if TYPE_CHECKING:
+    from piperkit.dirq.watch import Watch
 
 #: What opening something in `incoming` says when it is no message for us, and why we leave it alone.
 _NO_MESSAGE = {
@@ -203,7 +206,17 @@ class DirectoryQueue:
 
     def next_look(self) -> float | None:
         """Seconds until `claim` may find something that no arrival announces; None: nothing is known to come."""
-        return SOON if self._look_soon or self._incoming else self._deferred.seconds()
+        return SOON if self.busy() else self._deferred.seconds()
+
+    def busy(self) -> bool:
+        """Whether the last `claim` left something to claim, which somebody else was at, or which was over its limit."""
+        return self._look_soon or bool(self._incoming)
+
+    def watch(self) -> Watch:
+        """Something that is readable when a message may have arrived. Raises OSError where nothing tells."""
+        from piperkit.dirq.watch import Watch  # a queue that is not watched needs the standard library only
+
+        return Watch(self._incoming.path)
 
     def claimed(self) -> list[str]:
         """The ids that this instance holds."""

@@ -1,0 +1,109 @@
+"""`Component`, the short way to write what a daemon does: one message in, one outcome out.
+
+Several components of a daemon form a chain, in their order: one that returns nothing passes the message on to the
+next, and the first outcome ends the chain. An outcome travels as the filer's events, so other components see it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pyzenkit.zendaemon import ZenDaemonComponent
+
+from piperkit.message import Action, Format, Message, Outcome, encode
+
+if TYPE_CHECKING:
+    from piperkit.config import Option
+    from piperkit.daemon import PiperDaemon
+
+#: What an event's handler returns: whether the next handler is called, and with what.
+Result = tuple[int, Any]
+
+
+class Component(ZenDaemonComponent):
+    """Subclass it and write `process`. The hooks do nothing here; none of them has to call the one it replaces."""
+
+    #: Configuration keys of this component; they become command line options, and are read with `daemon.c(key)`.
+    options: ClassVar[tuple[Option, ...]] = ()
+
+    def process(self, message: Message) -> Outcome | None:
+        """Say what becomes of one message: return `message.commit()` or another outcome, or None to pass it on.
+
+        It may be called twice for the same message, after a crash. Raise Reject to banish the message, Retry to put
+        it off; anything else that is raised is a failure, on which the retry policy decides. The daemon lives on.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method process(message)")
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        """Called once, before the first message, when the configuration is known. Raising ends the start."""
+
+    def reload(self, daemon: PiperDaemon) -> None:
+        """Called after the configuration was read again. Raising is logged; the daemon goes on."""
+
+    def teardown(self, daemon: PiperDaemon) -> None:
+        """Called once, after the last message, also when the start failed after `setup`. Raising is logged."""
+
+    # -- what pyzenkit sees ----------------------------------------------------------------------------------
+
+    def get_events(self) -> list[dict[str, Any]]:
+        """The events that a component handles; extend it to handle more."""
+        return [
+            self.gen_event_handler("message_process", self.cbk_event_message_process),
+            self.gen_event_handler("reload", self.cbk_event_reload),
+            self.gen_event_handler("log_statistics", self.cbk_event_log_statistics),
+        ]
+
+    def cbk_event_message_process(self, daemon: PiperDaemon, args: Any) -> Result:
+        """Hand the message to `process`, and schedule what comes of it."""
+        if not isinstance(args, dict) or "data" not in args:
+            return daemon.FLAG_CONTINUE, args  # an earlier component has taken the message, in the way of events
+        message = Message(args["id"], encode(args["data"]), args.get("attempt", 1), args.get("arrived", 0.0))
+        if daemon.c("message_format") == Format.JSON.value:
+            _ = message.json  # what is no JSON is rejected before the component can trip over it
+        outcome = self.process(message)
+        self.inc_statistic("cnt_processed")
+        if outcome is None:
+            return daemon.FLAG_CONTINUE, args
+        if not isinstance(outcome, Outcome):
+            raise TypeError(
+                f"{type(self).__name__}.process returned {outcome!r}; return message.commit() or another outcome"
+            )
+        for event, more in events_of(outcome):
+            daemon.queue.schedule(event, {"id": message.id, **more})
+        return daemon.FLAG_STOP, args
+
+    def cbk_event_reload(self, daemon: PiperDaemon, args: Any) -> Result:
+        self.reload(daemon)
+        return daemon.FLAG_CONTINUE, args
+
+    def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
+        """Log what this component has counted with `inc_statistic`."""
+        log_statistics(daemon, self, type(self).__name__, self.get_statistics())
+        return daemon.FLAG_CONTINUE, args
+
+
+def events_of(outcome: Outcome) -> list[tuple[str, dict[str, Any]]]:
+    """The events that carry an outcome out, in order, with what they say besides the message's id.
+
+    `content` is the new contents: the filer writes and moves them in one step, so that a crash in between cannot make
+    a component see its own output, as it could after a `message_update`.
+    """
+    events: list[tuple[str, dict[str, Any]]] = [("message_duplicate", {"queue_tgt": copy}) for copy in outcome.copies]
+    content = {} if outcome.content is None else {"content": outcome.content}
+    match outcome.action:
+        case Action.COMMIT:
+            events.append(("message_commit", content))
+        case Action.CANCEL:
+            events.append(("message_cancel", {}))
+        case Action.DISPATCH:
+            events.append(("message_dispatch", {"queue_tgt": outcome.target, **content}))
+    return events
+
+
+def log_statistics(daemon: PiperDaemon, component: ZenDaemonComponent, title: str, found: dict[str, Any]) -> None:
+    """Log counters as total, increase and rate per second."""
+    text = ""
+    for key in sorted(found):
+        text = component.pattern_stats.format(text, key, found[key]["cnt"], found[key]["inc"], found[key]["spd"])
+    if text:
+        daemon.logger.info("Component '%s': *** Processing statistics ***%s", title, text)

@@ -1,0 +1,230 @@
+"""Every configuration key of a piper daemon that is not its own: the contract's, pyzenkit's, and our additions."""
+
+from __future__ import annotations
+
+from piperkit.config import Option
+from piperkit.message import Format
+
+_QUEUE = "queues"
+_FAILURE = "failures"
+_PROCESS = "the process"
+_LOGS = "logs and run log"
+_SOURCES = "configuration"
+_ACTION = "actions"
+
+OPTIONS = (
+    Option(
+        "queue_in_dir",
+        str,
+        "{name}",
+        "input queue: a path, or a bare name for {var}/spool/NAME",
+        fixed=True,
+        group=_QUEUE,
+    ),
+    Option("queue_in_perms", "mode", 0o775, "mode of the queue directories that are made", fixed=True, group=_QUEUE),
+    Option(
+        "queue_in_wait",
+        float,
+        3.0,
+        "time between looks at an empty input queue where nothing wakes the daemon sooner",
+        unit="seconds",
+        minimum=0.01,
+        group=_QUEUE,
+    ),
+    Option("queue_in_batch", int, 32, "messages that are claimed at once", unit="messages", minimum=1, group=_QUEUE),
+    Option(
+        "queue_out_dir",
+        str,
+        None,
+        "output queue, as the input queue; without one a committed message is deleted",
+        fixed=True,
+        group=_QUEUE,
+    ),
+    Option(
+        "queue_out_limit",
+        int,
+        10000,
+        "messages in the output queue at which processing pauses; 0: no limit",
+        unit="messages",
+        minimum=0,
+        group=_QUEUE,
+    ),
+    Option(
+        "queue_out_wait",
+        float,
+        10.0,
+        "time between looks at a full output queue",
+        unit="seconds",
+        minimum=0.01,
+        group=_QUEUE,
+    ),
+    Option(
+        "message_format",
+        str,
+        Format.TEXT.value,
+        "what messages hold, and so what a component is given",
+        choices=tuple(format.value for format in Format),
+        group=_QUEUE,
+    ),
+    Option(
+        "message_max",
+        int,
+        64 << 20,
+        "size over which a message is banished without being read; 0: no limit",
+        unit="bytes",
+        minimum=0,
+        fixed=True,
+        group=_QUEUE,
+    ),
+    Option(
+        "queue_sync",
+        str,
+        "batch",
+        "when what was done is on the disk: after each batch, each operation, or when the system likes",
+        choices=("batch", "always", "off"),
+        fixed=True,
+        group=_QUEUE,
+    ),
+    Option(
+        "queue_min_free",
+        int,
+        None,
+        "space that writing messages leaves free on the file system; not set: 64 MiB or 5 %, whichever is less",
+        unit="bytes",
+        minimum=0,
+        fixed=True,
+        group=_QUEUE,
+    ),
+    Option(
+        "orphan_age",
+        float,
+        10.0,
+        "age at which a claim without a lock is taken back; raise it where other programs share the queue",
+        unit="seconds",
+        minimum=0,
+        fixed=True,
+        group=_QUEUE,
+    ),
+    Option(
+        "errors_keep",
+        float,
+        None,
+        "time after which messages in errors are deleted; not set: never",
+        unit="days",
+        minimum=0,
+        group=_QUEUE,
+    ),
+    Option(
+        "retry_min",
+        float,
+        5.0,
+        "delay before the first retry; it doubles each time",
+        unit="seconds",
+        minimum=0,
+        group=_FAILURE,
+    ),
+    Option("retry_max", float, 3600.0, "longest delay before a retry", unit="seconds", minimum=0, group=_FAILURE),
+    Option(
+        "retry_limit",
+        int,
+        5,
+        "attempts after which a message that fails is banished",
+        unit="attempts",
+        minimum=1,
+        group=_FAILURE,
+    ),
+    Option(
+        "crash_limit",
+        int,
+        3,
+        "deaths of the daemon after which the message it was working on is banished",
+        unit="deaths",
+        minimum=1,
+        fixed=True,
+        group=_FAILURE,
+    ),
+    Option(
+        "stop_timeout",
+        float,
+        30.0,
+        "time that a graceful stop gives the message in work",
+        unit="seconds",
+        minimum=0,
+        group=_PROCESS,
+    ),
+    Option("no_daemon", bool, False, "stay in the foreground, and log to the terminal too", fixed=True, group=_PROCESS),
+    Option("user", "account", None, "user to run as", fixed=True, group=_PROCESS),
+    Option("group", "account", None, "group to run as; by default the user's own", fixed=True, group=_PROCESS),
+    Option("chroot_dir", str, None, "directory to chroot(2) into", fixed=True, group=_PROCESS),
+    Option("work_dir", str, "/", "directory to work in", fixed=True, group=_PROCESS),
+    Option("umask", "mode", 0o002, "mode bits that new files do not get", fixed=True, group=_PROCESS),
+    Option(
+        "pid_file", str, "{run}/{name}.pid", "file that holds the process id while it runs", fixed=True, group=_PROCESS
+    ),
+    Option(
+        "state_file", str, "{run}/{name}.state", "file that SIGUSR2 writes the state to", fixed=True, group=_PROCESS
+    ),
+    Option(
+        "paralel",
+        bool,
+        False,
+        "let several instances of this name run: each has a pid and a state file of its own",
+        fixed=True,
+        group=_PROCESS,
+    ),
+    Option("log_file", str, "{log}/{name}.log", "log file", fixed=True, group=_LOGS),
+    Option(
+        "log_level",
+        str,
+        "info",
+        "least severity that is logged",
+        choices=("debug", "info", "warning", "error", "critical"),
+        group=_LOGS,
+    ),
+    Option(
+        "stats_interval", float, 300, "time between statistics in the log", unit="seconds", minimum=0.1, group=_LOGS
+    ),
+    Option(
+        "runlog_dir",
+        str,
+        "{var}/run-log/{name}",
+        "directory of the run logs, one JSON file a run",
+        fixed=True,
+        group=_LOGS,
+    ),
+    Option(
+        "runlog_interval", float, 300, "time between saves of the run log", unit="seconds", minimum=0.1, group=_LOGS
+    ),
+    Option("debug", bool, False, "print what happens while starting", fixed=True, group=_LOGS),
+    Option("quiet", bool, False, "print nothing to the terminal", fixed=True, group=_LOGS),
+    Option("verbosity", "count", 0, "print more to the terminal; may be repeated", fixed=True, group=_LOGS),
+    Option("config_file", str, "{cfg}/{name}.conf", "configuration file", cli_only=True, group=_SOURCES),
+    Option(
+        "config_dir",
+        str,
+        "{cfg}/{name}",
+        "directory of configuration files, *.json.conf",
+        cli_only=True,
+        group=_SOURCES,
+    ),
+    Option(
+        "config_file_silent",
+        bool,
+        False,
+        "a configuration file that is not there is no error",
+        cli_only=True,
+        group=_SOURCES,
+    ),
+    Option(
+        "config_dir_silent",
+        bool,
+        False,
+        "a configuration directory that is not there is no error",
+        cli_only=True,
+        group=_SOURCES,
+    ),
+    Option("name", str, None, "name of the daemon, which its files are called after", cli_only=True, group=_SOURCES),
+    Option("action", str, None, "do one thing, and end", cli_only=True, group=_ACTION),
+    Option("input", str, None, "file that the action reads", cli_only=True, group=_ACTION),
+    Option("limit", int, None, "number of results of the action", cli_only=True, group=_ACTION),
+)

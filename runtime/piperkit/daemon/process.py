@@ -1,0 +1,214 @@
+"""The process: directories it needs, rights it gives up, its pid file, and the way into the background."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import signal
+from collections.abc import Iterable
+from typing import NoReturn
+
+import pyzenkit.daemonizer
+
+from piperkit.dirq import fs
+from piperkit.errors import AlreadyRunning, ConfigError, ExitStatus, PiperError
+
+
+class NoDirectory(PiperError):
+    """A directory that the process needs cannot be made."""
+
+    exit_status = ExitStatus.CANNOT_CREATE
+
+
+def owner(user: tuple[str, int] | None, group: tuple[str, int] | None) -> tuple[int, int] | None:
+    """Who files are to belong to: (uid, gid), -1 for "as it is"; None where nothing is configured."""
+    if user is None and group is None:
+        return None
+    gid = group[1] if group else pwd.getpwnam(user[0]).pw_gid if user else -1
+    return user[1] if user else -1, gid
+
+
+def change_root(directory: str) -> None:
+    """chroot(2). Raises ConfigError."""
+    try:
+        os.chroot(directory)
+    except OSError as error:
+        raise ConfigError(f"chroot_dir: cannot chroot into {directory}: {error.strerror}") from error
+    os.chdir("/")
+
+
+def find_user(user: str | int) -> pwd.struct_passwd:
+    """The account of that name or number. Raises ConfigError."""
+    try:
+        return pwd.getpwuid(int(user)) if str(user).isdigit() else pwd.getpwnam(str(user))
+    except KeyError:
+        raise ConfigError(f"user: there is no account {user}") from None
+
+
+def find_group(group: str | int) -> grp.struct_group:
+    """The group of that name or number. Raises ConfigError."""
+    try:
+        return grp.getgrgid(int(group)) if str(group).isdigit() else grp.getgrnam(str(group))
+    except KeyError:
+        raise ConfigError(f"group: there is no group {group}") from None
+
+
+def make_parents(paths: Iterable[str], owner: tuple[int, int] | None) -> None:
+    """Make the directories that files will be put into. Raises PiperError where that cannot be done."""
+    for path in paths:
+        missing = []
+        directory = os.path.dirname(path)
+        while directory and not os.path.isdir(directory):
+            missing.append(directory)
+            directory = os.path.dirname(directory)
+        for directory in reversed(missing):
+            try:
+                os.mkdir(directory, 0o755)
+                if owner is not None and os.geteuid() == 0:
+                    os.chown(directory, *owner, follow_symlinks=False)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise NoDirectory(f"cannot make the directory {directory}: {error.strerror}") from error
+
+
+def drop_privileges(user: tuple[str, int] | None, group: tuple[str, int] | None) -> None:
+    """Become `user` and `group`, and leave all other groups behind. Raises ConfigError where that is not allowed.
+
+    Without a group it is the user's own one; the user's supplementary groups are taken as the system lists them.
+    """
+    try:
+        if user is not None:
+            name, uid = user
+            gid = group[1] if group else pwd.getpwuid(uid).pw_gid
+            if os.geteuid() == 0:
+                os.initgroups(name, gid)
+            if gid != os.getgid():
+                os.setgid(gid)
+            if uid != os.getuid():
+                os.setuid(uid)
+        elif group is not None and group[1] != os.getgid():
+            if os.geteuid() == 0:
+                os.setgroups([group[1]])
+            os.setgid(group[1])
+    except PermissionError:
+        raise ConfigError(
+            "user, group: only root may become somebody else; start it as root, or leave them out"
+        ) from None
+
+
+class PidFile:
+    """A file that holds our pid, locked for as long as we live: so a stale one is known as such."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+
+    def take(self) -> None:
+        """Lock it and write our pid. Raises AlreadyRunning, and PiperError where it cannot be written."""
+        while True:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise NoDirectory(f"the pid file {self.path} cannot be written: {error.strerror}") from error
+            if not fs.try_lock(fd):
+                os.close(fd)
+                raise AlreadyRunning(
+                    f"it is running already, with pid {read_pid(self.path)} ({self.path});"
+                    " several can run side by side with --paralel"
+                )
+            if fs.is_at(fd, self.path):
+                break
+            os.close(fd)  # its last owner has just removed it
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = fd
+
+    def remove(self) -> None:
+        """Remove it. Idempotent."""
+        if self._fd >= 0:
+            fs.unlink_if_there(self.path)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def read_pid(path: str) -> int | None:
+    """The pid in a pid file; None where there is none to read."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return int(file.read(32))
+    except (OSError, ValueError):
+        return None
+
+
+def running_pid(path: str) -> int | None:
+    """The pid of the living process that holds a pid file; None where nobody does."""
+    fd = fs.lock_message(path, shared=True)
+    if fd is not None:
+        os.close(fd)
+        return None  # nobody has it locked: it is stale
+    return read_pid(path)
+
+
+def pid_files(path: str, paralel: bool) -> list[str]:
+    """The pid files to look at: the daemon's own, or those of all instances that run in parallel."""
+    if not paralel:
+        return [path]
+    directory, base = os.path.split(path)
+    pattern = re.compile(re.escape(base.removesuffix(".pid")) + r"\.[0-9a-f]{5,}\.pid")
+    try:
+        return [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if pattern.fullmatch(name)]
+    except FileNotFoundError:
+        return []
+
+
+class Background:
+    """The way into the background, where the process that was started ends only when the daemon is ready.
+
+    So its exit status says whether the start succeeded, and its terminal shows why not.
+    """
+
+    def __init__(self) -> None:
+        self._fd = -1
+
+    def enter(self, work_dir: str | None, umask: int | None) -> None:
+        """Fork. The caller goes on as the daemon; the process that was started waits for `ready` or `failed`."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        if os.fork():
+            os.close(writer)
+            self._wait(reader)
+        os.close(reader)
+        self._fd = writer
+        # pyzenkit closes no descriptors here; standard output stays ours until `ready`.
+        saved = [os.dup(fd) for fd in (1, 2)]
+        pyzenkit.daemonizer.daemonize(work_dir=work_dir, umask=umask)
+        for fd, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, fd)
+            os.close(copy)
+
+    def _wait(self, reader: int) -> NoReturn:
+        """The process that was started: end as the daemon's start does."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        status = os.read(reader, 1)
+        os._exit(status[0] if status else ExitStatus.FAILURE)
+
+    def ready(self) -> None:
+        """The start has succeeded: let go of the terminal, and let the process that was started end. Idempotent."""
+        if self._fd >= 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            for fd in (1, 2):
+                os.dup2(null, fd)
+            os.close(null)
+            self._tell(ExitStatus.OK)
+
+    def failed(self, status: int) -> None:
+        """The start has failed: the process that was started ends with `status`. Nothing after `ready`."""
+        if self._fd >= 0:
+            self._tell(status)
+
+    def _tell(self, status: int) -> None:
+        os.write(self._fd, bytes([status]))
+        os.close(self._fd)
+        self._fd = -1

@@ -1,0 +1,218 @@
+"""A daemon's configuration: from the descriptions of its keys to checked values, and again while it runs.
+
+Sources, the last wins: the default, the files of the configuration directory, the configuration file, the command
+line. A file or directory at its default place need not be there; one that is named must be, unless that is silenced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pyzenkit.baseapp import BaseApp
+from pyzenkit.zendaemon import ZenDaemon
+
+from piperkit.config import Option, Parser, check_all, load_directory, load_file
+from piperkit.daemon import process
+from piperkit.daemon.options import OPTIONS
+from piperkit.daemon.paths import application_paths
+from piperkit.errors import ConfigError
+from piperkit.filer import FilerDaemonComponent
+
+_PATHS = ("log_file", "pid_file", "state_file", "runlog_dir", "work_dir", "chroot_dir")
+
+
+class Settings(ZenDaemon):
+    """The part of `PiperDaemon` that knows its configuration."""
+
+    CORE_FILEQUEUE = "filequeue"
+    CONFIG_QUEUE_IN_DIR = "queue_in_dir"
+    CONFIG_QUEUE_IN_PERMS = "queue_in_perms"
+    CONFIG_QUEUE_IN_WAIT = "queue_in_wait"
+    CONFIG_QUEUE_OUT_DIR = "queue_out_dir"
+    CONFIG_QUEUE_OUT_LIMIT = "queue_out_limit"
+    CONFIG_QUEUE_OUT_WAIT = "queue_out_wait"
+
+    config: dict[str, Any]
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._argv: list[str] | None = kwargs.pop("argv", None)
+        self._start_dir = os.getcwd()
+        anchor = kwargs.pop("anchor", None)
+        if anchor is not None:
+            kwargs = {**application_paths(anchor), **kwargs}
+        components = list(kwargs.get(self.CONFIG_COMPONENTS, ()))
+        if not any(isinstance(component, FilerDaemonComponent) for component in components):
+            components.insert(0, FilerDaemonComponent())
+        kwargs[self.CONFIG_COMPONENTS] = components
+        self.filer = next(found for found in components if isinstance(found, FilerDaemonComponent))
+        self.options = _collect(components, kwargs.pop("options", ()), self._utils_detect_actions())
+        #: Where each value that is not a default comes from: a file, or the command line.
+        self.origins: dict[str, str] = {}
+        self._kwargs = kwargs
+        super().__init__(**kwargs)
+
+    # -- what pyzenkit's constructor calls, in this order ----------------------------------------------------
+
+    def _init_argparser(self, **kwargs: Any) -> Parser:
+        name = kwargs.get("name") or os.path.basename(sys.argv[0])
+        parser = Parser(prog=name, description=self.description)
+        parser.add_options(self.options.values(), self._places(name))
+        for plugin in self._plugins:
+            parser = plugin.init_argparser(self, parser, **kwargs)
+        return parser
+
+    def _parse_cli_arguments(self, argparser: Parser) -> dict[str, Any]:
+        found = argparser.parse_all(self._argv)
+        if found.get(self.CONFIG_DEBUG):
+            BaseApp.FLAG_DEBUG = True
+        return found
+
+    def _init_name(self, **kwargs: Any) -> str:
+        name: str = self._config_cli.get("name") or kwargs.get("name") or os.path.basename(sys.argv[0])
+        if not re.fullmatch(self.PTRN_APP_NAME, name):
+            self.argparser.error(
+                f"{name!r} cannot be a daemon's name: it must begin with a letter, and hold letters, digits, '.-_'"
+            )
+        return name
+
+    def _init_config(self, cfgs: Iterable[tuple[str, Any]], **kwargs: Any) -> dict[str, Any]:
+        places = self._places(self.name)
+        ours = tuple((option.key, option.fill(places)) for option in self.options.values() if option.key != "name")
+        config: dict[str, Any] = super()._init_config(ours + tuple(cfgs), **kwargs)
+        for key in config:
+            default = kwargs.get(f"default_{key}")
+            if default is not None and key in self.options and not self.options[key].cli_only:
+                config[key] = self.options[key].check(default, f"default_{key}")
+        return config
+
+    def _places(self, name: str) -> dict[str, str]:
+        return {"name": name, **self.paths}
+
+    # -- reading it ------------------------------------------------------------------------------------------
+
+    def _configure_from_file(self) -> None:
+        self._config_file = self._load(self.CONFIG_CFG_FILE, self.CONFIG_CFG_FILE_S, "file", _load_one)
+
+    def _configure_from_dir(self) -> None:
+        self._config_dir = self._load(self.CONFIG_CFG_DIR, self.CONFIG_CFG_DIR_S, "directory", load_directory)
+
+    def _load(
+        self, key: str, silent: str, what: str, load: Callable[[str], list[tuple[str, dict[str, Any]]]]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        path = os.path.join(self._start_dir, self.c(key))
+        try:
+            return load(path)
+        except (FileNotFoundError, NotADirectoryError):
+            if self._config_cli.get(key) is None or self.c(silent):
+                return []
+            raise ConfigError(
+                f"the configuration {what} {path} does not exist; correct --{key.replace('_', '-')}"
+            ) from None
+
+    def _configure_merge(self) -> None:
+        known = {*self.config, *self._config_cli} - {self.CORE}
+        self.origins = {}
+        for where, found in [*(self._config_dir or ()), *(self._config_file or ())]:
+            for key, value in check_all(found, where, self.options, known).items():
+                self.config[key] = value
+                self.origins[key] = where
+        for key, value in self._config_cli.items():
+            if value is not None:
+                self.config[key] = value
+                self.origins[key] = "command line"
+
+    def _configure_postprocess(self) -> None:
+        """Compute what follows from the values. Raises ConfigError."""
+        if self.c(self.CONFIG_USER) is not None:
+            self.config[self.CONFIG_USER] = process.find_user(self.c(self.CONFIG_USER)).pw_name
+        if self.c(self.CONFIG_GROUP) is not None:
+            self.config[self.CONFIG_GROUP] = process.find_group(self.c(self.CONFIG_GROUP)).gr_name
+        super()._configure_postprocess()
+        for key in _PATHS:
+            if self.c(key):
+                self.config[key] = os.path.join(self._start_dir, self.c(key))
+        if self.c("retry_max") < self.c("retry_min"):
+            raise ConfigError(f"retry_max is {self.c('retry_max'):g}; it must not be less than retry_min")
+        self.config[self.CORE][self.CORE_FILEQUEUE] = self._queue_settings()
+
+    def _queue_settings(self) -> dict[str, Any]:
+        queue_in = self.queue_path(self.c(self.CONFIG_QUEUE_IN_DIR))
+        queue_out = self.c(self.CONFIG_QUEUE_OUT_DIR) and self.queue_path(self.c(self.CONFIG_QUEUE_OUT_DIR))
+        if queue_out and os.path.realpath(queue_in) == os.path.realpath(queue_out):
+            raise ConfigError(f"queue_out_dir is {queue_out}, which is the input queue; it must be another queue")
+        return {
+            "dir_queue": queue_in,
+            "dir_next_queue": queue_out or None,
+            "queue_perms": self.c(self.CONFIG_QUEUE_IN_PERMS),
+            self.CONFIG_QUEUE_OUT_LIMIT: self.c(self.CONFIG_QUEUE_OUT_LIMIT),
+            self.CONFIG_QUEUE_OUT_WAIT: self.c(self.CONFIG_QUEUE_OUT_WAIT),
+            self.CONFIG_USER: self.c(self.CONFIG_USER),
+            self.CONFIG_GROUP: self.c(self.CONFIG_GROUP),
+        }
+
+    def queue_path(self, queue: str) -> str:
+        """The directory of a queue: a bare name is one under var/spool, and a path to its `incoming` means the queue.
+
+        A relative path begins where the daemon was started.
+        """
+        if os.path.basename(queue) == queue and queue not in (".", ".."):
+            return os.path.join(self.paths[self.PATH_VAR], "spool", queue)
+        path = os.path.normpath(os.path.join(self._start_dir, queue))
+        return os.path.dirname(path) if os.path.basename(path) == "incoming" else path
+
+    # -- reading it again ------------------------------------------------------------------------------------
+
+    def _reload(self) -> bool:
+        """Build the configuration anew from its sources and swap it in whole; returns whether that was done.
+
+        A wrong one is refused, and the old one stays. What a running daemon cannot change keeps its value.
+        """
+        old, origins = self.config, self.origins
+        try:
+            self.config = self._init_config((), **self._kwargs)
+            self._stage_setup_configuration()
+        except ConfigError as error:
+            self.config, self.origins = old, origins
+            self.logger.error("The new configuration is refused, and the old one stays: %s", error)
+            return False
+        changed, kept = [], []
+        for key in sorted(self.config.keys() - {self.CORE}):
+            if self.config[key] != old.get(key):
+                if key in self.options and self.options[key].fixed:
+                    self.config[key] = old.get(key)
+                    kept.append(key)
+                else:
+                    changed.append(key)
+        self.config[self.CORE][self.CORE_FILEQUEUE] = {
+            **old[self.CORE][self.CORE_FILEQUEUE],
+            self.CONFIG_QUEUE_OUT_LIMIT: self.c(self.CONFIG_QUEUE_OUT_LIMIT),
+            self.CONFIG_QUEUE_OUT_WAIT: self.c(self.CONFIG_QUEUE_OUT_WAIT),
+        }
+        self.logger.info("The configuration was read again; changed: %s", ", ".join(changed) or "nothing")
+        if kept:
+            self.logger.warning("Changes that need a restart: %s", ", ".join(kept))
+        return True
+
+
+def _load_one(path: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(path, load_file(path))]
+
+
+def _collect(components: Iterable[Any], own: Iterable[Option], actions: list[str]) -> dict[str, Option]:
+    """All options by key. Raises ConfigError where two declare the same key."""
+    options = {option.key: option for option in OPTIONS}
+    options["action"] = dataclasses.replace(options["action"], choices=tuple(actions))
+    for source, declared in [
+        ("the application", own),
+        *((type(component).__name__, getattr(component, "options", ())) for component in components),
+    ]:
+        for option in declared:
+            if option.key in options and options[option.key] != option:
+                raise ConfigError(f"{source} declares the key {option.key}, which is taken; give it another name")
+            options[option.key] = option
+    return options
