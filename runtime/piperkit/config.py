@@ -49,6 +49,7 @@ def _is_number(value: Any) -> bool:
 
 KINDS: dict[Any, Kind] = {
     str: Kind("a text", str, lambda value: isinstance(value, str), "TEXT"),
+    "path": Kind("a path", str, lambda value: isinstance(value, str), "PATH"),
     int: Kind("a whole number", int, lambda value: isinstance(value, int) and not isinstance(value, bool), "NUMBER"),
     float: Kind("a number", _number, _is_number, "NUMBER"),
     bool: Kind("true or false", lambda text: {"true": True, "false": False}[text], lambda v: isinstance(v, bool), ""),
@@ -71,7 +72,7 @@ KINDS: dict[Any, Kind] = {
 class Option:
     """One configuration key, and the command line option `--key-with-dashes`.
 
-    type: str, int, float, bool, list or dict; "mode" for octal modes, "account" for users and groups.
+    type: str, int, float, bool, list or dict; "path", "mode" for octal modes, "account" for users and groups.
     default: in a text, {name} and the daemon's paths ({cfg}, {var}, {log}, {run}, {tmp}) are filled in.
     """
 
@@ -111,14 +112,15 @@ class Option:
 
     def check(self, value: Any, where: str) -> Any:
         """The value of this key from a configuration file. Raises ConfigError, which names `where` it stands."""
+        found = value
         if self.type == "mode" and isinstance(value, str):
             try:
-                value = _octal(value)
+                found = _octal(value)
             except ValueError:
-                value = None
-        if not KINDS[self.type].accepts(value) or not self._in_range(value):
+                pass  # it stays a text, which is no mode
+        if not KINDS[self.type].accepts(found) or not self._in_range(found):
             raise ConfigError(f"{where}: {self.key} is {json.dumps(value, default=str)}; it must be {self.expected}")
-        return value
+        return found
 
     def parse(self, text: str) -> Any:
         """The value of this option from the command line. Raises argparse.ArgumentTypeError."""
@@ -128,7 +130,7 @@ class Option:
                 return value
         except (ValueError, KeyError):
             pass
-        raise argparse.ArgumentTypeError(f"{text!r} must be {self.expected}")
+        raise argparse.ArgumentTypeError(f"{text!r}; it must be {self.expected}")
 
     def _in_range(self, value: Any) -> bool:
         return not (
@@ -144,14 +146,16 @@ class Option:
     def shown_default(self, places: Mapping[str, str]) -> str:
         """The default as it would be written in a configuration file."""
         value = self.fill(places)
-        return json.dumps(f"0o{value:03o}" if self.type == "mode" and value is not None else value, default=str)
+        if self.type == "mode" and value is not None:
+            value = f"0o{value:03o}"
+        return f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that takes no abbreviations and answers a mistake with one line."""
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(allow_abbrev=False, **arguments)
+        super().__init__(allow_abbrev=False, usage="%(prog)s [OPTION]...", **arguments)
 
     def error(self, message: str) -> NoReturn:
         self.exit(ExitStatus.USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")

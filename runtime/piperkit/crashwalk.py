@@ -79,14 +79,13 @@ def available() -> bool:
 
 def crash_points(
     command: Sequence[str],
-    directory: str | os.PathLike[str],
-    *,
+    *directories: str | os.PathLike[str],
     since: str = "",
     reads: bool = False,
     env: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> list[Point]:
-    """Run `command` once, unharmed, and return the points at which it changes something below `directory`, in order.
+    """Run `command` once, unharmed, and return the points at which it changes something in the directories, in order.
 
     since: only what comes after the first traced call in whose line this text stands, such as an unlink(2) of a
         path that is not there, which the command makes when its preparations are over.
@@ -95,6 +94,7 @@ def crash_points(
 
     Raises RuntimeError where the command fails, subprocess.TimeoutExpired where it takes too long.
     """
+    roots = [os.path.realpath(directory) for directory in directories]
     with tempfile.TemporaryDirectory(prefix="crashwalk") as logs:
         options = ["-ff", "-y", "-o", os.path.join(logs, "trace"), "-e", _traced((*CHANGING, END))]
         run = _strace([*options, "--seccomp-bpf"], command, env, timeout)
@@ -104,7 +104,7 @@ def crash_points(
         # One file for each process or thread; by number, so the one that was started first comes first.
         for name in sorted(os.listdir(logs), key=lambda name: int(name.rpartition(".")[2])):
             with open(os.path.join(logs, name), encoding="utf-8", errors="replace") as lines:
-                points.update(dict.fromkeys(_points(lines.read(), os.path.realpath(directory), since, reads)))
+                points.update(dict.fromkeys(_points(lines.read(), roots, since, reads)))
     return list(points)
 
 
@@ -160,7 +160,7 @@ def _strace(options: Sequence[str], command: Sequence[str], env: Mapping[str, st
     return Run(process.returncode, output, errors)
 
 
-def _points(trace: str, directory: str, since: str, reads: bool) -> list[Point]:
+def _points(trace: str, roots: list[str], since: str, reads: bool) -> list[Point]:
     """The points in the trace of one process."""
     counts: Counter[str] = Counter()
     points = []
@@ -172,6 +172,6 @@ def _points(trace: str, directory: str, since: str, reads: bool) -> list[Point]:
         counts[call[1]] += 1
         if not started:
             started = since in line
-        elif call[1] == END or (directory in line and (reads or not _READ_ONLY.match(line))):
+        elif call[1] == END or (any(root in line for root in roots) and (reads or not _READ_ONLY.match(line))):
             points.append(Point(call[1], counts[call[1]], line))
     return points

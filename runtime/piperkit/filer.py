@@ -485,7 +485,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self.EVENT_MSG_RETRY,
             args,
             self.STATS_CNT_RETRIED,
-            lambda id, args: self.queue.retry(id, args.get("delay") or self.policy.minimum, _failure(args)),
+            lambda id, args: self.queue.retry(id, args.get("delay", self.policy.minimum), _failure(args)),
         )
 
     def cbk_event_message_dispatch(self, daemon: PiperDaemon, args: Any) -> Result:

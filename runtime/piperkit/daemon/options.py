@@ -15,9 +15,9 @@ _ACTION = "actions"
 OPTIONS = (
     Option(
         "queue_in_dir",
-        str,
+        "path",
         "{name}",
-        "input queue: a path, or a bare name for {var}/spool/NAME",
+        "input queue: a path, or a bare NAME for VAR/spool/NAME",
         fixed=True,
         group=_QUEUE,
     ),
@@ -34,7 +34,7 @@ OPTIONS = (
     Option("queue_in_batch", int, 32, "messages that are claimed at once", unit="messages", minimum=1, group=_QUEUE),
     Option(
         "queue_out_dir",
-        str,
+        "path",
         None,
         "output queue, as the input queue; without one a committed message is deleted",
         fixed=True,
@@ -155,14 +155,19 @@ OPTIONS = (
     Option("no_daemon", bool, False, "stay in the foreground, and log to the terminal too", fixed=True, group=_PROCESS),
     Option("user", "account", None, "user to run as", fixed=True, group=_PROCESS),
     Option("group", "account", None, "group to run as; by default the user's own", fixed=True, group=_PROCESS),
-    Option("chroot_dir", str, None, "directory to chroot(2) into", fixed=True, group=_PROCESS),
-    Option("work_dir", str, "/", "directory to work in", fixed=True, group=_PROCESS),
+    Option("chroot_dir", "path", None, "directory to chroot(2) into", fixed=True, group=_PROCESS),
+    Option("work_dir", "path", "/", "directory to work in", fixed=True, group=_PROCESS),
     Option("umask", "mode", 0o002, "mode bits that new files do not get", fixed=True, group=_PROCESS),
     Option(
-        "pid_file", str, "{run}/{name}.pid", "file that holds the process id while it runs", fixed=True, group=_PROCESS
+        "pid_file",
+        "path",
+        "{run}/{name}.pid",
+        "file that holds the process id while it runs",
+        fixed=True,
+        group=_PROCESS,
     ),
     Option(
-        "state_file", str, "{run}/{name}.state", "file that SIGUSR2 writes the state to", fixed=True, group=_PROCESS
+        "state_file", "path", "{run}/{name}.state", "file that SIGUSR2 writes the state to", fixed=True, group=_PROCESS
     ),
     Option(
         "paralel",
@@ -172,7 +177,7 @@ OPTIONS = (
         fixed=True,
         group=_PROCESS,
     ),
-    Option("log_file", str, "{log}/{name}.log", "log file", fixed=True, group=_LOGS),
+    Option("log_file", "path", "{log}/{name}.log", "log file", fixed=True, group=_LOGS),
     Option(
         "log_level",
         str,
@@ -186,7 +191,7 @@ OPTIONS = (
     ),
     Option(
         "runlog_dir",
-        str,
+        "path",
         "{var}/run-log/{name}",
         "directory of the run logs, one JSON file a run",
         fixed=True,
@@ -198,10 +203,10 @@ OPTIONS = (
     Option("debug", bool, False, "print what happens while starting", fixed=True, group=_LOGS),
     Option("quiet", bool, False, "print nothing to the terminal", fixed=True, group=_LOGS),
     Option("verbosity", "count", 0, "print more to the terminal; may be repeated", fixed=True, group=_LOGS),
-    Option("config_file", str, "{cfg}/{name}.conf", "configuration file", cli_only=True, group=_SOURCES),
+    Option("config_file", "path", "{cfg}/{name}.conf", "configuration file", cli_only=True, group=_SOURCES),
     Option(
         "config_dir",
-        str,
+        "path",
         "{cfg}/{name}",
         "directory of configuration files, *.json.conf",
         cli_only=True,
@@ -225,6 +230,6 @@ OPTIONS = (
     ),
     Option("name", str, None, "name of the daemon, which its files are called after", cli_only=True, group=_SOURCES),
     Option("action", str, None, "do one thing, and end", cli_only=True, group=_ACTION),
-    Option("input", str, None, "file that the action reads", cli_only=True, group=_ACTION),
+    Option("input", "path", None, "file that the action reads", cli_only=True, group=_ACTION),
     Option("limit", int, None, "number of results of the action", cli_only=True, group=_ACTION),
 )

@@ -32,6 +32,7 @@ from piperkit.daemon.runlog import RunLog, write_json
 from piperkit.daemon.settings import Settings
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
+from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
 from piperkit.errors import ExitStatus, PiperError
 from piperkit.queue import Queue
 
@@ -139,6 +140,7 @@ class PiperDaemon(Settings, Actions):
         """Make what only the user that started us may make, and become the user that we run as."""
         user, group = self.c(self.CONFIG_USER), self.c(self.CONFIG_GROUP)
         owner = process.owner(user, group)
+        os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
         files = [self.c(key) for key in ("log_file", "pid_file", "state_file") if self.c(key)]
@@ -183,18 +185,18 @@ class PiperDaemon(Settings, Actions):
                 self.logger.info("There are no more events; the daemon ends")
             except ZenDaemonStopException as end:
                 self.logger.info("The daemon ends: %s", end)
+            except BaseException as error:
+                self.retc = int(getattr(error, "exit_status", ExitStatus.FAILURE))
+                raise
             finally:
                 self._finish()
 
     def _daemonize(self) -> None:
         """Go into the background, unless told otherwise, and take the pid file. Raises AlreadyRunning."""
-        work_dir, umask = self.c(self.CONFIG_WORK_DIR), self.c(self.CONFIG_UMASK)
-        if self.c(self.CONFIG_NODAEMON):
-            if work_dir:
-                os.chdir(work_dir)
-            os.umask(umask)
-        else:
-            self._background.enter(work_dir, umask)
+        if not self.c(self.CONFIG_NODAEMON):
+            self._background.enter(self.c(self.CONFIG_WORK_DIR))
+        elif self.c(self.CONFIG_WORK_DIR):
+            os.chdir(self.c(self.CONFIG_WORK_DIR))
         if self.c(self.CONFIG_PID_FILE):
             self._pid_file = process.PidFile(self._get_fn_pidfile())
             self._pid_file.take()

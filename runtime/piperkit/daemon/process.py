@@ -173,7 +173,7 @@ class Background:
     def __init__(self) -> None:
         self._fd = -1
 
-    def enter(self, work_dir: str | None, umask: int | None) -> None:
+    def enter(self, work_dir: str | None) -> None:
         """Fork. The caller goes on as the daemon; the process that was started waits for `ready` or `failed`."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         if os.fork():
@@ -183,7 +183,7 @@ class Background:
         self._fd = writer
         # pyzenkit closes no descriptors here; standard output stays ours until `ready`.
         saved = [os.dup(fd) for fd in (1, 2)]
-        pyzenkit.daemonizer.daemonize(work_dir=work_dir, umask=umask)
+        pyzenkit.daemonizer.daemonize(work_dir=work_dir)
         for fd, copy in zip((1, 2), saved, strict=True):
             os.dup2(copy, fd)
             os.close(copy)

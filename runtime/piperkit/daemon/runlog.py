@@ -13,6 +13,13 @@ from typing import Any
 
 from piperkit.dirq import fs
 
+#: Found out while importing: after a chroot, or as another user, the packages may be out of reach.
+VERSIONS = {
+    "python": platform.python_version(),
+    "piperkit": importlib.metadata.version("piperkit"),
+    "pyzenkit": importlib.metadata.version("pyzenkit"),
+}
+
 
 class RunLog:
     """What is known about this run."""
@@ -25,11 +32,7 @@ class RunLog:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "start": moment.isoformat(timespec="seconds"),
-            "versions": {
-                "python": platform.python_version(),
-                "piperkit": importlib.metadata.version("piperkit"),
-                "pyzenkit": importlib.metadata.version("pyzenkit"),
-            },
+            "versions": VERSIONS,
         }
 
     def save(self, *, rc: int, errors: list[str], statistics: dict[str, Any]) -> None:

@@ -50,9 +50,8 @@ class Deferred:
         return max(0.0, self._due[0][0] - self._monotonic()) if self._due else None
 
     def _scan(self, now: float) -> None:
-        self._rescan = now + RESCAN
         known = {name: due for due, name in self._due}
-        self._due = []
+        found: list[tuple[float, str]] = []
         for name in message_names(self._queue, "deferred"):
             due = known.get(name)
             if due is None:
@@ -61,4 +60,5 @@ class Deferred:
                 except FileNotFoundError:
                     wall = 0  # put there by hand: due now
                 due = now + (wall - self._clock()) / 1e9
-            heapq.heappush(self._due, (due, name))
+            heapq.heappush(found, (due, name))
+        self._due, self._rescan = found, now + RESCAN

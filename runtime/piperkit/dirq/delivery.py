@@ -3,8 +3,8 @@
 Within a file system a move is one rename. Across file systems it is copy, sync, publish, sync, delete: the copy is
 written in the target's `tmp` and renamed into its `incoming` when it is complete and on the disk.
 
-A name that is taken in the target: the same message (the same inode, or in another queue the same bytes) has
-arrived already, by a move that was cut off; another message keeps its name, and ours gets a new one.
+A name that is taken in the target: the same message (the same inode or, copied, the same bytes that arrived at the
+same time) has arrived already, by a move that was cut off; another message keeps its name, and ours gets a new one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from piperkit.errors import NoRoom, TargetUnavailable
 _UNAVAILABLE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE})
 
 
-def _arrived_already(fd: int, path: str, compare_bytes: bool) -> bool | None:
+def _arrived_already(fd: int, path: str, copied: bool) -> bool | None:
     """Whether the file at `path` is the message behind `fd`; None where there is no file any more."""
     if fs.is_at(fd, path):
         return True
-    if not compare_bytes:
+    if not copied:
         return False if os.path.lexists(path) else None
     try:
         there = fs.open_message(path)
@@ -33,7 +33,7 @@ def _arrived_already(fd: int, path: str, compare_bytes: bool) -> bool | None:
     except OSError:
         return False
     try:
-        return fs.same_contents(fd, there)
+        return os.fstat(fd).st_mtime_ns == os.fstat(there).st_mtime_ns and fs.same_contents(fd, there)
     finally:
         os.close(there)
 
@@ -45,16 +45,19 @@ def place(
     name: str,
     new_name: Callable[[], str],
     *,
-    compare_bytes: bool = False,
+    copied: bool = False,
 ) -> str:
-    """Rename `source` (open as `fd`) into `directory`; returns the name it has there."""
+    """Rename `source` (open as `fd`) into `directory`; returns the name it has there.
+
+    copied: it is a copy from another file system, of which an earlier one may have arrived.
+    """
     while True:
         target = os.path.join(directory, name)
         try:
             fs.rename_exclusive(source, target)
             return name
         except FileExistsError:
-            arrived = _arrived_already(fd, target, compare_bytes)
+            arrived = _arrived_already(fd, target, copied)
             if arrived:
                 os.unlink(source)
                 return name
@@ -77,7 +80,7 @@ class Delivery:
         """
         incoming = os.path.join(target, "incoming")
         try:
-            name = place(source, fd, incoming, name, self._new_name, compare_bytes=True)
+            name = place(source, fd, incoming, name, self._new_name)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 name = self.copy(fd, target, name)
@@ -106,7 +109,7 @@ class Delivery:
                 os.fchmod(copy, stat.st_mode & 0o666)
                 os.utime(copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
                 self._syncer.file(copy)
-                name = place(temporary, copy, incoming, name, self._new_name, compare_bytes=True)
+                name = place(temporary, copy, incoming, name, self._new_name, copied=True)
             except BaseException:
                 fs.unlink_if_there(temporary)
                 raise

@@ -107,6 +107,11 @@ def try_lock(fd: int, *, shared: bool = False) -> bool:
     return True
 
 
+def unlock(fd: int) -> None:
+    """End the lease on an open file, which stays open."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 def is_at(fd: int, path: str) -> bool:
     """Whether `path` (not a link's target) names the very file that `fd` is open on."""
     try:

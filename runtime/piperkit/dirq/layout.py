@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 
 from piperkit.dirq import deadletters
@@ -17,6 +18,10 @@ ADDED = ("deferred", "outgoing", "state")
 HOLDING = ("incoming", "pending", "deferred", "outgoing", "errors")
 
 
+#: The mode of a directory that is being made: nobody else's yet, and by the sticky bit told from one made so.
+_UNFINISHED = 0o1700
+
+
 def file_mode(perms: int) -> int:
     """The mode of files in a queue whose directories have mode `perms`: the same without execution."""
     return perms & 0o666
@@ -28,11 +33,12 @@ def ensure_directory(path: str, perms: int, owner: tuple[int, int] | None) -> bo
     Returns whether it was made. Raises QueueMissing if it cannot be.
     """
     try:
-        os.mkdir(path, 0o700)
+        os.mkdir(path, _UNFINISHED)
     except FileExistsError:
         if not os.path.isdir(path):
             raise QueueMissing(f"{path} is in the way: a queue's part must be a directory") from None
-        return False
+        if not _is_unfinished(path):
+            return False
     except OSError as error:
         raise QueueMissing(f"cannot make the directory {path}: {error.strerror}") from error
     # By descriptor: whoever may write in the parent could have put a link here by now.
@@ -44,6 +50,14 @@ def ensure_directory(path: str, perms: int, owner: tuple[int, int] | None) -> bo
     finally:
         os.close(fd)
     return True
+
+
+def _is_unfinished(path: str) -> bool:
+    """Whether a directory's maker died before it had its mode and owner, and we may finish it."""
+    found = os.stat(path, follow_symlinks=False)
+    # The set-group-id bit is inherited.
+    unfinished = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) & ~stat.S_ISGID == _UNFINISHED
+    return unfinished and os.geteuid() in (0, found.st_uid)
 
 
 def ensure_queue(path: str, perms: int, owner: tuple[int, int] | None = None) -> None:
@@ -81,6 +95,14 @@ def regular_files(directory: str) -> Iterator[os.DirEntry[str]]:
                     yield entry
             except FileNotFoundError:
                 continue  # moved on meanwhile, on a file system whose listing does not tell kinds
+
+
+def status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """A listed file's status; None where it has moved on meanwhile."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def message_names(queue: str, part: str) -> set[str]:

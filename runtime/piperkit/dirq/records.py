@@ -33,15 +33,27 @@ class MessageRecord:
     arrived: int  #: nanoseconds since the epoch; with the name, what identifies the message
     attempts: int = 0  #: attempts that have ended without an outcome
     crashes: int = 0  #: those of them that ended with the death of the daemon
+    death: str | None = None  #: the last death that was counted, as the name of the dead instance's record
     target: str | None = None  #: where a message in `outgoing` goes, unless to the output queue
     history: tuple[dict[str, Any], ...] = ()  #: {"time", "reason"} of past failures, oldest first
 
-    def failed(self, failure: Failure, when: str, *, crashed: bool = False) -> MessageRecord:
-        """The record after one more attempt that failed at `when` (ISO 8601)."""
+    def failed(self, failure: Failure, when: str, *, death: str | None = None) -> MessageRecord:
+        """The record after one more attempt that failed at `when` (ISO 8601), by that death of an instance if any.
+
+        A death that has been counted is not counted again: the recovery that did it was itself cut off.
+        """
+        if death is not None and death == self.death:
+            return self
         history = (*self.history, {"time": when, "reason": failure.reason})
         if len(history) > HISTORY_MAX:
             history = (history[0], *history[-(HISTORY_MAX - 1) :])
-        return dataclasses.replace(self, attempts=self.attempts + 1, crashes=self.crashes + crashed, history=history)
+        return dataclasses.replace(
+            self,
+            attempts=self.attempts + 1,
+            crashes=self.crashes + (death is not None),
+            death=death or self.death,
+            history=history,
+        )
 
 
 def load(path: str, arrived: int) -> MessageRecord:
@@ -78,9 +90,12 @@ class InstanceRecord:
         """Replace the names of the messages in work."""
         if self._fd < 0:
             self._path = os.path.join(self._directory, f".{self._name()}")
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fs.try_lock(fd)
-            self._fd = fd
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                fs.try_lock(self._fd)
+            except BaseException:
+                self.close()
+                raise
         # "//" ends the list, so that a shorter one needs no truncation, which would be a second step.
         os.pwrite(self._fd, b"/".join(os.fsencode(name) for name in names) + b"//", 0)
 

@@ -15,6 +15,7 @@ import contextlib
 import enum
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from piperkit.dirq import fs
 
@@ -48,7 +49,7 @@ class Syncer:
             self._targets[target] = None
         if source is not None:
             self._sources[source] = None
-        if self._mode is Sync.ALWAYS or not self._depth:
+        if not self._depth:
             self.flush()
 
     def now(self, directory: str) -> None:
@@ -56,9 +57,13 @@ class Syncer:
         if self._mode is not Sync.OFF:
             fs.sync_directory(directory)
 
-    @contextlib.contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> AbstractContextManager[None]:
         """Operations that become durable together, at the end; nested ones with the outermost."""
+        return contextlib.nullcontext() if self._mode is Sync.ALWAYS else self.operation()
+
+    @contextlib.contextmanager
+    def operation(self) -> Iterator[None]:
+        """The steps of one operation: what they changed is synced at its end, or at that of the batch around it."""
         self._depth += 1
         try:
             yield

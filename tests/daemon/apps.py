@@ -1,0 +1,143 @@
+"""Small daemons for the tests; as a program: `python apps.py NAME [OPTION]...`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, ClassVar
+
+from pyzenkit.zendaemon import ZenDaemonComponent
+
+from piperkit import Component, Message, Option, Outcome, PiperDaemon, Reject, Retry
+from piperkit.filer import FilerDaemonComponent
+
+
+class Upper(Component):
+    """Does what the message says, or turns it into upper case."""
+
+    def process(self, message: Message) -> Outcome | None:
+        match message.text.partition(" "):
+            case "reject", _, reason:
+                raise Reject(reason)
+            case "retry", _, delay:
+                raise Retry("later", float(delay))
+            case "raise", _, text:
+                raise RuntimeError(text)
+            case "exit", _, _:
+                sys.exit(3)
+            case "none", _, _:
+                return None
+            case "nonsense", _, _:
+                return "nonsense"  # type: ignore[return-value]
+            case "cancel", _, _:
+                return message.cancel()
+            case "dispatch", _, queue:
+                return message.dispatch(queue)
+            case "copy", _, queue:
+                return message.commit("copied").duplicate(queue)
+            case "kill", _, _:
+                os.kill(os.getpid(), 9)
+        return message.commit(message.text.upper())
+
+
+class Echo(Component):
+    """Passes every message on as it came."""
+
+    def process(self, message: Message) -> Outcome:
+        return message.commit()
+
+
+class Slow(Component):
+    """Begins a message, says so in a file, and finishes it when the file `go` is there."""
+
+    options: ClassVar = (Option("gate", str, ".", "directory of the files begun and go"),)
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        self.gate = daemon.c("gate")
+
+    def process(self, message: Message) -> Outcome:
+        with open(os.path.join(self.gate, "begun"), "a", encoding="utf-8") as file:
+            file.write(message.text + "\n")
+        while not os.path.exists(os.path.join(self.gate, "go")):
+            time.sleep(0.01)
+        return message.commit()
+
+
+class OldUpper(ZenDaemonComponent):
+    """As components for the original are written: events and callbacks."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.event_map = kwargs.get("event_map", {"message_process": "message_process"})
+
+    def get_events(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "event": self.event_map["message_process"],
+                "callback": self.cbk_event_message_process,
+                "prepend": False,
+            },
+            {"event": "message_update", "callback": self.cbk_event_message_update, "prepend": True},
+            {"event": "log_statistics", "callback": self.cbk_event_log_statistics, "prepend": False},
+        ]
+
+    def cbk_event_message_process(self, daemon: Any, args: Any) -> Any:
+        args["parsed"] = args["data"].upper()
+        daemon.queue.schedule("message_update", args)
+        daemon.queue.schedule("message_commit", args)
+        self.inc_statistic("cnt_done")
+        return (daemon.FLAG_CONTINUE, args)
+
+    def cbk_event_message_update(self, daemon: Any, args: Any) -> Any:
+        args["data"] = args["parsed"]
+        return (daemon.FLAG_CONTINUE, args)
+
+    def cbk_event_log_statistics(self, daemon: Any, args: Any) -> Any:
+        daemon.logger.info("Done: %s", self.get_statistics())
+        return (daemon.FLAG_CONTINUE, args)
+
+
+class OldBanish(ZenDaemonComponent):
+    """Banishes every message, by a bare id or with a reason."""
+
+    def get_events(self) -> list[dict[str, Any]]:
+        return [{"event": "message_process", "callback": self.process, "prepend": False}]
+
+    def process(self, daemon: Any, args: Any) -> Any:
+        given = args["id"] if args["data"] == "bare" else {"id": args["id"], "reason": f"I dislike {args['data']}"}
+        daemon.queue.schedule("message_banish", given)
+        return (daemon.FLAG_CONTINUE, None)
+
+
+MAPPED = {"message_process": "work", "message_commit": "done", "message_next": "more", "queue_check": "look"}
+
+
+class Mapped(ZenDaemonComponent):
+    """Speaks of `work` and `done` instead of `message_process` and `message_commit`."""
+
+    def get_events(self) -> list[dict[str, Any]]:
+        return [{"event": "work", "callback": self.work, "prepend": False}]
+
+    def work(self, daemon: Any, args: Any) -> Any:
+        daemon.queue.schedule("done", args)
+        return (daemon.FLAG_CONTINUE, None)
+
+
+COMPONENTS: dict[str, Any] = {
+    "upper": lambda: [Upper()],
+    "echo": lambda: [Echo()],
+    "slow": lambda: [Slow()],
+    "old": lambda: [OldUpper()],
+    "old-banish": lambda: [OldBanish()],
+    "mapped": lambda: [FilerDaemonComponent(event_map=MAPPED), Mapped()],
+}
+
+
+def build(name: str, argv: list[str] | None = None, **more: Any) -> PiperDaemon:
+    """The daemon of that name."""
+    return PiperDaemon(name=name, description="A daemon of the tests", argv=argv, components=COMPONENTS[name](), **more)
+
+
+if __name__ == "__main__":
+    build(sys.argv[1], sys.argv[2:]).run()

@@ -1,0 +1,43 @@
+"""Daemons as real processes, on the queues of the fixture `piper`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from piperkit.testing import Piper
+
+APPS = Path(__file__).with_name("apps.py")
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(piper: Piper) -> Iterator[Start]:
+    """Start a daemon of `apps` as a process in the foreground; it is killed at the end of the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(name: str, *options: str, **more: object) -> subprocess.Popen[str]:
+        command = [sys.executable, str(APPS), name, *piper.options(*options)]
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload]
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def call(piper: Piper) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a daemon of `apps` to its end, as with an action."""
+
+    def run(name: str, *options: str, alone: bool = False, **more: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(APPS), name, *([] if alone else piper.options()), *options]
+        return subprocess.run(command, text=True, capture_output=True, timeout=60, check=False, **more)  # type: ignore[call-overload]
+
+    return run

@@ -1,0 +1,203 @@
+"""Where settings come from, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+import apps
+from piperkit import Component, Message, Option, Outcome, PiperDaemon
+from piperkit.errors import ConfigError
+from piperkit.testing import Piper
+
+Call = Callable[..., CompletedProcess[str]]
+
+
+def make(tmp_path: Path, *argv: str, **more: object) -> PiperDaemon:
+    """A daemon that has read its configuration, and done nothing else."""
+    paths = {f"path_{name}": str(tmp_path / name) for name in ("cfg", "var", "log", "run", "tmp")}
+    daemon = apps.build("upper", list(argv), **{**paths, **more})
+    daemon._stage_setup_configuration()
+    return daemon
+
+
+def write(path: Path, data: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def test_last_source_wins_of_default_directory_file_and_command_line(tmp_path: Path) -> None:
+    write(
+        tmp_path / "cfg/upper/a.json.conf",
+        {"queue_in_wait": 1, "queue_out_wait": 1, "queue_out_limit": 1},
+    )
+    write(tmp_path / "cfg/upper/ignored.txt", "{")
+    write(tmp_path / "cfg/upper.conf", {"queue_out_wait": 2, "queue_out_limit": 2})
+    daemon = make(tmp_path, "--queue-out-limit=3")
+    assert daemon.c("queue_in_batch") == 32
+    assert [daemon.c(f"queue_{key}") for key in ("in_wait", "out_wait", "out_limit")] == [1, 2, 3]
+    assert daemon.origins["queue_out_limit"] == "command line"
+    assert daemon.origins["queue_out_wait"] == str(tmp_path / "cfg/upper.conf")
+
+
+def test_computed_queue_settings_are_where_the_contract_says(tmp_path: Path) -> None:
+    core = make(tmp_path, "--queue-out-dir=next").config["__core__"]["filequeue"]
+    assert core["dir_queue"] == str(tmp_path / "var/spool/upper")
+    assert core["dir_next_queue"] == str(tmp_path / "var/spool/next")
+    assert core["queue_perms"] == 0o775
+    assert core["queue_out_limit"] == 10000
+
+
+def test_lines_that_begin_with_a_comment_sign_are_comments(tmp_path: Path) -> None:
+    write(tmp_path / "cfg/upper.conf", '# one\n{\n  // two\n  "queue_in_wait": 1 \n}\n')
+    assert make(tmp_path).c("queue_in_wait") == 1
+
+
+@pytest.mark.parametrize("mode", ["0o770", "770", "0770"])
+def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
+    write(tmp_path / "cfg/upper.conf", {"queue_in_perms": mode})
+    assert make(tmp_path).c("queue_in_perms") == 0o770
+    assert make(tmp_path, "--umask", "022").c("umask") == 0o022
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"queue_in_wiat": 1}', "unknown key queue_in_wiat; did you mean queue_in_wait?"),
+        ('{"queue_in_wait": "soon"}', 'queue_in_wait is "soon"; it must be a number of seconds, 0.01 or more'),
+        ('{"queue_in_wait": -1}', "queue_in_wait is -1; it must be a number of seconds, 0.01 or more"),
+        ('{"queue_out_limit": 1.5}', "queue_out_limit is 1.5; it must be a whole number of messages, 0 or more"),
+        ('{"queue_out_limit": true}', "queue_out_limit is true; it must be a whole number of messages, 0 or more"),
+        ('{"queue_in_perms": "rwx"}', 'queue_in_perms is "rwx"; it must be an octal mode'),
+        ('{"message_format": "xml"}', 'message_format is "xml"; it must be one of text, bytes, json'),
+        ('{"config_file": "x"}', "config_file is for the command line only: --config-file"),
+        ('{"retry_min": 10, "retry_max": 5}', "retry_max is 5; it must not be less than retry_min"),
+        ('{"user": "no-such-user"}', "user: there is no account no-such-user"),
+        ('{"queue_out_dir": "upper"}', "which is the input queue"),
+        ('{"paralel": true, "paralel": false}', "paralel stands there twice"),
+        ('{\n"paralel" true}', "line 2: Expecting ':' delimiter"),
+        ("[]", "must be a JSON object"),
+    ],
+)
+def test_wrong_configuration_ends_the_start_with_one_line(piper: Piper, call: Call, content: str, says: str) -> None:
+    path = write(piper.directory / "wrong.conf", content)
+    done = call("upper", f"--config-file={path}", "--no-daemon", "--queue-in-dir=upper", alone=True)
+    assert done.returncode == 78
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--queue-in-dri=x", "unknown option --queue-in-dri; did you mean --queue-in-dir?"),
+        ("--queue-in", "unknown option --queue-in"),
+        ("--queue-in-wait=soon", "argument --queue-in-wait: 'soon'; it must be a number of seconds, 0.01 or more"),
+        ("--umask=9", "argument --umask: '9'; it must be an octal mode"),
+        ("stray", "unexpected argument 'stray'"),
+        ("--name=../x", "cannot be a daemon's name"),
+    ],
+)
+def test_wrong_option_ends_the_start_with_one_line(call: Call, argument: str, says: str) -> None:
+    done = call("upper", argument, alone=True)
+    assert done.returncode == 64
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_named_configuration_that_is_missing_is_an_error_unless_silenced(tmp_path: Path) -> None:
+    for key in ("config-file", "config-dir"):
+        missing = f"--{key}={tmp_path}/missing"
+        with pytest.raises(ConfigError, match=f"missing does not exist; correct --{key}"):
+            make(tmp_path, missing)
+        make(tmp_path, missing, f"--{key}-silent")
+
+
+def test_components_and_applications_declare_keys_that_are_options_too(tmp_path: Path) -> None:
+    class Greeter(Component):
+        options = (Option("greeting", str, "hello", "what to say"),)
+
+        def process(self, message: Message) -> Outcome:
+            return message.commit()
+
+    def build(*argv: str) -> PiperDaemon:
+        own = (Option("times", int, 1, "how often", minimum=1),)
+        paths = {f"path_{name}": str(tmp_path) for name in ("cfg", "var", "log", "run", "tmp")}
+        daemon = PiperDaemon(name="greet", argv=list(argv), components=[Greeter()], options=own, **paths)
+        daemon._stage_setup_configuration()
+        return daemon
+
+    assert build().c("greeting") == "hello"
+    write(tmp_path / "greet.conf", {"greeting": "hi", "times": 3})
+    assert (build().c("greeting"), build().c("times")) == ("hi", 3)
+    assert build("--greeting=ho").c("greeting") == "ho"
+    write(tmp_path / "greet.conf", {"times": 0})
+    with pytest.raises(ConfigError, match="times is 0; it must be a whole number, 1 or more"):
+        build()
+
+
+def test_relative_paths_begin_where_the_daemon_was_started(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(piper.directory)
+    piper.put("hello")
+    relative = ["--queue-in-dir=./in", "--queue-out-dir=./out", "--log-file=./rel.log", "--work-dir=/"]
+    assert piper.run(functools.partial(apps.build, "upper"), *relative) == 0
+    assert piper.out == [b"HELLO"]
+    assert (piper.directory / "rel.log").exists()
+
+
+def test_output_queue_is_made_like_the_input_queue(piper: Piper) -> None:
+    piper.put("hello")
+    new = piper.directory / "new"
+    piper.run(functools.partial(apps.build, "upper"), f"--queue-out-dir={new}", "--queue-in-perms=0o750")
+    assert piper.contents("new") == [b"HELLO"]
+    assert stat.S_IMODE(new.stat().st_mode) == 0o750
+
+
+def test_daemon_runs_without_a_log_file(piper: Piper, capsys: pytest.CaptureFixture[str]) -> None:
+    piper.put("hello")
+    piper.run(functools.partial(apps.build, "upper"), "--log-file=")
+    assert piper.out == [b"HELLO"]
+    assert "The daemon starts" in capsys.readouterr().err
+
+
+def test_umask_given_as_an_option_is_applied(piper: Piper) -> None:
+    piper.run(functools.partial(apps.build, "upper"), "--umask", "027")
+    assert stat.S_IMODE((piper.directory / "daemon.log").stat().st_mode) & 0o027 == 0
+
+
+def test_file_template_explains_every_key_and_is_a_valid_configuration(tmp_path: Path, call: Call) -> None:
+    done = call("upper", "--action=config-template", alone=True)
+    assert done.returncode == 0
+    for option in make(tmp_path).options.values():
+        assert (f'# "{option.key}": ' in done.stdout) is not option.cli_only
+    path = write(tmp_path / "all.conf", done.stdout)
+    make(tmp_path, f"--config-file={path}")
+    # Every default that is shown is right as it stands.
+    lines = [line.strip().removeprefix("# ") for line in done.stdout.splitlines() if '# "' in line]
+    write(path, "{" + ",".join(lines).replace("<", "").replace(">", "") + "}")
+    make(tmp_path, f"--config-file={path}")
+
+
+def test_help_names_every_option(call: Call) -> None:
+    done = call("upper", "--help", alone=True)
+    assert done.returncode == 0
+    for option in apps.build("upper", []).options.values():
+        assert option.flag in done.stdout
+
+
+@pytest.mark.parametrize("action", ["config-view", "config-check"])
+def test_actions_on_the_configuration_touch_no_queue(piper: Piper, call: Call, action: str) -> None:
+    new = piper.directory / "new"
+    done = call("upper", f"--queue-in-dir={new}", f"--action={action}")
+    assert done.returncode == 0
+    assert done.stdout
+    assert not os.path.exists(new)

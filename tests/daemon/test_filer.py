@@ -1,0 +1,140 @@
+"""Back-pressure, strange things in the queue, many messages, and faults that pass."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import apps
+from piperkit.testing import Piper
+
+Start = Callable[..., object]
+Until = Callable[..., None]
+echo = functools.partial(apps.build, "echo")
+
+
+def log(piper: Piper) -> str:
+    path = piper.directory / "daemon.log"
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize("limit", [1, 2, 33, 50])
+def test_processing_pauses_exactly_at_the_limit_and_goes_on_when_there_is_room(piper: Piper, limit: int) -> None:
+    piper.put(*(f"{number}" for number in range(100)))
+    piper.run(echo, f"--queue-out-limit={limit}")
+    assert len(piper.out) == limit
+    assert piper.counts()["pending"] == 0
+    for claim in piper.queue_out.claim(limit // 2 + 1):
+        piper.queue_out.cancel(claim.id)
+    left = len(piper.out)
+    piper.run(echo, f"--queue-out-limit={limit}")
+    assert left < limit
+    assert len(piper.out) == min(limit, 100 - (limit - left))
+
+
+def test_limit_of_zero_is_no_limit(piper: Piper) -> None:
+    piper.put(*(f"{number}" for number in range(100)))
+    piper.run(echo, "--queue-out-limit=0")
+    assert len(piper.out) == 100
+
+
+def test_paused_daemon_says_so_once_and_goes_on_by_itself(piper: Piper, start: Start, until: Until) -> None:
+    piper.put(*"abcdef")
+    start("echo", "--queue-out-limit=2", "--queue-out-wait=0.02")
+    until(lambda: "pauses" in log(piper), "the pause")
+    assert piper.out == [b"a", b"b"]
+    taken = []
+    while len(taken) < 6:
+        for claim in piper.queue_out.claim(10):
+            taken.append(piper.queue_out.read(claim.id))
+            piper.queue_out.commit(claim.id)
+        assert len(piper.out) <= 2
+    assert taken == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+def test_instances_overshoot_the_limit_by_no_more_than_a_batch_each(piper: Piper, start: Start, until: Until) -> None:
+    with piper.queue_in.batch():
+        piper.put(*(f"{number}" for number in range(400)))
+    for _ in range(3):
+        start("echo", "--paralel", "--queue-out-limit=50", "--queue-in-batch=10", "--queue-sync=off")
+    until(lambda: log(piper).count("pauses") >= 3, "all three to pause")
+    assert 50 <= len(piper.out) <= 50 + 3 * 10
+
+
+def test_thousand_messages_of_random_bytes_come_out_as_they_went_in(piper: Piper, start: Start, until: Until) -> None:
+    chance = random.Random(1)
+    contents = [chance.randbytes(min(1 << 20, int(chance.paretovariate(0.3)))) for _ in range(996)]
+    contents += [b"", b"\n", bytes(1 << 20), chance.randbytes(1 << 20)]
+    start("echo", "--message-format=bytes", "--queue-sync=off")
+    with piper.queue_in.batch():
+        ids = piper.put(*contents)
+    until(lambda: piper.queue_out.counts()["incoming"] == 1000, "all messages")
+    out = piper.directory / "out" / "incoming"
+    for id, expected in zip(ids, contents, strict=True):
+        assert (out / id).read_bytes() == expected
+
+
+def test_strange_things_in_a_queue_are_left_alone_and_the_good_messages_come_out(
+    piper: Piper, start: Start, until: Until
+) -> None:
+    incoming = piper.directory / "in" / "incoming"
+    (incoming / "directory").mkdir()
+    (incoming / "directory" / "file").write_text("inside")
+    os.mkfifo(incoming / "fifo")
+    (incoming / "link").symlink_to("/etc/passwd")
+    (incoming / "dangling").symlink_to("nowhere")
+    (incoming / ".dot").write_text("hidden")
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(os.path.relpath(incoming / "socket"))
+    untouched = sorted(os.listdir(incoming))
+    odd_names = [b"n" * 255, "Gr\u00fc\u00dfe".encode("latin-1"), b"message.meta", b"with space\n"]
+    for name in odd_names:
+        (Path(os.fsdecode(os.fsencode(incoming) + b"/" + name))).write_text("odd")
+    piper.put(*(f"good {number}" for number in range(50)), b"\xff", *(f"good {number}" for number in range(50, 100)))
+    daemon = start("echo")
+    until(lambda: len(piper.out) == 104, "the good messages")
+    until(lambda: piper.errors, "the bad one")
+    assert [each for each in piper.out if each != b"odd"] == [f"good {number}".encode() for number in range(100)]
+    assert {os.fsencode(name) for name in os.listdir(piper.directory / "out/incoming")} >= set(odd_names)
+    assert piper.errors == [(b"\xff", "not valid UTF-8: invalid start byte at byte 0")]
+    assert sorted(os.listdir(incoming)) == untouched
+    for name in untouched:
+        assert log(piper).count(f"incoming/{name}: left alone") == 1
+    assert daemon.poll() is None  # type: ignore[attr-defined]
+
+
+def test_missing_output_queue_holds_the_messages_and_is_said_once(piper: Piper, start: Start, until: Until) -> None:
+    daemon = start("upper", "--queue-in-wait=0.02", "--queue-out-wait=0.02")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    shutil.move(piper.directory / "out", piper.directory / "away")
+    piper.put(*"abc")
+    until(lambda: "processing pauses" in log(piper), "the pause")
+    shutil.move(piper.directory / "away", piper.directory / "out")
+    until(lambda: len(piper.out) == 3, "the messages")
+    assert piper.out == [b"A", b"B", b"C"]
+    daemon.send_signal(signal.SIGTERM)  # type: ignore[attr-defined]
+    until(lambda: daemon.poll() is not None, "the end")  # type: ignore[attr-defined]
+    assert log(piper).count("processing pauses") <= 2
+    assert sum(piper.counts().values()) == 0
+
+
+def test_message_that_is_too_large_is_banished_without_being_read(piper: Piper) -> None:
+    piper.put("x" * 2000, "small")
+    piper.run(echo, "--message-max=1000")
+    assert piper.out == [b"small"]
+    assert piper.errors == [(b"x" * 2000, "a message of 2000 bytes is larger than message_max, 1000 bytes")]
+
+
+def test_messages_that_are_put_off_block_no_others(piper: Piper) -> None:
+    piper.put(*("retry 1000", "a") * 20)
+    piper.run(functools.partial(apps.build, "upper"))
+    assert piper.out == [b"A"] * 20
+    assert piper.counts()["deferred"] == 20

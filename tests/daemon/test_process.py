@@ -1,0 +1,241 @@
+"""Daemons as processes: signals, pid files, the background, rights."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import APPS
+from needs import need
+from piperkit.dirq import DirectoryQueue
+from piperkit.testing import Piper
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+Until = Callable[..., None]
+
+
+def began(piper: Piper) -> list[str]:
+    path = piper.directory / "begun"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def log(piper: Piper) -> str:
+    path = piper.directory / "daemon.log"
+    return path.read_text() if path.exists() else ""
+
+
+def gone(process: subprocess.Popen[str]) -> Callable[[], bool]:
+    return lambda: process.poll() is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_finishes_the_message_in_work_and_gives_the_others_back(
+    piper: Piper, start: Start, until: Until, number: int
+) -> None:
+    piper.put(*"abcde")
+    daemon = start("slow", f"--gate={piper.directory}")
+    until(lambda: began(piper), "the first message to be begun")
+    assert piper.counts()["pending"] == 5
+    daemon.send_signal(number)
+    (piper.directory / "go").touch()
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 0
+    assert began(piper) == ["a"]
+    assert piper.out == [b"a"]
+    assert piper.contents("in") == [b"b", b"c", b"d", b"e"]
+    assert piper.counts()["pending"] == 0
+    assert not (piper.directory / "daemon.pid").exists()
+
+
+def test_third_stop_signal_ends_at_once_and_recovery_finds_a_clean_state(
+    piper: Piper, start: Start, until: Until
+) -> None:
+    piper.put("a", "b")
+    daemon = start("slow", f"--gate={piper.directory}")
+    until(lambda: began(piper), "the first message to be begun")
+    for _ in range(3):
+        daemon.send_signal(signal.SIGTERM)
+        time.sleep(0.05)  # signals of one kind that wait are one
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 1
+    with DirectoryQueue(piper.directory / "in", orphan_age=0) as queue:
+        assert len(queue.recover().returned) == 2
+    assert sorted(piper.contents("in")) == [b"a", b"b"]
+
+
+def test_stop_timeout_ends_a_component_that_does_not_come_to_an_end(piper: Piper, start: Start, until: Until) -> None:
+    piper.put("a")
+    daemon = start("slow", f"--gate={piper.directory}", "--stop-timeout=0.1")
+    until(lambda: began(piper), "the message to be begun")
+    daemon.send_signal(signal.SIGTERM)
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 1
+
+
+def test_stop_requested_before_the_loop_starts_is_not_lost(piper: Piper, start: Start, until: Until) -> None:
+    daemon = start("upper")
+    until((piper.directory / "daemon.pid").exists, "the pid file")
+    daemon.send_signal(signal.SIGTERM)
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode in (0, -signal.SIGTERM)  # the latter: before there were handlers
+
+
+def test_sigusr1_saves_the_run_log_and_sigusr2_the_state(piper: Piper, start: Start, until: Until) -> None:
+    daemon = start("upper")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    piper.put("hello")
+    until(lambda: piper.out, "the message")
+    daemon.send_signal(signal.SIGUSR1)
+    until(lambda: list((piper.directory / "run-log").iterdir()), "the run log")
+    (path,) = (piper.directory / "run-log").iterdir()
+    assert json.loads(path.read_text())["statistics"]["FilerDaemonComponent"]["cnt_committed"] == 1
+    daemon.send_signal(signal.SIGUSR2)
+    until(lambda: "State saved" in log(piper), "the state")
+    state = json.loads((piper.directory / "daemon.state").read_text())
+    assert state["pid"] == daemon.pid
+    assert state["components"]["FilerDaemonComponent"]["counts"]["incoming"] == 0
+    assert daemon.poll() is None
+
+
+def test_no_signal_is_lost_or_raises_however_many_come(piper: Piper, start: Start, until: Until) -> None:
+    daemon = start("upper", "--queue-sync=off", "--log-level=warning")
+    until((piper.directory / "daemon.pid").exists, "the start")
+    producer = DirectoryQueue(piper.directory / "in")
+    for number in range(300):
+        producer.enqueue(f"m{number}")
+        daemon.send_signal((signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM)[number % 4])
+    until(lambda: len(piper.out) == 300, "all messages")
+    daemon.send_signal(signal.SIGTERM)
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 0
+    assert "Traceback" not in log(piper)
+
+
+def test_arrival_wakes_an_idle_daemon(piper: Piper, start: Start, until: Until) -> None:
+    start("upper", "--queue-in-wait=100000")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    for text in ("one", "two"):
+        piper.put(text)
+        until(lambda: text.upper().encode() in piper.out, "the message")  # noqa: B023  the closure is used at once
+
+
+def test_signal_actions_find_the_daemon_by_its_pid_file(piper: Piper, start: Start, call: Call, until: Until) -> None:
+    assert call("upper", "--action=signal-check").returncode == 3
+    daemon = start("upper")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    found = call("upper", "--action=signal-check")
+    assert (found.returncode, str(daemon.pid) in found.stdout) == (0, True)
+    assert call("upper", "--action=signal-usr2").returncode == 0
+    until(lambda: "State saved" in log(piper), "the state")
+    assert call("upper", "--action=signal-term").returncode == 0
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 0
+
+
+def test_stale_pid_file_is_not_believed(piper: Piper, start: Start, call: Call, until: Until) -> None:
+    (piper.directory / "daemon.pid").write_text(f"{os.getpid()}\n")
+    assert call("upper", "--action=signal-check").returncode == 3
+    start("upper")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+
+
+def test_second_daemon_of_a_name_is_refused_unless_in_parallel(
+    piper: Piper, start: Start, call: Call, until: Until
+) -> None:
+    first = start("upper")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    second = call("upper")
+    assert second.returncode == 75
+    assert f"running already, with pid {first.pid}" in second.stderr
+    others = [start("upper", "--paralel") for _ in range(2)]
+    until(lambda: log(piper).count("The daemon starts") == 3, "the others")
+    # A daemon whose name begins the same is not one of them.
+    (piper.directory / "daemonic.00001.pid").write_text("1\n")
+    done = call("upper", "--paralel", "--action=signal-term")
+    assert done.stdout.count("sent to pid") == 2
+    for other in others:
+        until(gone(other), "the others to end")
+    assert first.poll() is None
+
+
+def test_background_daemon_is_ready_when_the_command_returns(piper: Piper, call: Call, until: Until) -> None:
+    options = [option for option in piper.options() if option != "--no-daemon"]
+    done = call("upper", *options, alone=True)
+    try:
+        assert done.returncode == 0, done.stderr
+        pid = int((piper.directory / "daemon.pid").read_text())
+        assert os.getsid(pid) != os.getsid(0)
+        assert os.readlink(f"/proc/{pid}/fd/1") == "/dev/null"
+        piper.put("hello")
+        until(lambda: piper.out == [b"HELLO"], "the message")
+    finally:
+        assert call("upper", "--action=signal-term").returncode == 0
+    until(lambda: "has ended" in log(piper), "the end")
+
+
+def test_background_start_that_fails_says_so_where_it_was_started(piper: Piper, call: Call) -> None:
+    (piper.directory / "in" / "pending").rmdir()
+    (piper.directory / "in" / "pending").write_text("in the way")
+    done = call("upper", *[option for option in piper.options() if option != "--no-daemon"], alone=True)
+    assert done.returncode == 73
+    assert "pending is in the way: a queue's part must be a directory" in done.stderr
+
+
+def test_user_is_taken_on_with_its_groups_and_no_others(piper: Piper, call: Call, tmp_path: Path) -> None:
+    need("root", os.geteuid() == 0, "root")
+    account = pwd.getpwnam("nobody")
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    new = piper.directory / "owned"
+    script = tmp_path / "who.py"
+    script.write_text(
+        f"import os, sys; sys.path.insert(0, {str(APPS.parent)!r}); import apps\n"
+        "class Who(apps.Upper):\n"
+        "    def process(self, message):\n"
+        "        return message.commit({'uid': os.getuid(), 'groups': os.getgroups(), 'euid': os.geteuid()})\n"
+        "apps.COMPONENTS['upper'] = lambda: [Who()]\n"
+        "sys.exit(apps.build('upper', sys.argv[1:]).run_until_idle())\n"
+    )
+    DirectoryQueue(new, owner=(account.pw_uid, account.pw_gid)).enqueue("hello")
+    options = ["--no-daemon", "--user=nobody", "--log-file=", f"--queue-in-dir={new}"]
+    options += [f"--queue-out-dir={piper.directory}/made", f"--runlog-dir={piper.directory}/run/log"]
+    done = subprocess.run(
+        [os.path.realpath(sys.executable), str(script), *options, f"--pid-file={piper.directory}/run/x.pid"],
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        extra_groups=[0, 4],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = (json.loads(each) for each in piper.contents("made"))
+    assert found == {"uid": account.pw_uid, "euid": account.pw_uid, "groups": [account.pw_gid]}
+    for path in (piper.directory / "made", piper.directory / "made/incoming", piper.directory / "run"):
+        assert path.stat().st_uid == account.pw_uid
+    (message,) = (piper.directory / "made/incoming").iterdir()
+    assert message.stat().st_uid == account.pw_uid
+
+
+def test_component_that_kills_its_daemon_costs_only_its_message(piper: Piper, start: Start, until: Until) -> None:
+    piper.put("kill", "a", "b")
+    for _ in range(3):
+        until(gone(start("upper", "--orphan-age=0")), "the daemon to die")
+    start("upper", "--orphan-age=0")
+    until(lambda: len(piper.out) == 2, "the other messages")
+    assert piper.out == [b"A", b"B"]
+    ((contents, reason),) = piper.errors
+    assert contents == b"kill"
+    assert reason == "3 times the daemon died while it was working on this message"
