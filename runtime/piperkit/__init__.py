@@ -1,5 +1,6 @@
 """piperkit: daemons that take messages from a queue, do one thing, and pass them on."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from piperkit.config import Option
@@ -7,10 +8,12 @@ from piperkit.errors import PiperError
 from piperkit.message import Failure, Format, Message, Outcome, Reject, Retry
 
 if TYPE_CHECKING:
+    from piperkit.batch import BatchComponent
     from piperkit.component import Component
     from piperkit.daemon import PiperDaemon
 
 __all__ = [
+    "BatchComponent",
     "Component",
     "Failure",
     "Format",
@@ -24,14 +27,11 @@ __all__ = [
 ]
 
 
+_ON_PYZENKIT = {"BatchComponent": "batch", "Component": "component", "PiperDaemon": "daemon"}
+
+
 def __getattr__(name: str) -> Any:
     """Import what stands on pyzenkit when it is asked for: a queue alone needs the standard library only."""
-    if name == "Component":
-        from piperkit.component import Component
-
-        return Component
-    if name == "PiperDaemon":
-        from piperkit.daemon import PiperDaemon
-
-        return PiperDaemon
+    if name in _ON_PYZENKIT:
+        return getattr(importlib.import_module(f"piperkit.{_ON_PYZENKIT[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -60,17 +60,23 @@ class Component(ZenDaemonComponent):
         message = Message(args["id"], encode(args["data"]), args.get("attempt", 1), args.get("arrived", 0.0))
         if daemon.c("message_format") == Format.JSON.value:
             _ = message.json  # what is no JSON is rejected before the component can trip over it
-        outcome = self.process(message)
         self.inc_statistic("cnt_processed")
-        if outcome is None:
-            return daemon.FLAG_CONTINUE, args
+        return (daemon.FLAG_STOP if self._take(daemon, message) else daemon.FLAG_CONTINUE), args
+
+    def _take(self, daemon: PiperDaemon, message: Message) -> bool:
+        """Process a message; returns whether that settled it, or will."""
+        outcome = self.process(message)
+        if outcome is not None:
+            self._schedule(daemon, message, outcome)
+        return outcome is not None
+
+    def _schedule(self, daemon: PiperDaemon, message: Message, outcome: Outcome) -> None:
         if not isinstance(outcome, Outcome):
             raise TypeError(
-                f"{type(self).__name__}.process returned {outcome!r}; return message.commit() or another outcome"
+                f"{type(self).__name__} returned {outcome!r} for a message; return message.commit() or another outcome"
             )
         for event, more in events_of(outcome):
             daemon.queue.schedule(event, {"id": message.id, **more})
-        return daemon.FLAG_STOP, args
 
     def cbk_event_reload(self, daemon: PiperDaemon, args: Any) -> Result:
         self.reload(daemon)

@@ -267,8 +267,10 @@ class PiperDaemon(Settings, Actions):
                 self._handle(event, args)
                 if event == self.EVENT_TERMINATE:
                     return
-            elif self.is_done() or (self._until_idle and self.filer.idle()):
+            elif self.is_done():
                 return
+            elif self._until_idle and self.filer.idle():
+                self.queue.schedule(self.EVENT_STOP)
             else:
                 self.wait(self.queue.wait())
 
