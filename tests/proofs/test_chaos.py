@@ -1,0 +1,209 @@
+"""Proof: producers and four instances on a queue, killed, stopped and frozen at random, the disk full, the clock set.
+
+Then the books: nothing that was reported enqueued is lost, nothing is torn, and no message is delivered twice. A
+message may be *begun* twice, but only if the instance that had it was ended: that is counted too.
+
+`SOAK=3600 make test ARGS=tests/proofs/test_chaos.py` runs it for an hour; `PIPER_SEED=N` repeats the choices of a run.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import glob
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import summary
+from chaos_app import check
+from needs import need
+from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.view import QueueView
+
+APP = Path(__file__).with_name("chaos_app.py")
+SECONDS = float(os.environ.get("SOAK", "60"))
+BATCH = 8
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, which can be filled up."""
+    need("root", os.geteuid() == 0, "root, to mount a tmpfs")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m,mode=0755", "tmpfs", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+class Chaos:
+    """The processes, and what is done to them."""
+
+    def __init__(self, disk: Path, outside: Path, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.disk = disk
+        self.journal = outside / "journal"
+        self.journal.touch()
+        self.clock = outside / "clock"
+        self.set_clock(0)
+        self.log = outside / "daemon.log"
+        self._outside = outside
+        self.daemons: list[subprocess.Popen[bytes]] = []
+        self.producers: list[subprocess.Popen[bytes]] = []
+        self.counts: collections.Counter[str] = collections.Counter()
+        libraries = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+        need("faketime", bool(libraries), "libfaketime (Debian package faketime)")
+        self.environment = {
+            **os.environ,
+            "LD_PRELOAD": libraries[0],
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+    def set_clock(self, offset: int) -> None:
+        """Step the wall clock of all processes."""
+        temporary = self.clock.with_suffix(".new")
+        temporary.write_text(f"{offset:+d}s\n")
+        temporary.rename(self.clock)
+
+    def start_daemon(self) -> None:
+        options = [
+            "--no-daemon", "--paralel", "--quiet", "--queue-min-free=0", "--orphan-age=0.5", "--retry-min=0.05",
+            "--retry-max=0.2", f"--queue-in-batch={BATCH}", "--queue-out-wait=0.1", "--queue-in-wait=0.1",
+            "--crash-limit=50", "--retry-limit=1000",
+            f"--queue-in-dir={self.disk}/in", f"--queue-out-dir={self.disk}/out",
+            f"--log-file={self.log}", f"--pid-file={self._outside}/d.pid", f"--state-file={self._outside}/d.state",
+            f"--runlog-dir={self._outside}/run-log", "--queue-out-limit=0", "--log-level=warning",
+        ]  # fmt: skip
+        self.daemons.append(self._start("daemon", str(self.journal), *options))
+
+    def start_producer(self) -> None:
+        number = str(len(self.producers))
+        self.producers.append(self._start("producer", f"{self.disk}/in", str(self.journal), number))
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(APP), *arguments], env=self.environment)
+
+    def living(self, processes: list[subprocess.Popen[bytes]]) -> list[subprocess.Popen[bytes]]:
+        return [process for process in processes if process.poll() is None]
+
+    def strike(self) -> None:
+        """Do one thing that should not matter."""
+        victims = self.living(self.daemons) + self.living(self.producers)
+        victim = self.chance.choice(victims)
+        match self.chance.choice(["kill", "kill", "stop", "freeze", "fill", "clock"]):
+            case "kill":
+                victim.kill()
+                victim.wait()
+                self.counts["kills"] += 1
+            case "stop":
+                victim.terminate()
+                self.counts["stops"] += 1
+            case "freeze":
+                victim.send_signal(signal.SIGSTOP)
+                self.pause(0.7)  # longer than orphan_age
+                victim.send_signal(signal.SIGCONT)
+                self.counts["freezes"] += 1
+            case "fill":
+                with open(self.disk / "ballast", "wb", buffering=0) as ballast:
+                    with contextlib.suppress(OSError):
+                        while True:
+                            ballast.write(bytes(1 << 16))
+                    self.pause(0.2)
+                (self.disk / "ballast").unlink()
+                self.counts["full disks"] += 1
+            case "clock":
+                self.set_clock(self.chance.choice([-86400, -3600, 0, 3600, 86400]))
+                self.counts["clock steps"] += 1
+        while len(self.living(self.daemons)) < 4:
+            self.start_daemon()
+        while len(self.living(self.producers)) < 2:
+            self.start_producer()
+
+    def pause(self, most: float) -> None:
+        """Let some time pass, a random part of `most` seconds; nothing is expected to have happened then."""
+        time.sleep(self.chance.uniform(0.1, 1) * most)
+
+    def end(self, until: Callable[..., None]) -> None:
+        """Let everything come to its end."""
+        self.set_clock(0)
+        for process in self.living(self.producers):
+            process.terminate()
+            process.wait()
+        queue = QueueView(self.disk / "in")
+
+        def drained() -> bool:
+            counts = queue.counts()
+            return not sum(counts[part] for part in counts if part != "errors")
+
+        until(drained, "the queue to be drained", 120)
+        for process in self.living(self.daemons):
+            process.terminate()
+        for process in self.living(self.daemons):
+            assert process.wait() in (0, -signal.SIGTERM)  # the latter: it had only just been started
+
+    def cleanup(self) -> None:
+        for process in self.daemons + self.producers:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 300)
+def test_chaos_loses_nothing_tears_nothing_and_delivers_nothing_twice(
+    small_disk: Path, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    seed = int(os.environ.get("PIPER_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"PIPER_SEED={seed}")
+    for name in ("in", "out"):
+        DirectoryQueue(small_disk / name)
+    chaos = Chaos(small_disk, tmp_path, seed)
+    try:
+        for _ in range(4):
+            chaos.start_daemon()
+        for _ in range(2):
+            chaos.start_producer()
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            chaos.pause(0.5)
+            chaos.strike()
+        chaos.end(until)
+    finally:
+        chaos.cleanup()
+
+    lines = [line.split(" ") for line in chaos.journal.read_text().splitlines()]
+    enqueued = {words[1] for words in lines if words[0] == "enqueued"}
+    begun = collections.Counter(words[2] for words in lines if words[0] == "begun")
+    retried = sum(words[0] == "retried" for words in lines)
+    out, failed = QueueView(small_disk / "out"), QueueView(small_disk / "in")
+    texts = [out.read(entry).decode() for entry in out.entries("incoming")]
+    dead = [failed.read(entry).decode() for entry in failed.entries("errors")]
+    delivered = collections.Counter(check(text) for text in texts + dead)
+    torn = delivered.pop(None, 0)
+    lost = enqueued - delivered.keys()
+    twice = sum(delivered.values()) - len(delivered)
+    again = sum(begun.values()) - len(begun) - retried
+    ended = chaos.counts["kills"] + chaos.counts["stops"]
+    told = ", ".join(f"{number} {what}" for what, number in sorted(chaos.counts.items()))
+    summary.add(
+        f"chaos (PIPER_SEED={seed}): {len(enqueued)} messages, {told}; lost {len(lost)}, torn {torn},"
+        f" delivered twice {twice}, begun again {again}, dead letters {len(dead)}"
+    )
+    assert not lost
+    assert torn == 0
+    assert twice == 0
+    assert again <= ended * BATCH
+    assert len(enqueued) > 100
+    assert chaos.counts["kills"] > 3
+    leftovers = [entry for part in ("tmp", "pending", "outgoing") for entry in (small_disk / "in" / part).iterdir()]
+    assert all(entry.parent.name == "tmp" for entry in leftovers)
