@@ -112,6 +112,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self.status = self.STATUS_RUNNING
         self.waiting_for: str | None = None  #: why it is paused, for people
         self.last_processed: float | None = None  #: when a message was last settled, seconds since the epoch
+        self.errors_left = 0  #: messages in `errors`, when that was last looked at
         self._claims: dict[str, _Work] = {}
         self._blocked: dict[str, list[tuple[str, Any]]] = {}  #: by message, events that wait; the first one failed
         self._next_queued = False  #: message_next is among the events of now
@@ -184,6 +185,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
 
     def cbk_event_start(self, daemon: PiperDaemon, args: Any) -> Result:
         """Give back what dead instances had claimed, and begin to claim."""
+        self._look_at_errors(daemon)
         daemon.queue.schedule(self.event(self.EVENT_QUEUE_RECOVER))
         self._schedule_next(daemon)
         return daemon.FLAG_CONTINUE, args
@@ -562,8 +564,27 @@ class FilerDaemonComponent(ZenDaemonComponent):
 
     # -- statistics ------------------------------------------------------------------------------------------
 
+    def _look_at_errors(self, daemon: PiperDaemon) -> None:
+        """Delete old dead letters where that is asked for, and warn of those that are there."""
+        keep: float | None = daemon.c("errors_keep")
+        try:
+            if keep is not None and (expired := self.queue.expire_errors(keep * 86400)):
+                daemon.logger.info(
+                    "Component '%s': %d messages deleted from errors, %g days old", self.cid, expired, keep
+                )
+            self.errors_left = self.queue.counts()["errors"]
+        except (OSError, QueueError) as error:
+            daemon.log_once("errors", f"Component '{self.cid}': the dead letters cannot be looked at: {error}")
+        if self.errors_left:
+            daemon.logger.warning(
+                "Component '%s': there are %d messages in errors; `piperctl queue ls QUEUE errors` says why",
+                self.cid,
+                self.errors_left,
+            )
+
     def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Log what was done: total, increase and rate of each counter."""
+        """Log what was done: total, increase and rate of each counter; and look after the dead letters."""
+        self._look_at_errors(daemon)
         for key in self.STATISTICS:
             self.statistics_cur.setdefault(key, 0)
         log_statistics(daemon, self, self.cid, self.get_statistics())

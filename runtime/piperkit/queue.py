@@ -116,6 +116,10 @@ class Queue(Protocol):
         """Give back what dead instances had claimed, and finish what they had begun. Safe side by side."""
         ...
 
+    def expire_errors(self, age: float) -> int:
+        """Delete the dead letters that are `age` seconds old; returns how many."""
+        ...
+
     def next_look(self) -> float | None:
         """Seconds until `claim` may find something without a new arrival; None: not before one."""
         ...

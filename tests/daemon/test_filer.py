@@ -138,3 +138,22 @@ def test_messages_that_are_put_off_block_no_others(piper: Piper) -> None:
     piper.run(functools.partial(apps.build, "upper"))
     assert piper.out == [b"A"] * 20
     assert piper.counts()["deferred"] == 20
+
+
+def test_dead_letters_are_warned_about_and_kept(piper: Piper) -> None:
+    piper.put("reject one", "reject two")
+    run = functools.partial(apps.build, "upper")
+    piper.run(run)
+    piper.run(run)
+    assert "there are 2 messages in errors" in piper.log
+    assert len(piper.errors) == 2
+
+
+def test_dead_letters_are_deleted_when_they_are_as_old_as_configured(piper: Piper) -> None:
+    piper.put("reject one", "reject two")
+    run = functools.partial(apps.build, "upper")
+    piper.run(run, "--errors-keep=1")
+    piper.run(run, "--errors-keep=1")
+    assert len(piper.errors) == 2
+    piper.run(run, "--errors-keep=0")
+    assert os.listdir(piper.directory / "in" / "errors") == []
