@@ -23,6 +23,8 @@ Result = tuple[int, Any]
 class Component(ZenDaemonComponent):
     """Subclass it and write `process`. The hooks do nothing here; none of them has to call the one it replaces."""
 
+    _daemon: PiperDaemon | None = None
+
     #: Configuration keys of this component; they become command line options, and are read with `daemon.c(key)`.
     options: ClassVar[tuple[Option, ...]] = ()
 
@@ -43,6 +45,11 @@ class Component(ZenDaemonComponent):
     def teardown(self, daemon: PiperDaemon) -> None:
         """Called once, after the last message, also when the start failed after `setup`. Raising is logged."""
 
+    def progress(self) -> None:
+        """Say that a long piece of work goes on: call it while `process` takes longer than `process_timeout` may be."""
+        if self._daemon is not None:
+            self._daemon.progress()
+
     # -- what pyzenkit sees ----------------------------------------------------------------------------------
 
     def get_events(self) -> list[dict[str, Any]]:
@@ -57,6 +64,7 @@ class Component(ZenDaemonComponent):
         """Hand the message to `process`, and schedule what comes of it."""
         if not isinstance(args, dict) or "data" not in args:
             return daemon.FLAG_CONTINUE, args  # an earlier component has taken the message, in the way of events
+        self._daemon = daemon
         message = Message(args["id"], encode(args["data"]), args.get("attempt", 1), args.get("arrived", 0.0))
         if daemon.c("message_format") == Format.JSON.value:
             _ = message.json  # what is no JSON is rejected before the component can trip over it

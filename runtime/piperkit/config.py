@@ -265,7 +265,8 @@ def check_all(
 def render_file(options: Iterable[Option], places: Mapping[str, str], title: str) -> str:
     """A configuration file that explains every key and sets none: each line of it is a comment, but for the braces."""
     lines = [f"# {title}", "#", "# JSON, where lines that begin with # are comments. What is not set has the default"]
-    lines += ["# that is shown. Separate entries with commas; put none after the last.", "{"]
+    lines += ["# that is shown. Separate entries with commas; put none after the last."]
+    lines += ["# <var>, <log> and <run> stand for the directories that the daemon was built with.", "{"]
     group = ""
     for option in options:
         if option.cli_only:

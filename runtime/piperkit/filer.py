@@ -181,6 +181,27 @@ class FilerDaemonComponent(ZenDaemonComponent):
             "counts": self.queue.counts(),
         }
 
+    def status_line(self, stopping: bool) -> str:
+        """What it does, or waits for, and how much it has done: one line for people."""
+        if stopping:
+            doing = "stopping"
+        elif self.status == self.STATUS_PAUSED:
+            doing = f"waiting for {self.waiting_for}"
+        else:
+            doing = "working" if self._claims else "idle"
+        done = [
+            f"{self.statistics_cur[key]} {word}"
+            for key, word in (
+                (self.STATS_CNT_FETCHED, "messages"),
+                (self.STATS_CNT_RETRIED, "put off"),
+                (self.STATS_CNT_BANISHED, "banished"),
+            )
+            if self.statistics_cur.get(key)
+        ]
+        if self.errors_left:
+            done.append(f"{self.errors_left} in errors")
+        return "; ".join([doing, ", ".join(done)]) if done else doing
+
     # -- the life of a daemon --------------------------------------------------------------------------------
 
     def cbk_event_start(self, daemon: PiperDaemon, args: Any) -> Result:
@@ -246,6 +267,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                     id,
                     UNSETTLED_AGE,
                 )
+        daemon.tell_status()
         if not daemon.is_done():
             delay = RECOVER_INTERVAL if again is None else min(RECOVER_INTERVAL, max(again, 0.1))
             daemon.queue.schedule_after(delay, self.event(self.EVENT_QUEUE_RECOVER))
@@ -328,6 +350,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             daemon.logger.warning("Component '%s': processing pauses; waiting for: %s", self.cid, why)
         self.status = self.STATUS_PAUSED
         self.waiting_for = why
+        daemon.tell_status()
         if self._check is None:
             delay = self.queue_out_wait if delay is None else min(delay, self.queue_out_wait)
             self._check = daemon.queue.schedule_after(delay, self.event(self.EVENT_QUEUE_CHECK))
@@ -358,6 +381,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                 daemon.logger.warning("Component '%s': processing goes on", self.cid)
                 self.status = self.STATUS_RUNNING
                 self.waiting_for = None
+                daemon.tell_status()
                 self._schedule_next(daemon)
         return daemon.FLAG_CONTINUE, args
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
+import apps
 from piperkit.testing import Piper
 
-APPS = Path(__file__).with_name("apps.py")
+APPS = apps.__file__
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -21,7 +21,7 @@ def start(piper: Piper) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def run(name: str, *options: str, **more: object) -> subprocess.Popen[str]:
-        command = [sys.executable, str(APPS), name, *piper.options(*options)]
+        command = [sys.executable, APPS, name, *piper.options(*options)]
         process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload]
         processes.append(process)
         return process
@@ -37,7 +37,7 @@ def call(piper: Piper) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a daemon of `apps` to its end, as with an action."""
 
     def run(name: str, *options: str, alone: bool = False, **more: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(APPS), name, *([] if alone else piper.options()), *options]
+        command = [sys.executable, APPS, name, *([] if alone else piper.options()), *options]
         return subprocess.run(command, text=True, capture_output=True, timeout=60, check=False, **more)  # type: ignore[call-overload]
 
     return run

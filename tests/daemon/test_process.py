@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import APPS
+import apps
 from needs import need
 from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
@@ -201,7 +201,7 @@ def test_user_is_taken_on_with_its_groups_and_no_others(piper: Piper, call: Call
     new = piper.directory / "owned"
     script = tmp_path / "who.py"
     script.write_text(
-        f"import os, sys; sys.path.insert(0, {str(APPS.parent)!r}); import apps\n"
+        f"import os, sys; sys.path.insert(0, {os.path.dirname(apps.__file__)!r}); import apps\n"
         "class Who(apps.Upper):\n"
         "    def process(self, message):\n"
         "        return message.commit({'uid': os.getuid(), 'groups': os.getgroups(), 'euid': os.geteuid()})\n"

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import signal
 
-from pyzenkit.zendaemon import ZenDaemon
-
 from piperkit.config import render_file
 from piperkit.daemon import process
+from piperkit.daemon.settings import Settings
 from piperkit.errors import ExitStatus
 
 
-class Actions(ZenDaemon):
+class Actions(Settings):
     """The part of `PiperDaemon` that answers to `--action`; pyzenkit's signal-* actions end in `send_signal`."""
-
-    retc: int
 
     def send_signal(self, sign: int) -> None:
         """Send a signal to the running daemon, or with --paralel to all of its instances; 0 only looks.
@@ -47,5 +44,4 @@ class Actions(ZenDaemon):
     def cbk_action_config_template(self) -> None:
         """Print a configuration file in which every key is explained."""
         places = {"name": self.name, **{path: f"<{path}>" for path in self.paths}}
-        title = f"Configuration of {self.name}"
-        print(render_file(self.options.values(), places, title), end="")
+        print(render_file(self.own_defaults(), places, f"Configuration of {self.name}"), end="")

@@ -144,6 +144,15 @@ OPTIONS = (
         group=_FAILURE,
     ),
     Option(
+        "process_timeout",
+        float,
+        300.0,
+        "time without a sign of life after which a service manager that watches us restarts us",
+        unit="seconds",
+        minimum=1,
+        group=_PROCESS,
+    ),
+    Option(
         "stop_timeout",
         float,
         30.0,
@@ -178,6 +187,15 @@ OPTIONS = (
         group=_PROCESS,
     ),
     Option("log_file", "path", "{log}/{name}.log", "log file", fixed=True, group=_LOGS),
+    Option(
+        "log_format",
+        str,
+        "text",
+        "lines for people, or JSON objects for programs",
+        choices=("text", "json"),
+        fixed=True,
+        group=_LOGS,
+    ),
     Option(
         "log_level",
         str,

@@ -28,13 +28,13 @@ from piperkit.component import Result
 from piperkit.daemon import logs, process
 from piperkit.daemon.actions import Actions
 from piperkit.daemon.events import EventQueue
+from piperkit.daemon.notify import ServiceManager
 from piperkit.daemon.runlog import RunLog, write_json
-from piperkit.daemon.settings import Settings
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
 from piperkit.errors import ExitStatus, PiperError
-from piperkit.queue import Queue
+from piperkit.queue import Queue, Watch
 
 #: A stop signal that comes this often ends the daemon at once.
 STOP_SIGNALS_MAX = 3
@@ -44,7 +44,7 @@ _SIGNAL_EVENTS = {signal.SIGHUP: "signal_hup", signal.SIGUSR1: "signal_usr1", si
 _ERRORS_MAX = 100
 
 
-class PiperDaemon(Settings, Actions):
+class PiperDaemon(Actions):
     """A daemon with a filer in front of its components.
 
     name, description: as shown; the name is also that of its files and of its default input queue.
@@ -59,6 +59,7 @@ class PiperDaemon(Settings, Actions):
 
     EVENT_SAVE_RUNLOG = "save_runlog"
     EVENT_RELOAD = "reload"
+    EVENT_WATCHDOG = "watchdog"
 
     queue: EventQueue
 
@@ -74,7 +75,9 @@ class PiperDaemon(Settings, Actions):
         self._pid_file: process.PidFile | None = None
         self._run_log: RunLog | None = None
         self._waker: Waker | None = None
+        self._watch: Watch | None = None
         self._until_idle = False
+        self._manager = ServiceManager()
         super().__init__(**kwargs)
 
     def _init_components(self, **kwargs: Any) -> None:
@@ -214,6 +217,22 @@ class PiperDaemon(Settings, Actions):
             self.queue.schedule_after(self.c(self.CONFIG_STATS_INTERVAL), self.EVENT_LOG_STATISTICS)
             self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
         self._background.ready()
+        self._manager.tell("READY=1", f"STATUS={self.status_line()}")
+        self._manager.watch_every(self.c("process_timeout"))
+        if self._manager.watches:
+            self.queue.schedule(self.EVENT_WATCHDOG)
+
+    def status_line(self) -> str:
+        """One line for people: what it does, or waits for, and how much it has done."""
+        return self.filer.status_line(self.is_done())
+
+    def tell_status(self) -> None:
+        """Tell the service manager how we are."""
+        self._manager.tell(f"STATUS={self.status_line()}")
+
+    def progress(self) -> None:
+        """Say that a long piece of work goes on, so that the watchdog leaves it alone."""
+        self._manager.alive()
 
     def _watch_queue(self) -> None:
         """Let arrivals wake the loop."""
@@ -231,6 +250,7 @@ class PiperDaemon(Settings, Actions):
             self.filer.wake(self)
 
         self._waker.watch(watch.fileno(), arrived)
+        self._watch = watch
         self.wakeable = True
 
     def _finish(self) -> None:
@@ -245,6 +265,8 @@ class PiperDaemon(Settings, Actions):
                 self.filer.close(self)
             with self._logged("the run log"):
                 self._save_run_log()
+        if self._watch is not None:
+            self._watch.close()
         if self._pid_file is not None:
             self._pid_file.remove()
         self.logger.info("The daemon has ended, with status %d", self.retc)
@@ -378,6 +400,7 @@ class PiperDaemon(Settings, Actions):
             self.gen_event_handler(self.EVENT_SIGNAL_USR1, self.cbk_event_signal_usr1),
             self.gen_event_handler(self.EVENT_SAVE_RUNLOG, self.cbk_event_save_runlog),
             self.gen_event_handler(self.EVENT_RELOAD, self.cbk_event_reload),
+            self.gen_event_handler(self.EVENT_WATCHDOG, self.cbk_event_watchdog),
         ]
 
     def cbk_event_start(self, daemon: PiperDaemon, args: Any) -> Result:
@@ -388,6 +411,8 @@ class PiperDaemon(Settings, Actions):
         """Finish what is in work, and end; after `stop_timeout` seconds in any case."""
         self.set_done()
         self.logger.info("The daemon stops: it finishes what it is working on")
+        seconds = self.c("stop_timeout") + 2 * STOP_GRACE
+        self._manager.tell("STOPPING=1", f"STATUS={self.status_line()}", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
         self.queue.schedule_after(self.c("stop_timeout"), self.EVENT_TERMINATE)
         return self.FLAG_CONTINUE, args
 
@@ -398,10 +423,19 @@ class PiperDaemon(Settings, Actions):
 
     def cbk_event_signal_hup(self, daemon: PiperDaemon, args: Any) -> Result:
         """Read the configuration again, and tell the components if it was right."""
+        self._manager.reloading()
         if self._reload():
             self.filer.configure(self)
             self.logger.setLevel(self.c(self.CONFIG_LOG_LEVEL).upper())
+            self._manager.watch_every(self.c("process_timeout"))
             self.queue.schedule(self.EVENT_RELOAD)
+        self._manager.tell("READY=1")
+        return self.FLAG_CONTINUE, args
+
+    def cbk_event_watchdog(self, daemon: PiperDaemon, args: Any) -> Result:
+        """The loop lives; say so three times in each `process_timeout`."""
+        self._manager.alive()
+        self.queue.schedule_after(self.c("process_timeout") / 3, self.EVENT_WATCHDOG)
         return self.FLAG_CONTINUE, args
 
     def cbk_event_reload(self, daemon: PiperDaemon, args: Any) -> Result:

@@ -61,7 +61,7 @@ class Settings(ZenDaemon):
     def _init_argparser(self, **kwargs: Any) -> Parser:
         name = kwargs.get("name") or os.path.basename(sys.argv[0])
         parser = Parser(prog=name, description=self.description)
-        parser.add_options(self.options.values(), self._places(name))
+        parser.add_options(self.own_defaults(), self._places(name))
         for plugin in self._plugins:
             parser = plugin.init_argparser(self, parser, **kwargs)
         return parser
@@ -89,6 +89,14 @@ class Settings(ZenDaemon):
             if default is not None and key in self.options and not self.options[key].cli_only:
                 config[key] = self.options[key].check(default, f"default_{key}")
         return config
+
+    def own_defaults(self) -> list[Option]:
+        """All options, with the defaults that the application has changed."""
+        return [
+            option if default is None else dataclasses.replace(option, default=default)
+            for option in self.options.values()
+            for default in (self._kwargs.get(f"default_{option.key}"),)
+        ]
 
     def _places(self, name: str) -> dict[str, str]:
         return {"name": name, **self.paths}

@@ -59,9 +59,17 @@ class QueueView:
                     continue
         raise QueueError(f"no message {fs.display(id)} in the queue {self.path}")
 
-    def oldest(self, part: str) -> float | None:
-        """When the message that has waited longest in a part arrived; None if there is none."""
-        return min((entry.arrived for entry in self.entries(part)), default=None)
+    def measure(self, part: str) -> tuple[int, int, float | None]:
+        """The number of messages in a part, their bytes, and when the one that has waited longest arrived."""
+        sizes, arrivals = [], []
+        for name in layout.message_names(self.path, part):
+            try:
+                stat = os.stat(os.path.join(self.path, part, name), follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            sizes.append(stat.st_size)
+            arrivals.append(stat.st_mtime)
+        return len(sizes), sum(sizes), min(arrivals, default=None)
 
     def read(self, entry: Entry) -> bytes:
         """The contents. Raises FileNotFoundError where the message has moved on."""

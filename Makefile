@@ -1,0 +1,49 @@
+# Every target makes .venv first and installs into it what is missing: each works as the first command in a clone.
+
+PYTHON ?= python3
+
+.PHONY: help demo test test-fast lint format bench clean
+
+help:
+	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
+	@echo 'make test        all tests, with the coverage of the runtime; PIPER_REQUIRE=systemd,... makes skips failures'
+	@echo 'make test-fast   the tests that take no more than a second or two each'
+	@echo 'make lint        check style, format and types'
+	@echo 'make format      format the code'
+	@echo 'make bench       measure the runtime'
+	@echo 'make clean       remove what was installed and built'
+
+demo: .venv/.made
+	@.venv/bin/python tools/demo.py $${INPUT:+"$$INPUT"}
+
+test: .venv/.made
+	@.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest $(ARGS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
+
+test-fast: .venv/.made
+	.venv/bin/pytest -m "not slow" $(ARGS)
+
+lint: .venv/.made
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+format: .venv/.made
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+bench: .venv/.made
+	.venv/bin/python benchmarks/run.py $(ARGS)
+
+clean:
+	rm -rf .venv build dist runtime/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -exec rm -rf {} +
+
+.venv/.made: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=...")'
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

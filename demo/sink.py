@@ -1,0 +1,30 @@
+"""The demonstration's second component: it counts messages, and is the last that sees them."""
+
+import collections
+from typing import TextIO
+
+from piperkit import Component, Message, Option, Outcome, PiperDaemon, Reject
+
+
+class LogSink(Component):
+    """Counts messages by their word, and writes down the id of each, so that anybody can check the count."""
+
+    options = (Option("ledger", "path", "{var}/ledger", "file that gets a line for each message: its id and its word"),)
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.ledger: TextIO = open(daemon.c("ledger"), "a", encoding="utf-8")  # noqa: SIM115 (closed in teardown)
+
+    def process(self, message: Message) -> Outcome:
+        try:
+            word = message.json["word"]
+        except (KeyError, TypeError):
+            raise Reject("not what log-parser writes") from None
+        self.counts[word] += 1
+        self.ledger.write(f"{message.id} {word}\n")
+        self.ledger.flush()
+        return message.commit()
+
+    def teardown(self, daemon: PiperDaemon) -> None:
+        self.ledger.close()
+        daemon.logger.info("Counted %d messages: %s", self.counts.total(), dict(self.counts.most_common(10)))

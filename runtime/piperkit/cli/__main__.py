@@ -1,0 +1,5 @@
+"""`python -m piperkit.cli` is `piperctl`."""
+
+from piperkit.cli import app
+
+app()

@@ -1,0 +1,60 @@
+"""The template as its users have it: a git repository, and projects made from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import copier
+import pytest
+
+from template_project import PARTS, ROOT, Generate, commit_all, git
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout without git, as from an archive."""
+    directory = tmp_path_factory.mktemp("unpacked") / "piper-template"
+    directory.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, directory / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        elif source.exists():
+            shutil.copy(source, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def template(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout as a git repository of its own, with everything committed and no tag."""
+    directory = tmp_path_factory.mktemp("source") / "piper-template"
+    shutil.copytree(unpacked, directory)
+    git(directory, "init", "--quiet", "--initial-branch", "main")
+    commit_all(directory, "Everything")
+    return directory
+
+
+@pytest.fixture
+def generate(unpacked: Path, tmp_path: Path) -> Generate:
+    """Make a project in the test's directory; by default from the archive, which is faster than from git."""
+
+    def make(folder: str = "mydaemon", source: Path | str = unpacked, **answers: object) -> Path:
+        target = tmp_path / folder
+        copier.run_copy(str(source), target, answers, defaults=True, quiet=True)
+        return target
+
+    return make
+
+
+@pytest.fixture
+def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment with an empty home, and nothing of this virtual environment in it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "PYTHON", "COV", "PYTEST"))}
+    kept.pop("VIRTUAL_ENV", None)
+    kept.pop("MAKEFLAGS", None)
+    kept.pop("MAKELEVEL", None)
+    return {**kept, "HOME": str(home)}

@@ -1,0 +1,46 @@
+"""Where the template is, and git, for tests of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("copier.yml", "template", "pyproject.toml", "runtime", "LICENSE", "README.md")
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run git there, and return what it prints."""
+    identity = ("-c", "user.name=A User", "-c", "user.email=user@example.org", "-c", "core.hooksPath=/dev/null")
+    command = ["git", "-C", str(directory), *identity, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def commit_all(directory: Path, text: str, tag: str | None = None) -> None:
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "--allow-empty", "--message", text)
+    if tag:
+        git(directory, "tag", tag)
+
+
+def run_copier(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run copier as its users do, who cannot be asked anything; a failure raises CalledProcessError."""
+    command = [sys.executable, "-m", "copier", *map(str, arguments)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.run(command, check=True, text=True, **{**pipes, **options})
+
+
+def answers(project: Path) -> dict[str, object]:
+    """The recorded answers."""
+    found = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+#: Makes a project: generate(folder, source, key=answer, ...); what is not answered has its default.
+Generate = Callable[..., Path]

@@ -1,0 +1,248 @@
+"""What a generated project holds, and that it passes its own checks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import pairwise
+from needs import need
+from template_project import ROOT, Generate
+
+FACTORS: dict[str, list[Any]] = {
+    "daemon_name": ["mydaemon", "a", "a1-daemon-with-a-name-of-31-char"[:31]],
+    "description": ["Passes each message on", "Doesn't lose 50 % of {{ anything }}, “really”", "x" * 80],
+    "author": ["The developers", "Åsa O'Neil & Søn"],
+    "licence": ["MIT", "BSD-3-Clause", "ISC", "none"],
+    "messages": ["text", "bytes", "json"],
+    "systemd": [True, False],
+    "runtime_from": ["piperkit>=0.1,<0.2", "/a path/with it's spaces", "git+https://example.org/it.git@v0.1.0"],
+}
+ALWAYS = {
+    ".copier-answers.yml",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+}
+
+
+def files(project: Path) -> set[str]:
+    return {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+
+
+def in_project(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a tool of this virtual environment on a project, as if the project were installed."""
+    environment = {**os.environ, "PYTHONPATH": str(project / "src")}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def passes(project: Path, *command: str) -> None:
+    done = in_project(project, *command)
+    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("row", pairwise.rows(FACTORS), ids=lambda row: f"{row['messages']}-{row['licence']}")
+def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) -> None:
+    project = generate(**row)
+    name = row["daemon_name"]
+    package = f"src/{name.replace('-', '_')}"
+    expected = {
+        *ALWAYS,
+        f"etc/{name}.conf",
+        *(f"{package}/{file}" for file in ("__init__.py", "__main__.py", "component.py", "daemon.py", "py.typed")),
+        *(f"tests/test_{part}.py" for part in ("component", "daemon")),
+    }
+    if row["licence"] != "none":
+        expected.add("LICENSE")
+    if row["systemd"]:
+        expected |= {f"systemd/{name}.service", f"systemd/{name}.sysusers"}
+    assert files(project) == expected
+
+    texts = {file: (project / file).read_text(encoding="utf-8") for file in expected}
+    assert not [file for file, text in texts.items() if re.search(r"{%|{#|\n\n\n\n|[^\n]\Z", text)]
+    described = tomllib.loads(texts["pyproject.toml"])["project"]
+    assert described["name"] == name
+    assert described["description"] == row["description"]
+    assert described["authors"] == [{"name": row["author"]}]
+    assert described.get("license") == (None if row["licence"] == "none" else row["licence"])
+    assert f'default_message_format="{row["messages"]}"' in texts[f"{package}/daemon.py"]
+    assert f"RUNTIME_FROM ?= {row['runtime_from']}\n" in texts["Makefile"]
+    if row["licence"] != "none":
+        assert row["author"] in texts["LICENSE"]
+    if row["systemd"]:
+        assert f"Description={row['description'].replace('%', '%%')}\n" in texts[f"systemd/{name}.service"]
+    yaml.safe_load(texts[".pre-commit-config.yaml"])
+
+
+@pytest.mark.parametrize("messages", FACTORS["messages"])
+def test_it_passes_its_tests(generate: Generate, messages: str) -> None:
+    project = generate(messages=messages)
+    passes(project, "pytest", "-q", "-p", "no:cacheprovider")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", pairwise.rows(FACTORS), ids=lambda row: f"{row['messages']}-{row['licence']}")
+def test_it_passes_its_own_checks_for_every_pair_of_answers(
+    generate: Generate, row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    project = generate(**row)
+    cache = tmp_path_factory.getbasetemp() / "mypy-cache"
+    passes(project, "ruff", "check", "--no-cache")
+    passes(project, "ruff", "format", "--check", "--no-cache")
+    passes(project, "mypy", "--strict", "--cache-dir", str(cache))
+    passes(project, "pytest", "-q", "-p", "no:cacheprovider")
+
+
+def test_formatting_changes_nothing_and_nothing_is_to_be_fixed(generate: Generate) -> None:
+    project = generate()
+    before = {path: path.read_bytes() for path in project.rglob("*.py")}
+    passes(project, "ruff", "check", "--fix", "--unsafe-fixes", "--no-cache")
+    passes(project, "ruff", "format", "--no-cache")
+    assert {path: path.read_bytes() for path in project.rglob("*.py")} == before
+
+
+def test_generated_python_reads_as_python_in_the_template() -> None:
+    """Names are substituted, choices are in file names."""
+    sources = [path for path in (ROOT / "template").rglob("*.jinja") if ".py" in path.name]
+    assert len(sources) > 8
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        used = set(re.findall(r"{{ (.*?) }}", text))
+        assert used <= {"daemon_name", "package_name", "class_name", "description", "messages"}
+        assert "{%" not in text
+        assert "{#" not in text
+
+
+def test_the_configuration_file_is_what_the_runtime_prints() -> None:
+    """If not: .venv/bin/python tools/template_config.py"""
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import template_config
+    finally:
+        sys.path.pop(0)
+    assert template_config.TARGET.read_text(encoding="utf-8") == template_config.render()
+
+
+@pytest.mark.slow
+def test_its_test_notices_a_key_that_the_configuration_file_does_not_explain(generate: Generate) -> None:
+    project = generate()
+    component = project / "src" / "mydaemon" / "component.py"
+    text = component.read_text(encoding="utf-8")
+    text = text.replace("import Component, ", "import Component, Option, ").replace(
+        "    def process", '    options = (Option("greeting", str, "hello", "what to say"),)\n\n    def process'
+    )
+    component.write_text(text, encoding="utf-8")
+    done = in_project(project, "pytest", "-q", "-p", "no:cacheprovider")
+    assert done.returncode == 1
+    assert "FAILED tests/test_daemon.py::test_the_configuration_file_explains_every_key" in done.stdout
+    printed = in_project(project, "mydaemon", "--action", "config-template").stdout
+    (project / "etc" / "mydaemon.conf").write_text(printed, encoding="utf-8")
+    passes(project, "pytest", "-q", "-p", "no:cacheprovider")
+
+
+def test_its_runtime_is_pinned_to_the_range_of_this_version(generate: Generate) -> None:
+    major, minor = map(int, tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"].split(".")[:2])
+    above = f"0.{minor + 1}" if major == 0 else f"{major + 1}"
+    described = tomllib.loads((generate() / "pyproject.toml").read_text(encoding="utf-8"))
+    assert described["project"]["dependencies"] == [f"piperkit>={major}.{minor},<{above}"]
+
+
+def test_its_tools_have_one_version_each(generate: Generate) -> None:
+    """In its virtual environment and in the hooks; and it is the one that the checks here use."""
+    project = generate()
+    tools = tomllib.loads((project / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    hooks = yaml.safe_load((project / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    for hook in hooks[0]["hooks"]:
+        assert set(hook.get("additional_dependencies", ())) <= set(tools)
+    for tool in ("ruff", "mypy"):
+        pinned = next(requirement for requirement in tools if requirement.startswith(tool))
+        assert metadata.version(tool) == pinned.partition("==")[2], f"the template pins {pinned}; raise it, or this"
+
+
+def test_run_from_its_checkout_everything_is_under_var(generate: Generate, until: Callable[..., None]) -> None:
+    project = generate()
+    spool = project / "var" / "spool" / "mydaemon"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mydaemon", "--no-daemon", "--quiet", "--queue-out-dir", "next"],
+        env={**os.environ, "PYTHONPATH": str(project / "src")},
+        cwd="/",
+    )
+    try:
+        until((project / "var" / "run" / "mydaemon.pid").exists, "the pid file")
+        (spool / "tmp" / "one").write_text("hello")
+        os.rename(spool / "tmp" / "one", spool / "incoming" / "one")
+        until((project / "var" / "spool" / "next" / "incoming" / "one").exists, "the message")
+        assert in_project(project, "mydaemon", "--action", "signal-term").returncode == 0
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "The daemon has ended, with status 0" in (project / "var" / "log" / "mydaemon.log").read_text()
+    assert {path.split("/")[0] for path in files(project)} <= {
+        *ALWAYS,
+        "LICENSE",
+        "etc",
+        "src",
+        "systemd",
+        "tests",
+        "var",
+    }
+
+
+def test_a_mistake_in_its_configuration_file_ends_the_start_with_78(generate: Generate) -> None:
+    """Which its unit does not answer with another start."""
+    project = generate()
+    (project / "etc" / "mydaemon.conf").write_text('{"queue_in_wiat": 3}')
+    done = in_project(project, "mydaemon", "--no-daemon")
+    assert done.returncode == 78
+    assert "did you mean queue_in_wait?" in done.stderr
+    unit = (project / "systemd" / "mydaemon.service").read_text()
+    assert "RestartPreventExitStatus=64 78\n" in unit
+
+
+def test_its_unit_is_what_systemd_understands(generate: Generate) -> None:
+    need("systemd", shutil.which("systemd-analyze") is not None, "systemd-analyze")
+    project = generate(description="Doesn't lose 50 % of anything")
+    unit = project / "systemd" / "mydaemon.service"
+    # Of a command that is there: systemd-analyze would name one that is missing.
+    unit.write_text(unit.read_text().replace("/opt/mydaemon/bin/mydaemon", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    if shutil.which("systemd-sysusers"):
+        account = project / "systemd" / "mydaemon.sysusers"
+        done = subprocess.run(["systemd-sysusers", "--dry-run", account], capture_output=True, text=True, check=False)
+        assert "mydaemon" in done.stdout + done.stderr
+        assert "50 % of anything" in done.stdout + done.stderr
+
+
+def test_ctrl_c_ends_a_daemon_in_the_foreground(generate: Generate, until: Callable[..., None]) -> None:
+    project = generate()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mydaemon", "--no-daemon", "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(project / "src")},
+        cwd=project,
+    )
+    try:
+        until((project / "var" / "run" / "mydaemon.pid").exists, "the pid file")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
