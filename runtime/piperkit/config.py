@@ -86,6 +86,7 @@ class Option:
     maximum: float | None = None
     cli_only: bool = False  #: makes no sense in a file
     fixed: bool = False  #: a running daemon cannot change it
+    secret: bool = False  #: its value is never shown
     group: str = "options of this daemon"
 
     def __post_init__(self) -> None:

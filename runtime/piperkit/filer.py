@@ -178,7 +178,6 @@ class FilerDaemonComponent(ZenDaemonComponent):
             "status": self.status,
             "waiting_for": self.waiting_for,
             "claimed": self.queue.claimed(),
-            "counts": self.queue.counts(),
         }
 
     def status_line(self, stopping: bool) -> str:
@@ -266,6 +265,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                     self.cid,
                     id,
                     UNSETTLED_AGE,
+                    extra=self._about(daemon, id),
                 )
         daemon.tell_status()
         if not daemon.is_done():
@@ -424,9 +424,17 @@ class FilerDaemonComponent(ZenDaemonComponent):
                 return self._unfit(daemon, id, "the message is empty" if not data else "the message is blank")
         return daemon.FLAG_CONTINUE, {"id": id, "data": data, "attempt": work.attempt, "arrived": work.arrived}
 
+    def _about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
+        """What a log line about a message carries besides, for logs that programs read."""
+        work = self._claims.get(id)
+        queue = daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"]
+        return {"message_id": id, "queue": queue, "attempt": work.attempt if work else None}
+
     def _unfit(self, daemon: PiperDaemon, id: str, reason: str) -> Result:
         """No component can be given this message."""
-        daemon.logger.warning("Component '%s': message '%s' is banished: %s", self.cid, id, reason)
+        daemon.logger.warning(
+            "Component '%s': message '%s' is banished: %s", self.cid, id, reason, extra=self._about(daemon, id)
+        )
         daemon.queue.schedule(self.event(self.EVENT_MSG_BANISH), {"id": id, "reason": reason})
         return daemon.FLAG_STOP, None
 
@@ -444,9 +452,16 @@ class FilerDaemonComponent(ZenDaemonComponent):
         else:
             event, what = self.EVENT_MSG_RETRY, f"is put off for {decision.delay:.1f} s: {failure.reason}"
             args = {"failure": failure, "delay": decision.delay}
-        daemon.logger.warning("Component '%s': message '%s', attempt %d, %s", self.cid, id, work.attempt, what)
-        if failure.traceback:
-            daemon.logger.error("%s", failure.traceback.rstrip())
+        trace = "\n" + failure.traceback.rstrip() if failure.traceback else ""
+        daemon.logger.warning(
+            "Component '%s': message '%s', attempt %d, %s%s",
+            self.cid,
+            id,
+            work.attempt,
+            what,
+            trace,
+            extra=self._about(daemon, id),
+        )
         # Before whatever a component had scheduled for this message: a failed message is not committed.
         daemon.queue.schedule_next(self.event(event), {"id": id, **args})
 
@@ -583,7 +598,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
         try:
             self.queue.requeue(id)
         except (OSError, QueueError) as error:
-            daemon.logger.error("Component '%s': message '%s' was not given back: %s", self.cid, id, error)
+            text = "Component '%s': message '%s' was not given back: %s"
+            daemon.logger.error(text, self.cid, id, error, extra=self._about(daemon, id))
         self._claims.pop(id, None)
 
     # -- statistics ------------------------------------------------------------------------------------------

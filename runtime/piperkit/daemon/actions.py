@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import os
 import signal
+import time
 
 from piperkit.config import render_file
 from piperkit.daemon import process
 from piperkit.daemon.settings import Settings
+from piperkit.dirq.layout import HOLDING
 from piperkit.errors import ExitStatus
+
+#: Seconds that a running daemon has to answer.
+STATUS_WAIT = 3.0
 
 
 class Actions(Settings):
@@ -41,7 +48,54 @@ class Actions(Settings):
         """Say that the configuration is right: it was checked before any action."""
         self.p(f"{self.name}: the configuration is right")
 
+    def cbk_action_config_view(self) -> None:
+        """Print the value of each key, and where it comes from."""
+        width = max(map(len, self.options))
+        for key in self.options:
+            if key in self.config and not self.options[key].cli_only:
+                print(f"{key:{width}} = {self.shown(key)}  ({self.origins.get(key, 'default')})")
+
+    def cbk_action_status(self) -> None:
+        """Say how the running daemon is; the exit status is 0 where it runs, and 3 where it does not.
+
+        It is asked to write its state file, so this has to be done by its user or by root; a daemon that is in the
+        middle of a message answers when that is finished.
+        """
+        path = self.c(self.CONFIG_PID_FILE)
+        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
+        running = [(file, pid) for file in files if (pid := process.running_pid(file)) is not None]
+        for file, pid in running:
+            serial = file.removesuffix(".pid").rpartition(".")[2]
+            state: str = self.c(self.CONFIG_STATE_FILE)
+            self.p(self._status(f"{state.removesuffix('.state')}.{serial}.state" if self.c("paralel") else state, pid))
+        if not running:
+            self.p(f"{self.name}: not running ({path})")
+            self.retc = ExitStatus.NOT_RUNNING
+
+    def _status(self, path: str, pid: int) -> str:
+        """Ask one instance for its state; what it says, for people."""
+        before = _written(path)
+        os.kill(pid, signal.SIGUSR2)
+        deadline = time.monotonic() + STATUS_WAIT
+        while _written(path) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if _written(path) == before:
+            return f"{self.name}: running, pid {pid}; it is in the middle of a message"
+        with open(path, encoding="utf-8") as file:
+            state = json.load(file)
+        since = datetime.datetime.fromtimestamp(state["started"]).isoformat(" ", "seconds")
+        parts = ", ".join(f"{state['counts'][part]} {part}" for part in HOLDING if state["counts"][part]) or "empty"
+        first = f"{self.name}: running, pid {pid}, since {since}"
+        return "\n".join([first, f"  {state['status']}", f"  queue: {parts}"])
+
     def cbk_action_config_template(self) -> None:
         """Print a configuration file in which every key is explained."""
         places = {"name": self.name, **{path: f"<{path}>" for path in self.paths}}
         print(render_file(self.own_defaults(), places, f"Configuration of {self.name}"), end="")
+
+
+def _written(path: str) -> float | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return None

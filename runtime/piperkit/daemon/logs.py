@@ -71,6 +71,8 @@ class JsonFormatter(logging.Formatter):
             "message": _printable(record.getMessage()),
         }
         line |= {key: getattr(record, key) for key in FACTS if hasattr(record, key)}
+        if "message_id" in line:
+            line["message_id"] = _printable(line["message_id"])
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

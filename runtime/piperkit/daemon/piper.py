@@ -13,6 +13,7 @@ It is a `pyzenkit.zendaemon.ZenDaemon`, so components written for that run on it
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -71,6 +72,7 @@ class PiperDaemon(Actions):
         self._errors: list[str] = []
         self._said: set[str] = set()
         self._handling = False
+        self._started = 0.0
         self._background = process.Background()
         self._pid_file: process.PidFile | None = None
         self._run_log: RunLog | None = None
@@ -155,9 +157,14 @@ class PiperDaemon(Actions):
         process.drop_privileges(user, group)
 
     def _stage_setup_logging(self) -> None:
-        console = self.c(self.CONFIG_NODAEMON) and not self.c(self.CONFIG_QUIET)
+        foreground = self.c(self.CONFIG_NODAEMON)
         self.logger = logs.setup(
-            self.name, self.c(self.CONFIG_LOG_LEVEL), self.c(self.CONFIG_LOG_FILE), console=console
+            self.name,
+            self.c(self.CONFIG_LOG_LEVEL),
+            self.c(self.CONFIG_LOG_FILE),
+            console=foreground and not self.c(self.CONFIG_QUIET),
+            form=self.c("log_format"),
+            background=not foreground,
         )
 
     def open_queue(self) -> Queue:
@@ -210,7 +217,8 @@ class PiperDaemon(Actions):
         return f"{path.removesuffix('.pid')}.{self._get_process_serial()}.pid" if self.c(self.CONFIG_PARALEL) else path
 
     def _start(self) -> None:
-        self._run_log = RunLog(self.c("runlog_dir"), self.name, time.time())
+        self._started = time.time()
+        self._run_log = RunLog(self.c("runlog_dir"), self.name, self._started)
         self._sub_stage_setup()  # the components' own
         self._watch_queue()
         if self._default_timers:
@@ -467,13 +475,16 @@ class PiperDaemon(Actions):
         return self.FLAG_CONTINUE, args
 
     def _get_state(self) -> dict[str, Any]:
+        """What SIGUSR2 writes, for programs and for `--action status`."""
         return {
             "time": time.time(),
+            "started": self._started,
             "name": self.name,
             "pid": os.getpid(),
             "rc": self.retc,
-            "config": {key: value for key, value in self.config.items() if key != self.CORE},
-            "core": self.config[self.CORE],
+            "status": self.status_line(),
+            "counts": self.filer.queue.counts(),
+            "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
             "paths": self.paths,
             "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},
             "components": {type(component).__name__: component.get_state() for component in self.components},

@@ -7,6 +7,7 @@ line. A file or directory at its default place need not be there; one that is na
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import sys
@@ -38,6 +39,7 @@ class Settings(ZenDaemon):
     CONFIG_QUEUE_OUT_WAIT = "queue_out_wait"
 
     config: dict[str, Any]
+    retc: int
 
     def __init__(self, **kwargs: Any) -> None:
         self._argv: list[str] | None = kwargs.pop("argv", None)
@@ -89,6 +91,17 @@ class Settings(ZenDaemon):
             if default is not None and key in self.options and not self.options[key].cli_only:
                 config[key] = self.options[key].check(default, f"default_{key}")
         return config
+
+    def shown(self, key: str) -> str:
+        """A value as it may be shown to anybody, in the form of a configuration file."""
+        option, value = self.options.get(key), self.config[key]
+        if option is not None and option.secret and value is not None:
+            return '"..."'
+        if option is not None and option.type == "mode" and value is not None:
+            value = f"0o{value:03o}"
+        if key in (self.CONFIG_USER, self.CONFIG_GROUP) and value is not None:
+            value = value[0]
+        return json.dumps(value, default=str)
 
     def own_defaults(self) -> list[Option]:
         """All options, with the defaults that the application has changed."""

@@ -1,0 +1,196 @@
+"""What an administrator asks of a running daemon: another configuration, its status, its logs, a sign of life."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import apps
+from piperkit import Option, PiperDaemon
+from piperkit.daemon import logs
+from piperkit.dirq.view import QueueView
+from piperkit.testing import Piper
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+Until = Callable[..., None]
+
+
+def log(piper: Piper) -> str:
+    path = piper.directory / "daemon.log"
+    return path.read_text() if path.exists() else ""
+
+
+def test_reload_changes_what_can_change_and_names_what_cannot(piper: Piper, start: Start, until: Until) -> None:
+    path = piper.directory / "live.conf"
+    path.write_text('{"queue_out_limit": 1, "retry_limit": 3}')
+    daemon = start("echo", f"--config-file={path}", "--queue-out-wait=0.02")
+    piper.put(*"abc")
+    until(lambda: "pauses" in log(piper), "the pause")
+    path.write_text('{"queue_out_limit": 3, "queue_sync": "off"}')
+    daemon.send_signal(signal.SIGHUP)
+    until(lambda: len(piper.out) == 3, "the rest")
+    assert "changed: queue_out_limit, retry_limit" in log(piper)  # retry_limit is back at its default
+    assert "Changes that need a restart: queue_sync" in log(piper)
+
+
+def test_broken_configuration_is_refused_and_the_old_one_stays(piper: Piper, start: Start, until: Until) -> None:
+    path = piper.directory / "live.conf"
+    path.write_text('{"queue_out_limit": 5}')
+    daemon = start("echo", f"--config-file={path}")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    path.write_text('{"queue_out_limit": "many"}')
+    daemon.send_signal(signal.SIGHUP)
+    until(lambda: "refused, and the old one stays" in log(piper), "the refusal")
+    assert 'queue_out_limit is "many"; it must be a whole number' in log(piper)
+    daemon.send_signal(signal.SIGUSR2)
+    until(lambda: "State saved" in log(piper), "the state")
+    assert json.loads((piper.directory / "daemon.state").read_text())["config"]["queue_out_limit"] == 5
+
+
+def test_components_are_told_of_a_new_configuration(piper: Piper) -> None:
+    calls: list[int] = []
+
+    class Told(apps.Upper):
+        def reload(self, daemon: PiperDaemon) -> None:
+            calls.append(daemon.c("queue_in_batch"))
+
+    schedule = [("start",), ("signal_hup",)]
+    piper.run(lambda argv: PiperDaemon(name="told", argv=argv, components=[Told()], schedule=schedule))
+    assert calls == [32]
+
+
+def test_status_says_how_the_daemon_is(piper: Piper, start: Start, call: Call, until: Until) -> None:
+    assert call("upper", "--action=status").returncode == 3
+    daemon = start("upper", "--queue-out-limit=1")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    piper.put("reject x", "a", "b")
+    until(lambda: "pauses" in log(piper), "the pause")
+    done = call("upper", "--action=status")
+    assert done.returncode == 0
+    assert f"running, pid {daemon.pid}, since 20" in done.stdout
+    assert (
+        "waiting for room in the output queue: its limit of 1 messages is reached; 2 messages, 1 banished"
+        in done.stdout
+    )
+    assert "queue: 1 incoming, 1 errors" in done.stdout
+
+
+def test_configuration_view_says_where_each_value_comes_from_and_shows_no_secret(
+    piper: Piper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = piper.directory / "some.conf"
+    path.write_text('{"queue_out_limit": 5, "password": "xyzzy"}')
+    options = (Option("password", str, None, "of the database", secret=True),)
+    daemon = apps.build("upper", [f"--config-file={path}", "--umask=027", "--action=config-view"], options=options)
+    with pytest.raises(SystemExit):
+        daemon.run()
+    lines = {line.split()[0]: line.split(" = ")[1] for line in capsys.readouterr().out.splitlines()}
+    assert lines["queue_out_limit"] == f"5  ({path})"
+    assert lines["umask"] == '"0o027"  (command line)'
+    assert lines["queue_in_batch"] == "32  (default)"
+    assert lines["password"] == f'"..."  ({path})'
+    assert "xyzzy" not in str(daemon._kwargs)
+
+
+@contextlib.contextmanager
+def manager(piper: Piper) -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """The service manager's end: a socket, and the environment that tells of it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        path = os.path.relpath(piper.directory / "notify")
+        end.bind(path)
+        end.settimeout(60)
+        environment = {"NOTIFY_SOCKET": os.path.abspath(path), "WATCHDOG_USEC": "1000000"}
+        yield end, {**os.environ, **environment}
+
+
+def received(end: socket.socket, wanted: str) -> list[str]:
+    """The lines of the first message that has one that begins with `wanted`."""
+    while True:
+        lines = end.recv(4096).decode().splitlines()
+        if any(line.startswith(wanted) for line in lines):
+            return lines
+
+
+def test_service_manager_is_told_of_start_reload_and_stop(piper: Piper, start: Start) -> None:
+    with manager(piper) as (end, environment):
+        daemon = start("upper", "--stop-timeout=5", env=environment)
+        assert received(end, "READY=1") == ["READY=1", "STATUS=idle"]
+        assert "WATCHDOG_USEC=300000000" in received(end, "WATCHDOG_USEC")
+        daemon.send_signal(signal.SIGHUP)
+        assert received(end, "RELOADING=1")[1].startswith("MONOTONIC_USEC=")
+        assert received(end, "READY=1")
+        daemon.send_signal(signal.SIGTERM)
+        assert received(end, "STOPPING=1") == ["STOPPING=1", "STATUS=stopping", "EXTEND_TIMEOUT_USEC=7000000"]
+
+
+def test_service_manager_gets_signs_of_life(piper: Piper, start: Start) -> None:
+    with manager(piper) as (end, environment):
+        start("upper", "--process-timeout=1", env=environment)
+        for _ in range(3):
+            assert received(end, "WATCHDOG=1")
+
+
+def test_daemon_is_not_ready_before_its_components_are(piper: Piper, start: Start) -> None:
+    with manager(piper) as (end, environment):
+        options = ["--config-file=/nowhere"]
+        daemon = start("upper", *options, env=environment)
+        assert daemon.wait(60) == 78
+        end.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            end.recv(4096)
+
+
+def test_json_log_has_one_object_a_line_with_the_message_that_it_is_about(piper: Piper) -> None:
+    (id,) = piper.put("reject it smells")
+    piper.run(functools.partial(apps.build, "upper"), "--log-format=json")
+    lines = [json.loads(line) for line in piper.log.splitlines()]
+    (line,) = (line for line in lines if "it smells" in line["message"])
+    assert line["level"] == "warning"
+    assert line["message_id"] == id
+    assert line["attempt"] == 1
+    assert line["queue"] == str(piper.directory / "in")
+
+
+def test_lines_for_the_journal_begin_with_their_priority() -> None:
+    formatter = logs.JournalFormatter("%(message)s")
+    for level, number in ((logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)):
+        record = logging.LogRecord("x", level, __file__, 1, "one\ntwo", None, None)
+        assert formatter.format(record) == f"<{number}>one\n<{number}>two"
+
+
+def test_fault_that_repeats_is_logged_some_times_and_then_counted() -> None:
+    now = 0.0
+    repeats = logs.Repeats(lambda: now)
+
+    def passes(level: int = logging.WARNING, line: int = 1) -> str | None:
+        record = logging.LogRecord("x", level, __file__, line, "fault %d", (1,), None)
+        return record.getMessage() if repeats.filter(record) else None
+
+    assert [passes() for _ in range(100)] == ["fault 1"] * 10 + [None] * 90
+    assert passes(line=2) == "fault 1"
+    assert passes(logging.INFO) == "fault 1"
+    now = 61.0
+    assert passes() == "fault 1 (and 90 more like it in the 61 s before)"
+
+
+def test_names_that_are_no_utf8_do_not_lose_a_log_line(piper: Piper) -> None:
+    piper.queue_in.enqueue("reject odd", "gr\udcfcn")
+    piper.run(functools.partial(apps.build, "upper"))
+    assert "gr\\xfcn" in piper.log
+    assert len(QueueView(piper.directory / "in").entries("errors")) == 1
+
+
+def test_no_line_per_message_at_info(piper: Piper) -> None:
+    piper.put(*(f"{number}" for number in range(50)))
+    piper.run(functools.partial(apps.build, "upper"))
+    assert len(piper.log.splitlines()) < 20
