@@ -1,0 +1,85 @@
+"""The documents' examples run, and the tests that they name exist."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from piperkit import Component, PiperDaemon
+from piperkit.dirq.view import QueueView
+from piperkit.testing import Piper
+
+ROOT = Path(__file__).parents[1]
+
+
+def examples(path: str) -> list[str]:
+    """The Python examples of a document."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def component(namespace: dict[str, Any]) -> type[Component]:
+    """The component that an example defines."""
+    classes = [each for each in namespace.values() if isinstance(each, type) and issubclass(each, Component)]
+    (own,) = (each for each in classes if each.__module__ == "example")
+    return own
+
+
+def run(code: str, **given: Any) -> dict[str, Any]:
+    namespace = {"__name__": "example", **given}
+    exec(compile(code, "example", "exec"), namespace)
+    return namespace
+
+
+def test_readme_example_passes_its_own_test(piper: Piper) -> None:
+    daemon, test = examples("README.md")
+    own = component(run(daemon))
+
+    def build(argv: list[str]) -> PiperDaemon:
+        return PiperDaemon(name="mydaemon", argv=argv, components=[own()])
+
+    run(test, build=build)["test_turns_text_into_upper_case"](piper)
+
+
+def test_guide_examples_do_what_it_says(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
+    weigher, archive, producer = examples("docs/guide.md")
+    monkeypatch.chdir(piper.directory)
+
+    def build(code: str, **more: Any) -> Any:
+        own = component(run(code))
+        return lambda argv: PiperDaemon(name="mydaemon", argv=argv, components=[own()], **more)
+
+    piper.put({"mass": 3}, {}, {"mass": None})
+    piper.run(build(weigher, default_message_format="json"), "--scale=lb")
+    assert piper.out == [b'{"mass":3,"weight":"3 lb"}']
+    assert piper.errors == [(b"{}", "it has no mass")]
+    assert piper.contents("in", "deferred") == [b'{"mass":null}']
+
+    piper.put("a", "b")
+    piper.run(build(archive), f"--work-dir={piper.directory}")
+    assert (piper.directory / "archive").read_text() == "a\nb\n"
+
+    os.mkdir("spool")
+    run(producer)
+    assert len(QueueView("spool/mydaemon").entries("incoming")) == 1001
+
+
+def test_every_fault_in_the_table_names_a_test_that_exists() -> None:
+    table = (ROOT / "docs/what-happens-when.md").read_text()
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(rows) >= 20
+    for row in rows:
+        names = re.findall(r"`(test_\w+)`", row.split("|")[3])
+        assert names, row
+        for name in names:
+            assert f"def {name}(" in tests, name
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/what-happens-when.md"])
+def test_links_lead_somewhere(path: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / path).read_text()):
+        assert (ROOT / path).parent.joinpath(target).exists(), target
