@@ -239,3 +239,26 @@ def test_component_that_kills_its_daemon_costs_only_its_message(piper: Piper, st
     ((contents, reason),) = piper.errors
     assert contents == b"kill"
     assert reason == "3 times the daemon died while it was working on this message"
+
+
+def test_daemon_in_a_chroot_as_another_user_works_on_the_queues_inside(piper: Piper, tmp_path: Path) -> None:
+    need("root", os.geteuid() == 0, "root")
+    jail = tmp_path / "jail"
+    jail.mkdir()
+    DirectoryQueue(jail / "in", owner=(pwd.getpwnam("nobody").pw_uid, -1)).enqueue("hello")
+    options = ["--no-daemon", f"--chroot-dir={jail}", "--user=nobody", "--queue-in-dir=/in", "--queue-out-dir=/out"]
+    options += ["--log-file=/log/u.log", "--pid-file=/run/u.pid", "--runlog-dir=/run/log"]
+    code = "import sys, apps; sys.exit(apps.build('upper', sys.argv[1:]).run_until_idle())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options],
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        cwd=os.path.dirname(apps.__file__),
+    )
+    assert done.returncode == 0, done.stderr
+    (message,) = (jail / "out/incoming").iterdir()
+    assert message.read_text() == "HELLO"
+    assert message.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    assert list((jail / "run/log").iterdir())

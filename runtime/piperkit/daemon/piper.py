@@ -143,8 +143,8 @@ class PiperDaemon(Actions):
 
     def _stage_setup_privileges(self) -> None:
         """Make what only the user that started us may make, and become the user that we run as."""
-        user, group = self.c(self.CONFIG_USER), self.c(self.CONFIG_GROUP)
-        owner = process.owner(user, group)
+        identity: process.Identity | None = self.cc(self.CORE_IDENTITY)
+        owner = identity.owner if identity is not None and os.geteuid() == 0 else None
         os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
@@ -153,8 +153,9 @@ class PiperDaemon(Actions):
         core = self.cc(self.CORE_FILEQUEUE)
         for directory in (core["dir_queue"], core["dir_next_queue"]):
             if directory:
-                ensure_queue(directory, core["queue_perms"], owner if os.geteuid() == 0 else None)
-        process.drop_privileges(user, group)
+                ensure_queue(directory, core["queue_perms"], owner)
+        if identity is not None:
+            identity.become()
 
     def _stage_setup_logging(self) -> None:
         foreground = self.c(self.CONFIG_NODAEMON)
@@ -174,7 +175,6 @@ class PiperDaemon(Actions):
             core["dir_queue"],
             next_queue=core["dir_next_queue"],
             perms=core["queue_perms"],
-            owner=process.owner(self.c(self.CONFIG_USER), self.c(self.CONFIG_GROUP)),
             sync=Sync(self.c("queue_sync")),
             orphan_age=self.c("orphan_age"),
             crash_limit=self.c("crash_limit"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import grp
 import os
 import pwd
 import re
 import signal
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import pyzenkit.daemonizer
 
@@ -22,12 +23,44 @@ class NoDirectory(PiperError):
     exit_status = ExitStatus.CANNOT_CREATE
 
 
-def owner(user: tuple[str, int] | None, group: tuple[str, int] | None) -> tuple[int, int] | None:
-    """Who files are to belong to: (uid, gid), -1 for "as it is"; None where nothing is configured."""
-    if user is None and group is None:
-        return None
-    gid = group[1] if group else pwd.getpwnam(user[0]).pw_gid if user else -1
-    return user[1] if user else -1, gid
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the process is to be; -1 for "as it is". All of it is looked up at once: a chroot may know no accounts."""
+
+    uid: int = -1
+    gid: int = -1
+    groups: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, user: str | int | None, group: str | int | None) -> Self | None:
+        """The identity of an account; without a group, the user's own. None where neither is given.
+
+        Raises ConfigError.
+        """
+        if user is None:
+            return None if group is None else cls(gid=(gid := find_group(group).gr_gid), groups=(gid,))
+        account = find_user(user)
+        gid = account.pw_gid if group is None else find_group(group).gr_gid
+        return cls(account.pw_uid, gid, tuple(os.getgrouplist(account.pw_name, gid)))
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """Who files are to belong to, as chown(2) takes it."""
+        return self.uid, self.gid
+
+    def become(self) -> None:
+        """Take it on, and leave all other groups behind. Raises ConfigError where that is not allowed."""
+        try:
+            if os.geteuid() == 0:
+                os.setgroups(self.groups)
+            if self.gid not in (-1, os.getgid()):
+                os.setgid(self.gid)
+            if self.uid not in (-1, os.getuid()):
+                os.setuid(self.uid)
+        except PermissionError:
+            raise ConfigError(
+                "user, group: only root may become somebody else; start it as root, or leave them out"
+            ) from None
 
 
 def change_root(directory: str) -> None:
@@ -72,31 +105,6 @@ def make_parents(paths: Iterable[str], owner: tuple[int, int] | None) -> None:
                 continue
             except OSError as error:
                 raise NoDirectory(f"cannot make the directory {directory}: {error.strerror}") from error
-
-
-def drop_privileges(user: tuple[str, int] | None, group: tuple[str, int] | None) -> None:
-    """Become `user` and `group`, and leave all other groups behind. Raises ConfigError where that is not allowed.
-
-    Without a group it is the user's own one; the user's supplementary groups are taken as the system lists them.
-    """
-    try:
-        if user is not None:
-            name, uid = user
-            gid = group[1] if group else pwd.getpwuid(uid).pw_gid
-            if os.geteuid() == 0:
-                os.initgroups(name, gid)
-            if gid != os.getgid():
-                os.setgid(gid)
-            if uid != os.getuid():
-                os.setuid(uid)
-        elif group is not None and group[1] != os.getgid():
-            if os.geteuid() == 0:
-                os.setgroups([group[1]])
-            os.setgid(group[1])
-    except PermissionError:
-        raise ConfigError(
-            "user, group: only root may become somebody else; start it as root, or leave them out"
-        ) from None
 
 
 class PidFile:

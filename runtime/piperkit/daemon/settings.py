@@ -31,6 +31,7 @@ class Settings(ZenDaemon):
     """The part of `PiperDaemon` that knows its configuration."""
 
     CORE_FILEQUEUE = "filequeue"
+    CORE_IDENTITY = "identity"
     CONFIG_QUEUE_IN_DIR = "queue_in_dir"
     CONFIG_QUEUE_IN_PERMS = "queue_in_perms"
     CONFIG_QUEUE_IN_WAIT = "queue_in_wait"
@@ -153,7 +154,9 @@ class Settings(ZenDaemon):
             self.config[self.CONFIG_USER] = process.find_user(self.c(self.CONFIG_USER)).pw_name
         if self.c(self.CONFIG_GROUP) is not None:
             self.config[self.CONFIG_GROUP] = process.find_group(self.c(self.CONFIG_GROUP)).gr_name
+        identity = process.Identity.of(self.c(self.CONFIG_USER), self.c(self.CONFIG_GROUP))
         super()._configure_postprocess()
+        self.config[self.CORE][self.CORE_IDENTITY] = identity
         for key in _PATHS:
             if self.c(key):
                 self.config[key] = os.path.join(self._start_dir, self.c(key))
