@@ -11,14 +11,23 @@ pytest finds the plugin by itself where piperkit is installed.
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import pytest
 
+from piperkit import crashwalk
 from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.layout import HOLDING
 from piperkit.dirq.view import QueueView
 from piperkit.message import Contents
 
@@ -67,6 +76,53 @@ class Piper:
             os.chdir(cwd)
             os.umask(umask)
 
+    def crash_walk(
+        self, build: Build, *contents: Contents, delivered: Callable[[Piper], list[bytes]] | None = None
+    ) -> int:
+        """Kill the daemon at every system call that changes a queue while it works through `contents`.
+
+        After each kill the daemon runs again, unharmed, and then the books have to be those of a run that nobody
+        killed: the same messages banished, nothing left behind, and everything delivered that was delivered then. That
+        a message is seen twice is allowed, that one is lost is not: AssertionError says at which point it was.
+        Returns the number of points.
+
+        build: a function of a module, since the daemon runs as a process of its own.
+        delivered: what has arrived where the component writes, in whole pieces; by default, in the output queue. It is
+            called with the surroundings of one walk, whose `directory` is the daemon's working directory.
+
+        Skips the test where strace(1) is missing.
+        """
+        if not crashwalk.available():
+            pytest.skip("strace: needs strace(1), with the right to trace")
+        walks = [_CrashWalk(Piper(self.directory / f"walk{number}"), build, contents) for number in range(2)]
+        delivered = delivered or (lambda piper: piper.out)
+        walks[0].prepare()
+        points = crashwalk.crash_points(walks[0].command, *walks[0].queues, env=walks[0].environment)
+        wanted = walks[0].books(delivered)
+        assert not wanted.left, f"messages are left when nobody kills the daemon: {wanted.left}"
+
+        def visit(point: crashwalk.Point) -> None:
+            walk = free.get()
+            try:
+                walk.prepare()
+                walk.kill(point)
+                walk.run()
+                found = walk.books(delivered)
+                lost = Counter(wanted.delivered) - Counter(found.delivered)
+                assert not lost, f"lost after a kill at {point}: {sorted(lost)}"
+                assert found.banished == wanted.banished, f"banished after a kill at {point}: {found.banished}"
+                assert not found.left, f"left after a kill at {point}: {found.left}"
+            finally:
+                free.put(walk)
+
+        free: SimpleQueue[_CrashWalk] = SimpleQueue()
+        for walk in walks:
+            free.put(walk)
+        with ThreadPoolExecutor(len(walks)) as pool:
+            for result in [pool.submit(visit, point) for point in points]:
+                result.result()
+        return len(points)
+
     @property
     def out(self) -> list[bytes]:
         """The contents of the messages in the output queue, in order."""
@@ -91,6 +147,50 @@ class Piper:
     def counts(self) -> dict[str, int]:
         """The number of messages in each part of the input queue."""
         return self.queue_in.counts()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Books:
+    """What there is after a run."""
+
+    delivered: list[bytes]
+    banished: list[bytes]
+    left: dict[str, list[bytes]]
+
+
+class _CrashWalk:
+    """One place where the daemon is killed again and again."""
+
+    def __init__(self, piper: Piper, build: Build, contents: tuple[Contents, ...]) -> None:
+        self._piper = piper
+        self._contents = contents
+        imported = f"from {build.__module__} import {build.__name__} as build"
+        code = f"import sys; {imported}; sys.exit(build(sys.argv[1:]).run_until_idle())"
+        options = [f"--work-dir={piper.directory}", "--orphan-age=0", "--retry-min=0", "--retry-max=0", "--log-file="]
+        self.command = [os.path.realpath(sys.executable), "-c", code, *piper.options("--quiet", *options)]
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self.queues = [piper.directory / "in", piper.directory / "out"]
+
+    def prepare(self) -> None:
+        """The messages are there, and nothing else, as before every run."""
+        shutil.rmtree(self._piper.directory)
+        queue = DirectoryQueue(self.queues[0])
+        DirectoryQueue(self.queues[1])
+        for number, each in enumerate(self._contents):
+            queue.enqueue(each, f"message-{number}")
+
+    def kill(self, point: crashwalk.Point) -> None:
+        crashwalk.run_killed(self.command, point, env=self.environment)
+
+    def run(self) -> None:
+        """Run the daemon to its end. Raises AssertionError where it fails."""
+        done = subprocess.run(self.command, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def books(self, delivered: Callable[[Piper], list[bytes]]) -> _Books:
+        left = {part: self._piper.contents("in", part) for part in HOLDING if part != "errors"}
+        banished = sorted(contents for contents, _ in self._piper.errors)
+        return _Books(delivered(self._piper), banished, {part: found for part, found in left.items() if found})
 
 
 @pytest.fixture
