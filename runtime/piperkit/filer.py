@@ -11,6 +11,7 @@ same message. Each such wait is logged once, at its beginning and at its end.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import time
@@ -114,6 +115,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self.last_processed: float | None = None  #: when a message was last settled, seconds since the epoch
         self.errors_left = 0  #: messages in `errors`, when that was last looked at
         self._claims: dict[str, _Work] = {}
+        self._ready: collections.deque[str] = collections.deque()  #: those that no component was given yet
         self._blocked: dict[str, list[tuple[str, Any]]] = {}  #: by message, events that wait; the first one failed
         self._next_queued = False  #: message_next is among the events of now
         self._yielded = False  #: message_next has let the outcomes of the last batch pass
@@ -281,13 +283,20 @@ class FilerDaemonComponent(ZenDaemonComponent):
             daemon.queue.schedule(self.event(self.EVENT_MSG_NEXT))
 
     def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
-        """Claim a batch of messages, no more than the output queue has room for, and schedule their processing."""
+        """Schedule the processing of the next message; where there is none, claim a batch of them first.
+
+        One at a time, so that the outcome of one comes before the next: what a daemon dies of is laid to the charge of
+        the message that it was working on, and of no other. No more are claimed than the output queue has room for.
+        """
         self._next_queued = self._resting = False
         if self._look is not None:
             daemon.queue.cancel(self._look)
             self._look = None
         if self.status == self.STATUS_PAUSED or daemon.is_done():
             return daemon.FLAG_STOP, args
+        if self._ready:
+            daemon.queue.schedule(self.event(self.EVENT_MSG_PROCESS), {"id": self._ready.popleft()})
+            return daemon.FLAG_CONTINUE, None
         if self._claims and not self._yielded:
             self._yielded = True  # the outcomes of the last batch are scheduled: they come first
             self._schedule_next(daemon)
@@ -306,7 +315,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         for claim in claims:
             self.inc_statistic(self.STATS_CNT_FETCHED)
             self._claims[claim.id] = _Work(claim.attempt, claim.arrived)
-            daemon.queue.schedule(self.event(self.EVENT_MSG_PROCESS), {"id": claim.id})
+            self._ready.append(claim.id)
         if claims:
             self._begin_batch(daemon)
             self._schedule_next(daemon)
@@ -397,6 +406,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """Before any component sees a message of ours: read it, or banish what no component can be given."""
         if not isinstance(args, dict) or "data" in args or "id" not in args:
             return daemon.FLAG_CONTINUE, args  # emitted by somebody else, who says what it holds
+        self._schedule_next(daemon)
         id = args["id"]
         work = self._claims.get(id)
         if work is None:

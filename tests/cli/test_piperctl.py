@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,21 +18,6 @@ from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    def call(*arguments: str | Path | bytes, **more: Any) -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-m", "piperkit.cli", *arguments]
-        more = {"stdin": subprocess.DEVNULL, **more} if "input" not in more else more
-        return subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=tmp_path, **more)
-
-    return call
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> DirectoryQueue:
-    return DirectoryQueue(tmp_path / "queue")
 
 
 def contents(queue: DirectoryQueue) -> list[bytes]:
@@ -92,7 +76,7 @@ def test_put_says_how_far_it_came_before_it_failed(run: Run, queue: DirectoryQue
     (tmp_path / "one").write_text("one")
     done = run("queue", "put", queue.path, "one", "missing")
     assert done.returncode == 1
-    assert b"piperctl: missing: No such file or directory; 1 messages before it were put" in done.stderr
+    assert b"piperctl: missing: No such file or directory; before it 1 message was put" in done.stderr
     assert contents(queue) == [b"one"]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import apps
+from piperkit import Component, Message, Outcome, PiperDaemon
 from piperkit.testing import Piper
 
 Start = Callable[..., object]
@@ -67,6 +68,20 @@ def test_instances_overshoot_the_limit_by_no_more_than_a_batch_each(piper: Piper
         start("echo", "--paralel", "--queue-out-limit=50", "--queue-in-batch=10", "--queue-sync=off")
     until(lambda: log(piper).count("pauses") >= 3, "all three to pause")
     assert 50 <= len(piper.out) <= 50 + 3 * 10
+
+
+def test_outcome_of_a_message_comes_before_the_next_one_is_begun(piper: Piper) -> None:
+    """So a daemon that dies is not counted against a message that was finished."""
+    before: list[int] = []
+
+    class Looking(Component):
+        def process(self, message: Message) -> Outcome:
+            before.append(len(piper.out))
+            return message.commit()
+
+    piper.put(*"abcde")
+    piper.run(lambda argv: PiperDaemon(name="looking", argv=argv, components=[Looking()]))
+    assert before == [0, 1, 2, 3, 4]
 
 
 def test_thousand_messages_of_random_bytes_come_out_as_they_went_in(piper: Piper, start: Start, until: Until) -> None:

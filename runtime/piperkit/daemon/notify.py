@@ -27,6 +27,7 @@ class ServiceManager:
         #: Whether somebody waits for a sign of life, and restarts us if none comes.
         self.watches = self._socket is not None and environment.get("WATCHDOG_USEC", "0") != "0"
         self._alive = 0.0
+        self._pause = 1.0
 
     def tell(self, *lines: str) -> None:
         """Send a message, such as "READY=1"."""
@@ -37,15 +38,17 @@ class ServiceManager:
                 pass  # it has gone away, and will ask systemd's way if it wants to know
 
     def alive(self) -> None:
-        """A sign of life; as often as one likes, since at most one a second is sent."""
+        """A sign of life; as often as one likes, since few of them are sent."""
         now = time.monotonic()
-        if self.watches and now - self._alive >= 1:
+        if self.watches and now - self._alive >= self._pause:
             self._alive = now
             self.tell("WATCHDOG=1")
 
     def watch_every(self, seconds: float) -> None:
         """Have the service manager wait this long for a sign of life."""
+        self._pause = min(1.0, seconds / 10)
         if self.watches:
+            self._alive = time.monotonic()
             self.tell(f"WATCHDOG_USEC={int(seconds * 1e6)}", "WATCHDOG=1")
 
     def reloading(self) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 
-def application_paths(anchor: str) -> dict[str, str]:
+def application_paths(anchor: str, name: str = "") -> dict[str, str]:
     """The arguments path_cfg, path_var, ... of `PiperDaemon`, for the program that has its code in the file `anchor`.
 
     Where a pyproject.toml stands one or two directories above the package (with or without `src`), the program runs
-    from a checkout: its configuration is in etc/ there, everything else under var/.
+    from a checkout: its configuration is in etc/ there, everything else under var/. Installed, it has a directory
+    called `name` in /run, which can belong to its account.
     """
     package = os.path.dirname(os.path.abspath(anchor))
     for root in (os.path.dirname(package), os.path.dirname(os.path.dirname(package))):
@@ -23,4 +24,10 @@ def application_paths(anchor: str) -> dict[str, str]:
                 "path_run": os.path.join(var, "run"),
                 "path_tmp": os.path.join(var, "tmp"),
             }
-    return {"path_cfg": "/etc", "path_var": "/var", "path_log": "/var/log", "path_run": "/run", "path_tmp": "/var/tmp"}
+    return {
+        "path_cfg": "/etc",
+        "path_var": "/var",
+        "path_log": "/var/log",
+        "path_run": os.path.join("/run", name),
+        "path_tmp": "/var/tmp",
+    }

@@ -28,7 +28,7 @@ from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
 from piperkit.component import Result
 from piperkit.daemon import logs, process
 from piperkit.daemon.actions import Actions
-from piperkit.daemon.events import EventQueue
+from piperkit.daemon.events import EventQueue, Timer
 from piperkit.daemon.notify import ServiceManager
 from piperkit.daemon.runlog import RunLog, write_json
 from piperkit.daemon.waker import Waker
@@ -60,6 +60,7 @@ class PiperDaemon(Actions):
 
     EVENT_SAVE_RUNLOG = "save_runlog"
     EVENT_RELOAD = "reload"
+    EVENT_RELOADED = "reloaded"
     EVENT_WATCHDOG = "watchdog"
 
     queue: EventQueue
@@ -80,6 +81,8 @@ class PiperDaemon(Actions):
         self._watch: Watch | None = None
         self._until_idle = False
         self._manager = ServiceManager()
+        self._sign: Timer | None = None  #: the timer of the next sign of life
+        self._stopping_told = False
         super().__init__(**kwargs)
 
     def _init_components(self, **kwargs: Any) -> None:
@@ -226,9 +229,16 @@ class PiperDaemon(Actions):
             self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
         self._background.ready()
         self._manager.tell("READY=1", f"STATUS={self.status_line()}")
-        self._manager.watch_every(self.c("process_timeout"))
+        self._give_signs()
+
+    def _give_signs(self) -> None:
+        """Have the service manager wait `process_timeout` for a sign of life, and give one three times in that time."""
+        seconds = self.c("process_timeout")
+        self._manager.watch_every(seconds)
         if self._manager.watches:
-            self.queue.schedule(self.EVENT_WATCHDOG)
+            if self._sign is not None:
+                self.queue.cancel(self._sign)
+            self._sign = self.queue.schedule_after(seconds / 3, self.EVENT_WATCHDOG)
 
     def status_line(self) -> str:
         """One line for people: what it does, or waits for, and how much it has done."""
@@ -316,6 +326,8 @@ class PiperDaemon(Actions):
             self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
             return
         self._handling = True
+        if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
+            self._manager.alive()  # each message has the whole of `process_timeout`
         try:
             for handler in handlers:
                 given = args
@@ -382,6 +394,7 @@ class PiperDaemon(Actions):
         if self.flag_loop_done == 1:
             self.queue.schedule_next(self.EVENT_STOP)
             signal.setitimer(signal.ITIMER_REAL, self.c("stop_timeout") + STOP_GRACE)
+            self._tell_stopping()  # now: the message in work may take longer than a service manager would wait
         elif self.flag_loop_done >= STOP_SIGNALS_MAX:
             self._end_now()
 
@@ -408,6 +421,7 @@ class PiperDaemon(Actions):
             self.gen_event_handler(self.EVENT_SIGNAL_USR1, self.cbk_event_signal_usr1),
             self.gen_event_handler(self.EVENT_SAVE_RUNLOG, self.cbk_event_save_runlog),
             self.gen_event_handler(self.EVENT_RELOAD, self.cbk_event_reload),
+            self.gen_event_handler(self.EVENT_RELOADED, self.cbk_event_reloaded),
             self.gen_event_handler(self.EVENT_WATCHDOG, self.cbk_event_watchdog),
         ]
 
@@ -419,10 +433,16 @@ class PiperDaemon(Actions):
         """Finish what is in work, and end; after `stop_timeout` seconds in any case."""
         self.set_done()
         self.logger.info("The daemon stops: it finishes what it is working on")
-        seconds = self.c("stop_timeout") + 2 * STOP_GRACE
-        self._manager.tell("STOPPING=1", f"STATUS={self.status_line()}", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+        self._tell_stopping()
         self.queue.schedule_after(self.c("stop_timeout"), self.EVENT_TERMINATE)
         return self.FLAG_CONTINUE, args
+
+    def _tell_stopping(self) -> None:
+        """Tell the service manager that we stop, and how long that may take. Idempotent."""
+        if not self._stopping_told:
+            self._stopping_told = True
+            seconds = self.c("stop_timeout") + 2 * STOP_GRACE
+            self._manager.tell("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def cbk_event_terminate(self, daemon: PiperDaemon, args: Any) -> Result:
         """The loop ends after the components' handlers of this event."""
@@ -432,18 +452,23 @@ class PiperDaemon(Actions):
     def cbk_event_signal_hup(self, daemon: PiperDaemon, args: Any) -> Result:
         """Read the configuration again, and tell the components if it was right."""
         self._manager.reloading()
+        self.queue.schedule_next(self.EVENT_RELOADED)
         if self._reload():
             self.filer.configure(self)
             self.logger.setLevel(self.c(self.CONFIG_LOG_LEVEL).upper())
-            self._manager.watch_every(self.c("process_timeout"))
-            self.queue.schedule(self.EVENT_RELOAD)
-        self._manager.tell("READY=1")
+            self._give_signs()
+            self.queue.schedule_next(self.EVENT_RELOAD)  # before the other
+        return self.FLAG_CONTINUE, args
+
+    def cbk_event_reloaded(self, daemon: PiperDaemon, args: Any) -> Result:
+        """The components know of the new configuration, or it was refused: either way that is over."""
+        self._manager.tell("READY=1", f"STATUS={self.status_line()}")
         return self.FLAG_CONTINUE, args
 
     def cbk_event_watchdog(self, daemon: PiperDaemon, args: Any) -> Result:
-        """The loop lives; say so three times in each `process_timeout`."""
+        """The loop lives: say so, and again later."""
         self._manager.alive()
-        self.queue.schedule_after(self.c("process_timeout") / 3, self.EVENT_WATCHDOG)
+        self._sign = self.queue.schedule_after(self.c("process_timeout") / 3, self.EVENT_WATCHDOG)
         return self.FLAG_CONTINUE, args
 
     def cbk_event_reload(self, daemon: PiperDaemon, args: Any) -> Result:

@@ -47,7 +47,7 @@ class Settings(ZenDaemon):
         self._start_dir = os.getcwd()
         anchor = kwargs.pop("anchor", None)
         if anchor is not None:
-            kwargs = {**application_paths(anchor), **kwargs}
+            kwargs = {**application_paths(anchor, kwargs.get("name") or ""), **kwargs}
         components = list(kwargs.get(self.CONFIG_COMPONENTS, ()))
         if not any(isinstance(component, FilerDaemonComponent) for component in components):
             components.insert(0, FilerDaemonComponent())
@@ -135,6 +135,8 @@ class Settings(ZenDaemon):
             raise ConfigError(
                 f"the configuration {what} {path} does not exist; correct --{key.replace('_', '-')}"
             ) from None
+        except OSError as error:
+            raise ConfigError(f"the configuration {what} {path} cannot be read: {error.strerror}") from error
 
     def _configure_merge(self) -> None:
         known = {*self.config, *self._config_cli} - {self.CORE}

@@ -64,6 +64,27 @@ def report(errors: str, name: str) -> dict[str, Any] | None:
     return None
 
 
+def expire(errors: str, before: float) -> int:
+    """Delete the messages that were banished before that moment (seconds since the epoch); returns how many."""
+    with os.scandir(errors) as entries:
+        names = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+    found = messages(names)
+    expired = 0
+    for name in found:
+        path = os.path.join(errors, name)
+        try:
+            if os.stat(path, follow_symlinks=False).st_ctime >= before:
+                continue  # rename(2) sets the ctime, so it is the time of the banishment
+        except FileNotFoundError:
+            continue
+        fs.unlink_if_there(path)
+        for sidecar in (hidden_sidecar(name), plain_sidecar(name)):
+            if sidecar is not None and sidecar not in found:
+                fs.unlink_if_there(os.path.join(errors, sidecar))
+        expired += 1
+    return expired
+
+
 def tidy(errors: str, old_enough: Callable[[os.stat_result], bool]) -> int:
     """Finish banishments that were cut off: show or remove hidden sidecars; returns how many were removed."""
     removed = 0
@@ -75,9 +96,11 @@ def tidy(errors: str, old_enough: Callable[[os.stat_result], bool]) -> int:
             continue
         if os.path.lexists(os.path.join(errors, name)):
             show_sidecar(errors, name)
-        elif old_enough(entry.stat(follow_symlinks=False)):
-            fs.unlink_if_there(entry.path)
-            removed += 1
+        else:
+            stat = fs.status(entry)
+            if stat is not None and old_enough(stat):
+                fs.unlink_if_there(entry.path)
+                removed += 1
     return removed
 
 

@@ -30,8 +30,10 @@ def _arrived_already(fd: int, path: str, copied: bool) -> bool | None:
         there = fs.open_message(path)
     except FileNotFoundError:
         return None
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in fs.NO_MESSAGE:
+            return False
+        raise
     try:
         return os.fstat(fd).st_mtime_ns == os.fstat(there).st_mtime_ns and fs.same_contents(fd, there)
     finally:
@@ -97,10 +99,9 @@ class Delivery:
     def copy(self, fd: int, target: str, name: str) -> str:
         """Copy the message behind `fd` into the queue `target`; returns the name it has there. Raises as `move`."""
         incoming = os.path.join(target, "incoming")
-        temporary = os.path.join(target, "tmp", self._new_name())
         stat = os.fstat(fd)
         try:
-            copy = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            temporary, copy = fs.create(os.path.join(target, "tmp"), self._new_name)
             try:
                 fs.try_lock(copy)  # a writer that is still busy is not litter
                 fs.copy_all(fd, copy)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
-from piperkit.dirq import fs, layout, names, records
+from piperkit.dirq import deadletters, fs, layout, names, records
 from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.incoming import SOON, Incoming
 from piperkit.dirq.recovery import Recovery
@@ -24,13 +23,11 @@ from piperkit.queue import Claim, Recovered
 if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
 
-#: What opening something in `incoming` says when it is no message for us, and why we leave it alone.
-_NO_MESSAGE = {
-    errno.EISDIR: "it is not a regular file",
-    errno.ELOOP: "it is a link",
-    errno.ENXIO: "it is a socket",
-    errno.EACCES: "this user may not read it",
-}
+
+#: Seconds between looks at a message that somebody has just moved to `incoming`, and is about to let go of.
+_MOVED_PAUSES = (0.0005, 0.001, 0.002, 0.004, 0.008)
+#: Seconds, the longest delay of a retry: ten years, which every file system has a time stamp for.
+_DELAY_MAX = 10 * 366 * 86400.0
 
 
 class DirectoryQueue:
@@ -148,17 +145,19 @@ class DirectoryQueue:
             self._met_another()
             return None
         except OSError as error:
-            if error.errno not in _NO_MESSAGE:
+            if error.errno not in fs.NO_MESSAGE:
                 raise
-            self._incoming.report(name, _NO_MESSAGE[error.errno])
+            self._incoming.report(name, fs.NO_MESSAGE[error.errno])
             return None
         lease = None
         try:
             lease = self._claim_locked(name, fd)
         except FileNotFoundError:
             pass
-        except FileExistsError:
-            self._look_soon = True  # a message of that name is in work: this one waits for its turn
+        except (FileExistsError, BlockingIOError):
+            # A message of that name is in work, and this one waits for its turn; or it is locked for long, by a
+            # process that was stopped just after it had moved it here.
+            self._look_soon = True
             return None
         finally:
             if lease is None or lease.fd != fd:
@@ -173,15 +172,42 @@ class DirectoryQueue:
         source = os.path.join(self._incoming.path, name)
         pending = os.path.join(self._store.part("pending"), name)
         # Locked before it moves, so nobody ever sees our claim without its lock.
-        if not fs.try_lock(fd):
-            return None
+        for pause in _MOVED_PAUSES:
+            if fs.try_lock(fd):
+                break
+            if not fs.is_at(fd, source):
+                return None  # another instance has claimed it
+            # Whoever moved it here is about to let go of it. To pass it over would be to change the order.
+            time.sleep(pause)
+        else:
+            raise BlockingIOError
+        if name in self._leases:
+            raise FileExistsError  # it is on its way out of `outgoing`
+        lease = self._store.lease(name, fd, "pending")
         fs.rename_exclusive(source, pending)
         if fs.is_at(fd, pending):
-            return self._store.lease(name, fd, "pending")
+            return self._with_own_name(lease)
         # RACE: the file that we locked was moved away before our rename, and another one of that name stood there.
         # That one is claimed now, and without a lock for this moment, which is far below orphan_age.
         other = fs.lock_message(pending)
-        return None if other is None else self._store.lease(name, other, "pending")
+        return None if other is None else self._with_own_name(self._store.lease(name, other, "pending"))
+
+    def _with_own_name(self, lease: Lease) -> Lease:
+        """The claim, under another name where an earlier message has its name in `deferred` or `outgoing`.
+
+        Both would have one record otherwise. From the claim on no other message of that name can get there.
+        """
+        if not any(os.path.lexists(os.path.join(self._store.part(part), lease.name)) for part in ("deferred", "outgoing")):
+            return lease
+        name = lease.name
+        lease = self._store.renamed(lease)
+        self._logger.warning(
+            "%s: an earlier message of that name is still in %s; this one is %s now",
+            fs.display(name),
+            self.path,
+            lease.name,
+        )
+        return lease
 
     def _met_another(self) -> None:
         """Somebody else is at this message: there is more to find at the next look."""
@@ -190,19 +216,25 @@ class DirectoryQueue:
 
     def _return_due(self) -> None:
         """Move messages whose next attempt is due back to `incoming`."""
-        for name in self._deferred.pop_due():
-            fd = fs.lock_message(os.path.join(self._store.part("deferred"), name))
-            if fd is None:
-                continue  # another instance was here first
+        due = self._deferred.pop_due()
+        for position, name in enumerate(due):
             try:
-                self._store.give_back(self._store.lease(name, fd, "deferred"), "incoming", name)
-            except FileNotFoundError:
-                continue
+                self._return_one(name)
             except OSError:
-                self._deferred.add(name, 1.0)
+                for left in due[position:]:
+                    self._deferred.add(left, 1.0)
                 raise
-            finally:
-                os.close(fd)
+
+    def _return_one(self, name: str) -> None:
+        fd = fs.lock_message(os.path.join(self._store.part("deferred"), name))
+        if fd is None:
+            return  # another instance was here first
+        try:
+            self._store.give_back(self._store.lease(name, fd, "deferred"), "incoming", name)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(fd)
 
     def next_look(self) -> float | None:
         """Seconds until `claim` may find something that no arrival announces; None: nothing is known to come."""
@@ -263,23 +295,25 @@ class DirectoryQueue:
         self._move(self._lease(id), target, contents, target)
 
     def _move(self, lease: Lease, target: str, contents: Contents | None, recorded: str | None) -> None:
-        if lease.part == "outgoing":
-            # An earlier call was cut off; its contents are final. The original may still be there.
-            fs.unlink_if_there(os.path.join(self._store.part("pending"), lease.name))
-        elif contents is not None:
-            self._begin_move(lease, target, encode(contents), recorded)
-        with self._gone_is_lost(lease):
+        data = None if contents is None else encode(contents)
+
+        def step() -> None:
+            # In `outgoing`, an earlier call was cut off: its contents are final.
+            if data is not None and lease.part == "pending":
+                self._begin_move(lease, target, data, recorded)
             self._store.deliver(lease, target)
-        self._release(lease)
+
+        self._settle(lease, step)
 
     def _begin_move(self, lease: Lease, target: str, data: bytes, recorded: str | None) -> None:
         """Record where the message goes, if not to the next queue, and then its new contents."""
         if not os.path.isdir(os.path.join(target, "incoming")):  # before the new contents are final
             raise TargetUnavailable(f"{target} is not a queue: it has no directory 'incoming'")
         self._still_there(lease)
-        if recorded is not None:
+        if recorded != lease.record.target:
             record = dataclasses.replace(lease.record, target=recorded)
-            self._store.write_record(lease, record, lease.name, self._store.clock())
+            self._store.write_record(record, lease.name, self._store.clock())
+            lease.record = record
         self._store.begin_move(lease, data)
 
     def duplicate(self, id: str, target: str) -> None:
@@ -290,39 +324,55 @@ class DirectoryQueue:
     def cancel(self, id: str) -> None:
         """Delete the message. Raises NotClaimed."""
         lease = self._lease(id)
-        with self._gone_is_lost(lease):
-            self._store.drop(lease)
-        self._release(lease)
+        self._settle(lease, lambda: self._store.drop(lease))
 
     def banish(self, id: str, failure: Failure) -> None:
         """Move the message to `errors`; NAME.meta, JSON, says why. Raises NotClaimed."""
         lease = self._lease(id)
-        with self._gone_is_lost(lease):
-            self._store.banish(lease, failure)
-        self._release(lease)
+        self._settle(lease, lambda: self._store.banish(lease, failure))
 
     def retry(self, id: str, delay: float, failure: Failure) -> None:
         """Put the message off for `delay` seconds; its attempt and failure are recorded. Raises NotClaimed."""
         lease = self._lease(id)
+        delay = min(delay, _DELAY_MAX)
         name = id
         while os.path.lexists(os.path.join(self._store.part("deferred"), name)):
             name = self._store.ids.new()  # a message of that name waits there already
         record = lease.record.failed(failure, self._store.timestamp())
-        self._store.write_record(lease, record, name, self._store.clock() + int(delay * 1e9))
-        self._give_back(lease, "deferred", name)
-        self._deferred.add(name, delay)
+
+        def step() -> None:
+            if lease.part == "pending":  # in `outgoing`, its contents are final, and recovery delivers them
+                self._store.write_record(record, name, self._store.clock() + int(delay * 1e9))
+                self._deferred.add(self._store.give_back(lease, "deferred", name), delay)
+
+        self._settle(lease, step)
+        if lease.begun:
+            self._write_instance()
 
     def requeue(self, id: str) -> None:
         """Give the message back to `incoming` as it is; no attempt is counted. Raises NotClaimed."""
-        self._give_back(self._lease(id), "incoming", id)
+        lease = self._lease(id)
 
-    def _give_back(self, lease: Lease, part: str, name: str) -> None:
-        if lease.part == "pending":  # in `outgoing`, its new contents are final, and recovery delivers them
-            with self._gone_is_lost(lease):
-                self._store.give_back(lease, part, name)
-        self._release(lease)
+        def step() -> None:
+            if lease.part == "pending":  # as in `retry`
+                self._store.give_back(lease, "incoming", id)
+
+        self._settle(lease, step)
         if lease.begun:
             self._write_instance()
+
+    def _settle(self, lease: Lease, step: Callable[[], None]) -> None:
+        """Do the step that ends a claim, have it synced, and end the claim.
+
+        Where only the sync fails, the claim stays; whatever it is settled with next then syncs and ends it.
+        """
+        with self._store.syncer.operation(), self._gone_is_lost(lease):
+            if not lease.settled:
+                self._store.drop_original(lease)
+                step()
+                lease.settled = True
+                fs.unlock(lease.fd)  # its next owner may claim it; the sync takes its time
+        self._release(lease)
 
     # -- looking after the queue -----------------------------------------------------------------------------
 
@@ -333,6 +383,10 @@ class DirectoryQueue:
         in work when its instance died has that attempt counted, and is banished after `crash_limit` deaths.
         """
         return self._recovery.run(frozenset(self._leases))
+
+    def expire_errors(self, age: float) -> int:
+        """Delete messages that have been in `errors` for `age` seconds, with what is beside them; returns how many."""
+        return deadletters.expire(self._store.part("errors"), self._store.clock() / 1e9 - age)
 
     def counts(self) -> dict[str, int]:
         """The number of messages in each part; sidecars and whatever is no message are not counted."""
@@ -404,4 +458,8 @@ class DirectoryQueue:
         os.close(lease.fd)
 
     def _write_instance(self) -> None:
-        self._instance.write(name for name, lease in self._leases.items() if lease.begun)
+        try:
+            self._instance.write(name for name, lease in self._leases.items() if lease.begun)
+        except OSError as error:
+            # A full disk, say: then a message that kills this process is not known for it, but work goes on.
+            self._logger.warning("what is in work cannot be written down in %s/state: %s", self.path, error)

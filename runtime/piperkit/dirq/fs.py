@@ -11,12 +11,20 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _COPY_CHUNK = 1 << 20
 
+#: What opening something says that is no message for us, and why.
+NO_MESSAGE = {
+    errno.EISDIR: "it is not a regular file",
+    errno.ELOOP: "it is a link",
+    errno.ENXIO: "it is a socket",
+    errno.EACCES: "this user may not read it",
+}
 #: Errors that say "no room", and that pass when somebody makes room.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -33,7 +41,11 @@ def rename_exclusive(source: str, target: str) -> None:
         if code not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(code, os.strerror(code), source, None, target)
         os.link(source, target, follow_symlinks=False)
-        os.unlink(source)
+        try:
+            os.unlink(source)
+        except BaseException:
+            os.unlink(target)
+            raise
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -98,6 +110,16 @@ def open_message(path: str) -> int:
     return fd
 
 
+def create(directory: str, new_name: Callable[[], str]) -> tuple[str, int]:
+    """Make and open a file for us alone, under the first new name that is free: its path and descriptor."""
+    while True:
+        path = os.path.join(directory, new_name())
+        try:
+            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            continue
+
+
 def try_lock(fd: int, *, shared: bool = False) -> bool:
     """Take the lease on an open file; False where another process, or another open of ours, holds it."""
     try:
@@ -109,6 +131,11 @@ def try_lock(fd: int, *, shared: bool = False) -> bool:
 
 def unlock(fd: int) -> None:
     """End the lease on an open file, which stays open."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def unlock(fd: int) -> None:
+    """Give the lease up, before the descriptor is closed."""
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 
@@ -131,7 +158,7 @@ def lock_message(path: str, *, shared: bool = False) -> int | None:
     try:
         fd = open_message(path)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.ENXIO):
+        if error.errno == errno.ENOENT or error.errno in NO_MESSAGE:
             return None
         raise
     try:
@@ -150,6 +177,14 @@ def unlink_if_there(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """The status of a file that was listed (not of a link's target); None where it has moved on since."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def display(name: str) -> str:

@@ -67,7 +67,7 @@ def ensure_queue(path: str, perms: int, owner: tuple[int, int] | None = None) ->
     """
     missing = []
     parent = path
-    while not os.path.lexists(parent):
+    while not os.path.lexists(parent) or _is_unfinished(parent):
         missing.append(parent)
         parent = os.path.dirname(parent)
     for directory in [*reversed(missing), *(os.path.join(path, part) for part in PROTOCOL + ADDED)]:
@@ -95,14 +95,6 @@ def regular_files(directory: str) -> Iterator[os.DirEntry[str]]:
                     yield entry
             except FileNotFoundError:
                 continue  # moved on meanwhile, on a file system whose listing does not tell kinds
-
-
-def status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """A listed file's status; None where it has moved on meanwhile."""
-    try:
-        return entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
 
 
 def message_names(queue: str, part: str) -> set[str]:

@@ -31,8 +31,12 @@ def check_id(name: str) -> str:
         raise InvalidId(f"a message id is text, not {type(name).__name__}")
     if not name or name.startswith(".") or "/" in name or "\0" in name:
         raise InvalidId(f"{name!r} cannot be a message's id: it must not be empty, begin with a dot or hold a slash")
-    if len(os.fsencode(name)) > NAME_MAX:
-        raise InvalidId(f"a message id of {len(os.fsencode(name))} bytes is longer than {NAME_MAX}")
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        raise InvalidId(f"{name!r} cannot be a message's id: it stands for no bytes") from None
+    if size > NAME_MAX:
+        raise InvalidId(f"a message id of {size} bytes is longer than {NAME_MAX}")
     return name
 
 

@@ -14,6 +14,7 @@ having killed it. It is rewritten in place by a single write(2): it has to outli
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -60,8 +61,10 @@ def load(path: str, arrived: int) -> MessageRecord:
     """The record of the message that arrived then; an empty one where there is none, or it is not to be read."""
     try:
         fd = fs.open_message(path)
-    except FileNotFoundError:
-        return MessageRecord(arrived)
+    except OSError as error:
+        if error.errno == errno.ENOENT or error.errno in fs.NO_MESSAGE:
+            return MessageRecord(arrived)
+        raise
     try:
         fields = json.loads(fs.read_all(fd, os.fstat(fd).st_size))
         record = MessageRecord(**{**fields, "history": tuple(fields["history"])})

@@ -45,18 +45,17 @@ class Recovery:
             try:
                 # Read after the orphans are locked: whoever held them is dead by now.
                 dead = self._dead_instances()
-                suspects = frozenset().union(*dead.values())
+                suspects = {name: os.path.basename(path) for path, in_work in dead.items() for name in in_work}
                 for lease in orphans:
                     try:
-                        result = self._settle(lease, lease.name in suspects)
+                        result = self._settle(lease, suspects.get(lease.name))
                     except FileNotFoundError:
                         continue  # a foreign program took it: no orphan then
                     except QueueError as error:
                         self._say_once(str(error))
                         waits.append(FAULT_WAIT)
                     else:
-                        if result is not None:
-                            done[result].append(lease.name)
+                        done[result].append(lease.name)
             finally:
                 for lease in orphans:
                     os.close(lease.fd)
@@ -100,24 +99,38 @@ class Recovery:
                 # A shared lock: several may be reading, and only a living instance has it for itself.
                 fd = fs.lock_message(entry.path, shared=True)
                 if fd is not None:
-                    dead[entry.path] = records.names_in_work(fd)
-                    os.close(fd)
+                    try:
+                        dead[entry.path] = records.names_in_work(fd)
+                    finally:
+                        os.close(fd)
         return dead
 
-    def _settle(self, lease: Lease, suspect: bool) -> str | None:
+    def _settle(self, lease: Lease, death: str | None) -> str:
         """Do what is left to do with an orphan; returns what that was."""
         if lease.part == "outgoing":
             self._finish(lease)
             return "finished"
-        if os.path.lexists(os.path.join(self._store.part("outgoing"), lease.name)):
-            return None  # its last contents are on their way, in the hands of a living instance
-        return "banished" if self._return(lease, suspect) else "returned"
+        if self._arrived(lease, self._next_queue):
+            return "finished"
+        return "banished" if self._return(lease, death) else "returned"
 
     def _orphan(self, part: str, name: str, seen: dict[tuple[str, int], float], waits: list[float]) -> Lease | None:
         """The lease of a claim whose process is dead; None where it lives, or may."""
         fd = fs.lock_message(os.path.join(self._store.part(part), name))
         if fd is None:
             return None
+        lease = None
+        try:
+            if self._is_orphan(part, name, fd, seen, waits):
+                lease = self._store.lease(name, fd, part)
+        finally:
+            if lease is None:
+                os.close(fd)
+        return lease
+
+    def _is_orphan(self, part: str, name: str, fd: int, seen: dict[tuple[str, int], float], waits: list[float]) -> bool:
+        if part == "pending" and os.path.lexists(os.path.join(self._store.part("outgoing"), name)):
+            return False  # its last contents are on their way, and whoever moves them drops it
         stat = os.fstat(fd)
         key = (name, stat.st_ino)
         now = time.monotonic()
@@ -126,9 +139,8 @@ class Recovery:
         age = max(now - seen[key], self._store.clock() / 1e9 - stat.st_ctime)
         if age < self._orphan_age:
             waits.append(self._orphan_age - age)
-            os.close(fd)
-            return None
-        return self._store.lease(name, fd, part)
+            return False
+        return True
 
     def _finish(self, lease: Lease) -> None:
         """A changed message on its way out: drop its original, if that is still there, and move it on."""
@@ -142,27 +154,51 @@ class Recovery:
             finally:
                 os.close(fd)
         target = lease.record.target or self._next_queue
-        if target is None:
+        if self._arrived(lease, target):
+            self._store.forget(lease)
+        elif target is None:
             self._store.drop(lease)  # there is no output queue any more: committed means deleted
         else:
             self._store.deliver(lease, target)
 
-    def _return(self, lease: Lease, suspect: bool) -> bool:
-        """Give back a claim; returns whether it was banished instead."""
+    def _arrived(self, lease: Lease, target: str | None) -> bool:
+        """Whether the message stands in another place too, and so has left this one, where its name is removed.
+
+        That is how a move looks that was cut off between its two names: by link(2) and unlink(2), or by a power cut
+        on btrfs. Where it was dispatched to, unchanged, is not known any more: from there it may come twice.
+        """
+        here = self._store.at(lease)
+        places = [
+            os.path.join(queue, part, lease.name)
+            for queue in (self._store.path, target)
+            if queue is not None
+            for part in layout.HOLDING
+        ]
+        if not any(fs.is_at(lease.fd, path) for path in places if path != here):
+            return False
+        os.unlink(here)
+        self._store.syncer.changed(source=os.path.dirname(here))
+        return True
+
+    def _return(self, lease: Lease, death: str | None) -> bool:
+        """Give back a claim; returns whether it was banished instead.
+
+        death: the record of the instance that died while it worked on the message.
+        """
         name = fs.display(lease.name)
-        if not suspect:
+        if death is None:
             self._store.give_back(lease, "incoming", lease.name)
             self._store.logger.warning("%s: given back, since nobody holds its claim any more", name)
             return False
         failure = Failure("the daemon died while it was working on this message")
-        record = lease.record.failed(failure, self._store.timestamp(), crashed=True)
+        record = lease.record.failed(failure, self._store.timestamp(), death=death)
         if record.crashes >= self._crash_limit:
             lease.record = record
             reason = f"{record.crashes} times the daemon died while it was working on this message"
             self._store.banish(lease, Failure(reason, "Crash"))
             self._store.logger.error("%s: banished: %s", name, reason)
             return True
-        self._store.write_record(lease, record, lease.name, self._store.clock())
+        self._store.write_record(record, lease.name, self._store.clock())
         self._store.give_back(lease, "incoming", lease.name)
         self._store.logger.warning(
             "%s: given back after its daemon died (attempt %d, death %d)",
@@ -190,14 +226,18 @@ class Recovery:
         """What writers of ours left when they died, and what nobody has touched for 36 hours."""
         removed = 0
         for entry in layout.regular_files(self._store.part("tmp")):
-            stat = entry.stat(follow_symlinks=False)
+            stat = fs.status(entry)
+            if stat is None:
+                continue  # a message that was published meanwhile
             untouched = self._store.clock() / 1e9 - max(stat.st_atime, stat.st_mtime, stat.st_ctime)
             ours = names.is_ours(entry.name) and self._old_enough(stat)
             if ours or untouched >= LITTER_AGE:
                 fd = fs.lock_message(entry.path)  # a writer of ours holds this lock, however long it takes
                 if fd is not None:
-                    fs.unlink_if_there(entry.path)
-                    os.close(fd)
+                    try:
+                        fs.unlink_if_there(entry.path)
+                    finally:
+                        os.close(fd)
                     removed += 1
         return removed
 
@@ -205,7 +245,8 @@ class Recovery:
         """Records of messages that have left the queue."""
         removed = 0
         for entry in layout.regular_files(self._store.part("state")):
-            if records.is_instance(entry.name) or not self._old_enough(entry.stat(follow_symlinks=False)):
+            stat = fs.status(entry)
+            if records.is_instance(entry.name) or stat is None or not self._old_enough(stat):
                 continue
             # Twice, in the order in which messages move: one that moves on meanwhile is seen the second time.
             if not any(

@@ -35,6 +35,8 @@ class Lease:
     size: int  #: bytes
     record: records.MessageRecord
     begun: bool = False  #: its contents were given out to be worked on
+    replaced: bool = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
+    settled: bool = False  #: it has left its place; what may be missing is that the disk knows
 
     def claim(self) -> Claim:
         return Claim(self.name, self.record.attempts + 1, self.arrived / 1e9, self.size)
@@ -90,8 +92,7 @@ class Store:
 
     def new_file(self, write: Callable[[int], None]) -> tuple[str, int]:
         """A complete file in `tmp`, synced: its path and descriptor. Nothing is left where that fails."""
-        path = os.path.join(self.path, "tmp", self.ids.new())
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        path, fd = fs.create(self.part("tmp"), self.ids.new)
         try:
             fs.try_lock(fd)  # a writer that is still busy is not litter
             if self._owner is not None:
@@ -110,15 +111,20 @@ class Store:
     def publish(self, write: Callable[[int], None], name: str | None) -> str:
         """A new message in `incoming`; returns its name."""
         name = self.ids.new() if name is None else names.check_id(name)
+        incoming = self.part("incoming")
         temporary, fd = self.new_file(write)
         try:
-            name = place(temporary, fd, self.part("incoming"), name, self.ids.new)
+            name = place(temporary, fd, incoming, name, self.ids.new)
+            fs.unlock(fd)
+            self.syncer.changed(target=incoming)
         except BaseException:
-            fs.unlink_if_there(temporary)
+            # Taken back, unless an instance has claimed it by now: whoever is told that it failed will try again.
+            for path in (temporary, os.path.join(incoming, name)):
+                if fs.is_at(fd, path) and fs.try_lock(fd):
+                    fs.unlink_if_there(path)
             raise
         finally:
             os.close(fd)
-        self.syncer.changed(target=self.part("incoming"))
         return name
 
     def replace(self, lease: Lease, data: bytes) -> None:
@@ -140,7 +146,6 @@ class Store:
         That one rename is the intent: whoever finds the new contents there drops the original in `pending` and moves
         them to the next queue. So the component never sees its own output, and the output is moved once.
         """
-        original = self.at(lease)
         temporary, fd = self._successor(lease, data)
         try:
             fs.rename_exclusive(temporary, os.path.join(self.part("outgoing"), lease.name))
@@ -148,12 +153,23 @@ class Store:
             os.close(fd)
             fs.unlink_if_there(temporary)
             raise
-        old, lease.fd, lease.size, lease.part = lease.fd, fd, len(data), "outgoing"
+        old, lease.fd, lease.size = lease.fd, fd, len(data)
+        lease.part, lease.replaced = "outgoing", True
+        self.syncer.changed(target=self.part("outgoing"))
         try:
-            os.unlink(original)  # while it is still locked
+            self.drop_original(lease)  # while it is still locked
         finally:
             os.close(old)
-        self.syncer.changed(target=self.part("outgoing"), source=self.part("pending"))
+
+    def drop_original(self, lease: Lease) -> None:
+        """Delete what the message's last contents replaced, if it is still there.
+
+        Only then: as soon as it is gone, another message of that name may be claimed.
+        """
+        if lease.replaced:
+            fs.unlink_if_there(os.path.join(self.part("pending"), lease.name))
+            lease.replaced = False
+            self.syncer.changed(source=self.part("pending"))
 
     def _successor(self, lease: Lease, data: bytes) -> tuple[str, int]:
         """A file in `tmp` that is to take the message's name: same owner, mode and arrival; locked."""
@@ -187,10 +203,9 @@ class Store:
             raise
         self.syncer.changed(target=os.path.dirname(path))
 
-    def write_record(self, lease: Lease, record: records.MessageRecord, name: str, due: int) -> None:
+    def write_record(self, record: records.MessageRecord, name: str, due: int) -> None:
         """Store what is known about a message that is about to be called `name`; due: its next attempt's time."""
         self.write_own(os.path.join(self.path, "state", name), records.dump(record), due)
-        lease.record = record
 
     # -- moving ----------------------------------------------------------------------------------------------
 
@@ -200,9 +215,18 @@ class Store:
         Raises FileNotFoundError where the file is gone.
         """
         source = self.part(lease.part)
-        name = place(self.at(lease), lease.fd, self.part(part), name, self.ids.new)
+        placed = place(self.at(lease), lease.fd, self.part(part), name, self.ids.new)
+        if placed != name:
+            self._rename_record(lease, name, placed)
         self.syncer.changed(target=self.part(part), source=source)
-        return name
+        return placed
+
+    def _rename_record(self, lease: Lease, old: str, new: str) -> None:
+        """The message has another name now: so has its record, if it has one. The message is still locked."""
+        state = self.part("state")
+        if records.load(os.path.join(state, old), lease.arrived).attempts:
+            os.rename(os.path.join(state, old), os.path.join(state, new))
+            self.syncer.changed(target=state)
 
     def drop(self, lease: Lease) -> None:
         """Delete the message. Raises FileNotFoundError where the file is gone."""
@@ -260,9 +284,12 @@ class Store:
         self.forget(lease)
 
     def forget(self, lease: Lease) -> None:
-        """The message has left this queue: so does its record."""
+        """The message has left this queue: so does its record, now or when litter is removed."""
         if lease.record.attempts or lease.record.target:
-            fs.unlink_if_there(os.path.join(self.path, "state", lease.name))
+            try:
+                os.unlink(os.path.join(self.path, "state", lease.name))
+            except OSError:
+                pass  # not there, or no reason to say that the message has not left
 
     # -- limits ----------------------------------------------------------------------------------------------
 

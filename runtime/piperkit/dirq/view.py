@@ -98,7 +98,9 @@ class QueueView:
         reason: str | None
         if part == "errors":
             report = deadletters.report(os.path.join(self.path, "errors"), name) or {}
-            attempts, reason = int(report.get("attempts") or 0), report.get("reason")
+            # Another program may have written it, in its own way.
+            attempts = found if isinstance(found := report.get("attempts"), int) else 0
+            reason = found if isinstance(found := report.get("reason"), str) else None
         else:
             record = self._record(name, stat.st_mtime_ns)
             attempts = record.attempts

@@ -1,0 +1,144 @@
+"""What the tests of the directory queue share: looking at a queue's files, instances that crash, other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from piperkit.dirq import DirectoryQueue
+from piperkit.message import Failure
+
+FAILURE = Failure("it is broken")
+#: The fixture `make_queue`.
+MakeQueue = Callable[..., DirectoryQueue]
+PARTS = ("incoming", "pending", "deferred", "outgoing", "errors")
+
+
+class Clock:
+    """The wall clock, in nanoseconds, as far ahead (or behind) as a test wants it."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() + self.offset
+
+    def forward(self, seconds: float) -> None:
+        self.offset += int(seconds * 1e9)
+
+
+def files(queue: str | os.PathLike[str] | DirectoryQueue, part: str) -> dict[str, bytes]:
+    """The regular files in one part of a queue that are not hidden: names and contents."""
+    directory = Path(queue.path if isinstance(queue, DirectoryQueue) else queue, part)
+    found = (path for path in directory.iterdir() if path.is_file() and not path.is_symlink())
+    return {path.name: path.read_bytes() for path in found if not path.name.startswith(".")}
+
+
+def everything(queue: str | os.PathLike[str] | DirectoryQueue) -> dict[str, dict[str, bytes]]:
+    """The messages of a queue, by part; parts without any are left out. Sidecars too, where they are visible."""
+    return {part: found for part in PARTS if (found := files(queue, part))}
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    """All files below a directory and their contents."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def claim_one(queue: DirectoryQueue) -> str:
+    """Claim exactly one message; its id."""
+    (claim,) = queue.claim()
+    return claim.id
+
+
+def crash(queue: DirectoryQueue) -> None:
+    """What the kernel does with an instance whose process dies: its descriptors are closed, and nothing else."""
+    for lease in queue._leases.values():
+        os.close(lease.fd)
+    queue._leases.clear()
+    if queue._instance._fd >= 0:
+        os.close(queue._instance._fd)
+        queue._instance._fd = -1
+
+
+def descriptors() -> dict[str, str]:
+    """The open descriptors of this process, by number, and what they are open on."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            continue  # that of the listing itself
+    return found
+
+
+_PRELUDE = """
+import json, os, sys, time
+from piperkit.dirq import DirectoryQueue, Sync
+from piperkit.message import Failure
+from piperkit import errors
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+def wait():
+    return sys.stdin.readline()
+
+path, *arguments = sys.argv[1:]
+"""
+
+
+class Process:
+    """A second process that runs `code`; it has `path`, `arguments`, `say(value)` and `wait()` (for `tell`)."""
+
+    def __init__(self, code: str, path: str | os.PathLike[str], *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PRELUDE + code, os.fspath(path), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+
+    def hear(self) -> Any:
+        """The next value that the process says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the process ended without a word, status {self._process.wait()}"
+        return json.loads(line)
+
+    def tell(self) -> None:
+        """Let a process go on that waits."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        self._process.kill()
+        self._process.communicate()
+
+    def end(self) -> Any:
+        """Wait for the end; returns the last value that was said, if any."""
+        out, _ = self._process.communicate()
+        assert self._process.returncode == 0
+        lines = out.splitlines()
+        return json.loads(lines[-1]) if lines else None
+
+
+def run_all(processes: list[Process]) -> Iterator[Any]:
+    """Let processes that wait go on, all at once; what each of them said last."""
+    for process in processes:
+        assert process.hear() == "ready"
+    for process in processes:
+        process.tell()
+    for process in processes:
+        yield process.end()

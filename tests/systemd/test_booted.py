@@ -1,0 +1,320 @@
+"""A generated daemon, installed by its own `make install`, under a systemd that was really booted.
+
+One machine for all tests here; each begins with an empty queue and a configuration of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import summary
+from systemd_box import Box
+
+pytestmark = pytest.mark.slow
+
+QUEUE, DONE, KEPT = "/var/spool/mydaemon", "/var/spool/done", "/var/lib/mydaemon"
+CTL = "/usr/local/lib/mydaemon/bin/piperctl"
+PLAIN = "mydaemon.service"
+
+
+class Service:
+    """The installed daemon: its configuration, its unit, its queues."""
+
+    def __init__(self, box: Box, until: Callable[..., None]) -> None:
+        self.box = box
+        self._until = until
+
+    def configure(self, **settings: object) -> None:
+        text = json.dumps({"queue_out_dir": "done", "process_timeout": 2, "orphan_age": 0.1, **settings})
+        self.box.path("/etc/mydaemon.conf").write_text(text)
+
+    def systemctl(self, *arguments: str, check: bool = True) -> str:
+        done = self.box.run("systemctl", *arguments, check=False)
+        assert not check or done.returncode == 0, f"{done.stdout}\n{self.journal()}"
+        return done.stdout
+
+    def drop_in(self, unit: str, **settings: object) -> None:
+        """Change settings of a unit, until the end of the test."""
+        lines = "".join(f"{key}={value}\n" for key, value in settings.items())
+        directory = self.box.path(f"/run/systemd/system/{unit}.d")
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "test.conf").write_text(f"[Unit]\nStartLimitIntervalSec=0\n[Service]\n{lines}")
+        self.systemctl("daemon-reload")
+
+    def state(self, key: str, unit: str = PLAIN) -> str:
+        """A property of the unit, as systemd shows it."""
+        return self.systemctl("show", f"--property={key}", "--value", unit).strip()
+
+    def until(self, key: str, value: str, unit: str = PLAIN) -> None:
+        self.wait(lambda: self.state(key, unit) == value, f"{key}={value}")
+
+    def wait(self, reached: Callable[[], object], what: str) -> None:
+        try:
+            self._until(reached, what, 30)
+        except BaseException:
+            print(self.systemctl("status", PLAIN, check=False), self.journal())
+            raise
+
+    def journal(self) -> str:
+        return self.box.run("journalctl", "--quiet", "--output=cat", "--unit=mydaemon*", check=False).stdout
+
+    def put(self, *texts: str) -> None:
+        """Messages from another program, by the protocol: write, then rename."""
+        for text in texts:
+            name = f"{time.monotonic_ns():020}"
+            tmp = self.box.path(f"{QUEUE}/tmp/{name}")
+            tmp.write_text(text)
+            tmp.rename(self.box.path(f"{QUEUE}/incoming/{name}"))
+
+    def names(self, queue: str, part: str) -> list[str]:
+        return sorted(os.listdir(self.box.path(f"{queue}/{part}")))
+
+    def done(self) -> list[str]:
+        """What has come out, in no order."""
+        directory = self.box.path(f"{DONE}/incoming")
+        return [(directory / name).read_text() for name in self.names(DONE, "incoming")]
+
+    def comes_out(self, *texts: str) -> None:
+        self.wait(lambda: len(self.done()) >= len(texts), f"{len(texts)} messages")
+        assert sorted(self.done()) == sorted(texts)
+
+    def mark(self, name: str) -> Path:
+        return self.box.path(f"{KEPT}/{name}")
+
+    def clear(self) -> None:
+        """Stop everything, and leave nothing."""
+        self.systemctl("stop", "mydaemon.target", "mydaemon.service", "mydaemon@*.service")
+        self.systemctl("reset-failed")
+        self.box.run("sh", "-c", "rm -rf /run/systemd/system/mydaemon*.d /var/lib/mydaemon/* /run/mydaemon/*")
+        self.box.run("sh", "-c", f"find {QUEUE} {DONE} -type f -delete")
+        self.box.run("journalctl", "--rotate", "--vacuum-time=1us")
+
+
+@pytest.fixture
+def service(box: Box, until: Callable[..., None]) -> Iterator[Service]:
+    box.run("install", "--directory", "--owner=mydaemon", "--group=piper", "--mode=2770", DONE)
+    service = Service(box, until)
+    service.configure()
+    # RestartSec is 5 s for the sake of the log of a daemon that cannot start; here nothing is shown by waiting.
+    for unit in (PLAIN, "mydaemon@.service"):
+        service.drop_in(unit, RestartSec="50ms")
+    yield service
+    for name in ("go", "sharing.1", "sharing.2", "sharing.3"):
+        with contextlib.suppress(OSError):
+            service.mark(name).touch()
+    with contextlib.suppress(OSError):
+        service.mark("hold").unlink()
+    service.clear()
+
+
+def test_the_installed_units_are_verified_and_rated(box: Box) -> None:
+    units = [f"/usr/local/lib/systemd/system/mydaemon{suffix}" for suffix in (".service", "@.service", ".target")]
+    assert box.run("systemd-analyze", "verify", *units).stdout == ""
+    for unit in ("mydaemon.service", "mydaemon@1.service"):
+        box.run("systemd-analyze", "security", "--threshold=15", "--no-pager", unit)
+
+
+def test_it_is_active_only_when_its_components_are_set_up(service: Service) -> None:
+    # Its directories are made by systemd, so this one is there after a first run.
+    service.systemctl("start", PLAIN)
+    service.systemctl("stop", PLAIN)
+    service.mark("hold").touch()
+    service.systemctl("start", "--no-block", PLAIN)
+    service.wait(service.box.path("/run/mydaemon/mydaemon.pid").exists, "the pid file")
+    assert service.state("ActiveState") == "activating"
+    service.mark("hold").unlink()
+    service.until("ActiveState", "active")
+    assert service.state("StatusText") == "idle"
+
+
+def test_it_processes_what_a_member_of_its_group_puts_into_its_queue(service: Service) -> None:
+    service.box.run("useradd", "--groups=piper", "alice")
+    service.systemctl("start", PLAIN)
+    service.box.run("runuser", "-u", "alice", "--", "sh", "-c", f"umask 077; echo hello | {CTL} queue put {QUEUE}")
+    service.comes_out("hello\n: attempt 1")
+    assert "1 messages" in service.box.run("mydaemon", "--action=status").stdout
+
+
+def test_an_unchanged_message_is_moved_and_not_copied(service: Service) -> None:
+    """The sandbox leaves both queues on one file system: the file is the same one."""
+    service.put("pass")
+    (name,) = service.names(QUEUE, "incoming")
+    inode = service.box.path(f"{QUEUE}/incoming/{name}").stat().st_ino
+    service.systemctl("start", PLAIN)
+    service.comes_out("pass")
+    (name,) = service.names(DONE, "incoming")
+    assert service.box.path(f"{DONE}/incoming/{name}").stat().st_ino == inode
+
+
+def test_it_is_reloading_until_its_components_are_told(service: Service) -> None:
+    service.systemctl("start", PLAIN)
+    pid = service.state("MainPID")
+    service.mark("hold").touch()
+    service.configure(retry_limit=3, process_timeout=60)
+    service.systemctl("reload", "--no-block", PLAIN)
+    service.wait(lambda: "changed: process_timeout, retry_limit" in service.journal(), "the new configuration")
+    service.until("ActiveState", "reloading")
+    assert service.state("ActiveState") == "reloading"
+    service.mark("hold").unlink()
+    service.until("ActiveState", "active")
+    assert service.state("WatchdogUSec") == "1min"
+    service.configure(retry_limit="many")
+    service.systemctl("reload", PLAIN)
+    service.wait(lambda: "is refused, and the old one stays" in service.journal(), "the refusal")
+    service.until("ActiveState", "active")
+    assert service.state("MainPID") == pid
+
+
+def test_a_stop_finishes_what_is_in_work_and_leaves_nothing_pending(service: Service) -> None:
+    """Longer than TimeoutStopSec: the daemon asks for the time that its stop_timeout gives."""
+    service.drop_in(PLAIN, TimeoutStopSec="1s")
+    service.configure(queue_in_batch=10)
+    service.systemctl("start", PLAIN)
+    service.put("work 3", *(f"waits {number}" for number in range(9)))
+    service.wait(lambda: service.names(QUEUE, "pending"), "a claim")
+    service.systemctl("stop", PLAIN)
+    assert service.state("Result") == "success"
+    assert service.state("ExecMainStatus") == "0"
+    assert service.names(QUEUE, "pending") == []
+    assert "work 3: attempt 1" in service.done()
+    assert len(service.done()) + len(service.names(QUEUE, "incoming")) == 10
+
+
+def test_a_stop_ends_in_time_where_a_component_does_not(service: Service) -> None:
+    service.configure(stop_timeout=0.5, process_timeout=60)
+    service.systemctl("start", PLAIN)
+    service.put("wait")
+    service.wait(service.mark("begun").exists, "the message in work")
+    service.systemctl("stop", PLAIN)
+    assert (service.state("Result"), service.state("ExecMainStatus")) == ("exit-code", "1")
+    service.mark("go").touch()
+    service.systemctl("start", PLAIN)
+    service.comes_out("wait: attempt 2")
+
+
+def test_a_component_that_hangs_is_restarted_and_its_message_counted_as_crashed(service: Service) -> None:
+    service.configure(crash_limit=2)
+    service.systemctl("start", PLAIN)
+    service.put("hang 1", "hang 9", "after")
+    service.comes_out("hang 1: attempt 2", "after: attempt 1")
+    service.wait(lambda: len(service.names(QUEUE, "errors")) == 2, "the dead letter, and its reason")
+    (reason,) = (name for name in service.names(QUEUE, "errors") if name.endswith(".meta"))
+    service.until("NRestarts", "3")
+    service.until("ActiveState", "active")
+    found = json.loads(service.box.path(f"{QUEUE}/errors/{reason}").read_text())
+    assert found["reason"].startswith("2 times the daemon died")
+    journal = service.journal()
+    assert 'component.py", line' in journal  # where it hung
+    summary.add(f"systemd: a component that hung twice cost its message, which is in errors: {found['reason']}")
+
+
+def test_a_component_that_reports_progress_is_left_alone(service: Service) -> None:
+    service.systemctl("start", PLAIN)
+    service.put("work 5")
+    service.comes_out("work 5: attempt 1")
+    assert service.state("NRestarts") == "0"
+
+
+def test_messages_one_after_the_other_may_each_take_their_time(service: Service) -> None:
+    """Each has the whole of process_timeout."""
+    service.systemctl("start", PLAIN)
+    service.put(*["slow 1.4"] * 3)
+    service.comes_out(*["slow 1.4: attempt 1"] * 3)
+    assert service.state("NRestarts") == "0"
+
+
+def test_it_is_restarted_after_a_kill_and_the_message_comes_again(service: Service) -> None:
+    service.configure(process_timeout=60)
+    service.systemctl("start", PLAIN)
+    pid = service.state("MainPID")
+    service.put("wait")
+    service.wait(service.mark("begun").exists, "the message in work")
+    service.systemctl("kill", "--signal=KILL", PLAIN)
+    service.until("NRestarts", "1")
+    service.mark("go").touch()
+    service.comes_out("wait: attempt 2")
+    assert service.state("MainPID") != pid
+    assert service.state("ActiveState") == "active"
+    assert service.names(QUEUE, "pending") == []
+
+
+def test_a_wrong_configuration_is_not_tried_again(service: Service) -> None:
+    service.configure(queue_in_wiat=3)
+    service.systemctl("start", PLAIN, check=False)
+    assert service.state("ActiveState") == "failed"
+    assert (service.state("ExecMainStatus"), service.state("NRestarts")) == ("78", "0")
+    assert "did you mean queue_in_wait?" in service.journal()
+
+
+def test_three_instances_share_the_work(service: Service) -> None:
+    service.configure(queue_in_batch=4, process_timeout=60)
+    service.systemctl("enable", "mydaemon@3")
+    service.systemctl("start", "mydaemon.target")
+    units = [f"mydaemon@{number}.service" for number in (1, 2, 3)]
+    for unit in units:
+        service.until("ActiveState", "active", unit)
+    pids = {service.state("MainPID", unit) for unit in units}
+    texts = [str(number) for number in range(60)]
+    service.put(*(f"share {text}" for text in texts))
+    service.wait(lambda: len(service.done()) == 60, "60 messages")
+    found = [text.split() for text in service.done()]
+    assert Counter(text for text, _ in found) == Counter(texts)
+    # The daemon sees the process ids of the machine, and so do we.
+    assert {pid for _, pid in found} == pids
+    shown = service.box.run("mydaemon", "--action=status", "--paralel").stdout
+    assert shown.count("running, pid") == 3
+    # One that stops leaves the others what they share.
+    service.systemctl("stop", units[0])
+    assert service.box.run("mydaemon", "--action=status", "--paralel").stdout.count("running, pid") == 2
+    service.systemctl("stop", "mydaemon.target")
+    for unit in units:
+        service.until("ActiveState", "inactive", unit)
+    assert service.names(QUEUE, "pending") == []
+    service.systemctl("disable", "mydaemon@3")
+    counts = Counter(pid for _, pid in found)
+    summary.add(f"systemd: three instances shared 60 messages: {', '.join(map(str, sorted(counts.values())))}")
+
+
+DENIED = "Read-only file system"
+NOT_PERMITTED = "Operation not permitted"
+RIGHTS: dict[str, Any] = {
+    "open('/etc/it', 'w')": DENIED,
+    "open('/usr/local/lib/mydaemon/it', 'w')": DENIED,
+    "open('/var/lib/it', 'w')": DENIED,
+    "open('/var/it', 'w')": DENIED,
+    "open('/run/it', 'w')": "Permission denied",
+    "open('/var/spool/it', 'w')": "Permission denied",
+    "open('/var/lib/mydaemon/it', 'w').close()": None,
+    "open('/var/spool/mydaemon/tmp/.it', 'w').close()": None,
+    "open('/tmp/it', 'w').close()": None,  # its own /tmp
+    "os.listdir('/root')": "Permission denied",
+    "os.listdir('/home')": "Permission denied",
+    "open('/dev/kmsg')": "No such file or directory",
+    "socket.socket(socket.AF_INET)": "Address family not supported by protocol",
+    "socket.socket(socket.AF_NETLINK)": "Address family not supported by protocol",
+    "socket.if_nameindex()": "Address family not supported by protocol",
+    "os.setuid(0)": NOT_PERMITTED,
+    "os.chown('/var/lib/mydaemon', 0, 0)": NOT_PERMITTED,
+    "os.chmod('/var/lib/mydaemon', 0o4755)": NOT_PERMITTED,
+    "ctypes.CDLL(None).unshare(0x10000000)": -1,
+    "ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, 0)": -1,
+    "[name for name in os.listdir('/proc') if name.isdigit()] == [str(os.getpid())]": True,
+    "os.getgroups() == [os.getgid()]": True,
+}
+
+
+def test_it_has_no_more_rights_than_its_unit_says(service: Service) -> None:
+    service.systemctl("start", PLAIN)
+    service.put(*(f"try {code}" for code in RIGHTS))
+    service.comes_out(*(f"{code} -> {outcome}" for code, outcome in RIGHTS.items()))
+    assert not service.box.path("/tmp/it").exists()
+    summary.add(f"systemd: {len(RIGHTS)} things tried from inside of a unit; those outside of its rights were denied")
