@@ -1,4 +1,4 @@
-"""Moves to another queue: across file systems too they are whole or not at all, and a missing target strands nothing."""
+"""Moves to another queue: whole or not at all, across file systems too; a missing target strands nothing."""
 
 from __future__ import annotations
 

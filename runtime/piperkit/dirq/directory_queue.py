@@ -186,28 +186,11 @@ class DirectoryQueue:
         lease = self._store.lease(name, fd, "pending")
         fs.rename_exclusive(source, pending)
         if fs.is_at(fd, pending):
-            return self._with_own_name(lease)
+            return lease
         # RACE: the file that we locked was moved away before our rename, and another one of that name stood there.
         # That one is claimed now, and without a lock for this moment, which is far below orphan_age.
         other = fs.lock_message(pending)
-        return None if other is None else self._with_own_name(self._store.lease(name, other, "pending"))
-
-    def _with_own_name(self, lease: Lease) -> Lease:
-        """The claim, under another name where an earlier message has its name in `deferred` or `outgoing`.
-
-        Both would have one record otherwise. From the claim on no other message of that name can get there.
-        """
-        if not any(os.path.lexists(os.path.join(self._store.part(part), lease.name)) for part in ("deferred", "outgoing")):
-            return lease
-        name = lease.name
-        lease = self._store.renamed(lease)
-        self._logger.warning(
-            "%s: an earlier message of that name is still in %s; this one is %s now",
-            fs.display(name),
-            self.path,
-            lease.name,
-        )
-        return lease
+        return None if other is None else self._store.lease(name, other, "pending")
 
     def _met_another(self) -> None:
         """Somebody else is at this message: there is more to find at the next look."""
@@ -311,6 +294,7 @@ class DirectoryQueue:
             raise TargetUnavailable(f"{target} is not a queue: it has no directory 'incoming'")
         self._still_there(lease)
         if recorded != lease.record.target:
+            self._store.take_own_name(lease)
             record = dataclasses.replace(lease.record, target=recorded)
             self._store.write_record(record, lease.name, self._store.clock())
             lease.record = record
@@ -335,9 +319,7 @@ class DirectoryQueue:
         """Put the message off for `delay` seconds; its attempt and failure are recorded. Raises NotClaimed."""
         lease = self._lease(id)
         delay = min(delay, _DELAY_MAX)
-        name = id
-        while os.path.lexists(os.path.join(self._store.part("deferred"), name)):
-            name = self._store.ids.new()  # a message of that name waits there already
+        name = self._store.own_name(lease)
         record = lease.record.failed(failure, self._store.timestamp())
 
         def step() -> None:
@@ -355,7 +337,7 @@ class DirectoryQueue:
 
         def step() -> None:
             if lease.part == "pending":  # as in `retry`
-                self._store.give_back(lease, "incoming", id)
+                self._store.give_back(lease, "incoming", lease.name)
 
         self._settle(lease, step)
         if lease.begun:
@@ -382,7 +364,7 @@ class DirectoryQueue:
         Idempotent, and safe side by side: each step is done under the lock of what it concerns. A message that was
         in work when its instance died has that attempt counted, and is banished after `crash_limit` deaths.
         """
-        return self._recovery.run(frozenset(self._leases))
+        return self._recovery.run(frozenset(lease.name for lease in self._leases.values()))
 
     def expire_errors(self, age: float) -> int:
         """Delete messages that have been in `errors` for `age` seconds, with what is beside them; returns how many."""
@@ -454,12 +436,12 @@ class DirectoryQueue:
             raise NotClaimed(f"{fs.display(path)} was removed by another program while it was claimed") from None
 
     def _release(self, lease: Lease) -> None:
-        del self._leases[lease.name]
+        del self._leases[lease.id]
         os.close(lease.fd)
 
     def _write_instance(self) -> None:
         try:
-            self._instance.write(name for name, lease in self._leases.items() if lease.begun)
+            self._instance.write(lease.name for lease in self._leases.values() if lease.begun)
         except OSError as error:
             # A full disk, say: then a message that kills this process is not known for it, but work goes on.
             self._logger.warning("what is in work cannot be written down in %s/state: %s", self.path, error)

@@ -134,11 +134,6 @@ def unlock(fd: int) -> None:
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-def unlock(fd: int) -> None:
-    """Give the lease up, before the descriptor is closed."""
-    fcntl.flock(fd, fcntl.LOCK_UN)
-
-
 def is_at(fd: int, path: str) -> bool:
     """Whether `path` (not a link's target) names the very file that `fd` is open on."""
     try:

@@ -198,8 +198,9 @@ class Recovery:
             self._store.banish(lease, Failure(reason, "Crash"))
             self._store.logger.error("%s: banished: %s", name, reason)
             return True
-        self._store.write_record(record, lease.name, self._store.clock())
-        self._store.give_back(lease, "incoming", lease.name)
+        given = self._store.own_name(lease)
+        self._store.write_record(record, given, self._store.clock())
+        self._store.give_back(lease, "incoming", given)
         self._store.logger.warning(
             "%s: given back after its daemon died (attempt %d, death %d)",
             name,

@@ -22,13 +22,16 @@ from piperkit.message import Failure
 from piperkit.queue import Claim
 
 MIB = 1 << 20
+#: Where another message of the same name may be that has a record, in the order in which it moves.
+_RECORDED = ("outgoing", "deferred", "incoming")
 
 
 @dataclasses.dataclass(slots=True)
 class Lease:
     """A message's file, open and locked by us."""
 
-    name: str
+    id: str  #: what its claim is known by
+    name: str  #: of its file; another one than its id only where that was taken
     fd: int
     part: str  #: which part of the queue it is in
     arrived: int  #: nanoseconds since the epoch: the file's modification time, which every step keeps
@@ -39,7 +42,7 @@ class Lease:
     settled: bool = False  #: it has left its place; what may be missing is that the disk knows
 
     def claim(self) -> Claim:
-        return Claim(self.name, self.record.attempts + 1, self.arrived / 1e9, self.size)
+        return Claim(self.id, self.record.attempts + 1, self.arrived / 1e9, self.size)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Store:
         """The lease that an open and locked file is; its record is loaded."""
         stat = os.fstat(fd)
         record = records.load(os.path.join(self.path, "state", name), stat.st_mtime_ns)
-        return Lease(name, fd, part, stat.st_mtime_ns, stat.st_size, record)
+        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, record)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -148,7 +151,12 @@ class Store:
         """
         temporary, fd = self._successor(lease, data)
         try:
-            fs.rename_exclusive(temporary, os.path.join(self.part("outgoing"), lease.name))
+            while True:
+                try:
+                    fs.rename_exclusive(temporary, os.path.join(self.part("outgoing"), lease.name))
+                    break
+                except FileExistsError:
+                    self.take_own_name(lease)  # an earlier message of that name waits there for its target
         except BaseException:
             os.close(fd)
             fs.unlink_if_there(temporary)
@@ -227,6 +235,25 @@ class Store:
         if records.load(os.path.join(state, old), lease.arrived).attempts:
             os.rename(os.path.join(state, old), os.path.join(state, new))
             self.syncer.changed(target=state)
+
+    def own_name(self, lease: Lease) -> str:
+        """A name under which the message can have a record: a new one where another message has that name already.
+
+        While a message is in `pending`, no other of its name can get to `deferred` or `outgoing`; one that is there
+        may go to `incoming` meanwhile, so that is looked at last.
+        """
+        taken = any(os.path.lexists(os.path.join(self.part(part), lease.name)) for part in _RECORDED)
+        return self.ids.new() if taken else lease.name
+
+    def take_own_name(self, lease: Lease) -> None:
+        """Give a message in `pending` that name."""
+        name = self.own_name(lease)
+        if name != lease.name:
+            pending = self.part("pending")
+            placed = place(self.at(lease), lease.fd, pending, name, self.ids.new)
+            self._rename_record(lease, lease.name, placed)
+            self.syncer.changed(target=pending)
+            lease.name = placed
 
     def drop(self, lease: Lease) -> None:
         """Delete the message. Raises FileNotFoundError where the file is gone."""
