@@ -91,7 +91,8 @@ class Scenario:
 def run_child(root: Path, far: Path, operation: str, *options: str) -> list[str]:
     # The interpreter itself: a shim would be traced instead of it.
     python = os.path.realpath(sys.executable)
-    return [python, "-I", "-S", str(CHILD), str(RUNTIME), str(root), str(far), operation, *options]
+    # No bytecode files either, whose directories the first run of all would make: -I has it ignore the environment.
+    return [python, "-I", "-S", "-B", str(CHILD), str(RUNTIME), str(root), str(far), operation, *options]
 
 
 def dead_claim(root: Path, far: Path) -> None:
