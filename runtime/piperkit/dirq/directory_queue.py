@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from piperkit.dirq import deadletters, fs, layout, names, records
 from piperkit.dirq.deferred import Deferred
+from piperkit.dirq.delivery import missing
 from piperkit.dirq.incoming import SOON, Incoming
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import MIB, Lease, Settings, Store
@@ -119,23 +120,36 @@ class DirectoryQueue:
         claims: list[Claim] = []
         scanned = False
         while len(claims) < limit:
-            if not self._incoming:
-                if scanned:
-                    break
-                self._incoming.scan()
-                scanned = True
-                continue
             try:
+                if not self._incoming:
+                    if scanned:
+                        break
+                    self._incoming.scan()
+                    scanned = True
+                    continue
                 lease = self._take(self._incoming.pop())
-            except OSError:
+            except OSError as error:
                 if not claims:
                     raise
-                self._look_soon = True  # too many open files, say: first work with those that we have
-                break
+                self._look_soon = True  # first work with those that we have
+                return self._give_some_back(claims) if error.errno in fs.NO_DESCRIPTOR else claims
             if lease is not None:
                 self._leases[lease.name] = lease
                 claims.append(lease.claim())
         return claims
+
+    def _give_some_back(self, claims: list[Claim]) -> list[Claim]:
+        """Keep the older half of the claims: each is an open file, and the work with them needs some too."""
+        kept, rest = claims[: (len(claims) + 1) // 2], claims[(len(claims) + 1) // 2 :]
+        self._incoming.clear()  # they come first at the next look
+        try:
+            with self._store.syncer.operation():
+                while rest:
+                    self.requeue(rest[-1].id)
+                    rest.pop()
+        except (OSError, NotClaimed):
+            pass  # what was not given back is worked on
+        return [claim for claim in kept + rest if claim.id in self._leases]
 
     def _take(self, name: str) -> Lease | None:
         """Lock a message and move it to `pending`; None where that cannot be done now."""
@@ -291,7 +305,7 @@ class DirectoryQueue:
     def _begin_move(self, lease: Lease, target: str, data: bytes, recorded: str | None) -> None:
         """Record where the message goes, if not to the next queue, and then its new contents."""
         if not os.path.isdir(os.path.join(target, "incoming")):  # before the new contents are final
-            raise TargetUnavailable(f"{target} is not a queue: it has no directory 'incoming'")
+            raise missing(target)
         self._still_there(lease)
         if recorded != lease.record.target:
             self._store.take_own_name(lease)

@@ -36,6 +36,10 @@ class Incoming:
     def pop(self) -> str:
         return self._window.popleft()
 
+    def clear(self) -> None:
+        """Forget the candidates: the next look lists the directory anew."""
+        self._window.clear()
+
     def scan(self) -> None:
         """List the directory anew."""
         names = []
