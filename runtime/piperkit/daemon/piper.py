@@ -34,7 +34,7 @@ from piperkit.daemon.runlog import RunLog, write_json
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
-from piperkit.errors import ExitStatus, PiperError
+from piperkit.errors import ConfigError, ExitStatus, PiperError
 from piperkit.queue import Queue, Watch
 
 #: A stop signal that comes this often ends the daemon at once.
@@ -151,6 +151,9 @@ class PiperDaemon(Actions):
         os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
+        work_dir = self.c(self.CONFIG_WORK_DIR)
+        if work_dir and not os.path.isdir(work_dir):
+            raise ConfigError(f"work_dir is {work_dir}, which is no directory; make it, or name another one")
         files = [self.c(key) for key in ("log_file", "pid_file", "state_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         core = self.cc(self.CORE_FILEQUEUE)
