@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyzenkit.zendaemon import ZenDaemonComponent
 
-from piperkit.component import Result, log_statistics
+from piperkit.component import Result, Unread, log_statistics
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
 from piperkit.message import Failure, Format
 from piperkit.queue import Queue
@@ -110,6 +110,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
         super().__init__(**kwargs)
         self.cid = cid
         self._map = event_map or {}
+        self.process_event = self.event(self.EVENT_MSG_PROCESS)
+        self._next_event = self.event(self.EVENT_MSG_NEXT)
         self.status = self.STATUS_RUNNING
         self.waiting_for: str | None = None  #: why it is paused, for people
         self.last_processed: float | None = None  #: when a message was last settled, seconds since the epoch
@@ -280,7 +282,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
     def _schedule_next(self, daemon: PiperDaemon) -> None:
         if not self._next_queued:
             self._next_queued = True
-            daemon.queue.schedule(self.event(self.EVENT_MSG_NEXT))
+            daemon.queue.schedule(self._next_event)
 
     def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
         """Schedule the processing of the next message; where there is none, claim a batch of them first.
@@ -295,7 +297,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if self.status == self.STATUS_PAUSED or daemon.is_done():
             return daemon.FLAG_STOP, args
         if self._ready:
-            daemon.queue.schedule(self.event(self.EVENT_MSG_PROCESS), {"id": self._ready.popleft()})
+            daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
             return daemon.FLAG_CONTINUE, None
         if self._claims and not self._yielded:
             self._yielded = True  # the outcomes of the last batch are scheduled: they come first
@@ -330,7 +332,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if not daemon.wakeable:
             delay = self.queue_in_wait if delay is None else min(delay, self.queue_in_wait)
         if delay is not None:
-            self._look = daemon.queue.schedule_after(delay, self.event(self.EVENT_MSG_NEXT))
+            self._look = daemon.queue.schedule_after(delay, self._next_event)
 
     def _room(self) -> int:
         """How many more messages may be claimed: each claim counts as if it went to the output queue."""
@@ -415,24 +417,29 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self._give_back(daemon, id)
             return daemon.FLAG_STOP, None
         try:
-            contents = self.queue.read(id)
+            if self.format is Format.BYTES:
+                self.queue.begin(id)
+            else:
+                contents = self.queue.read(id)
         except NotClaimed as error:
             return self._not_ours(daemon, id, error)
         except MessageTooLarge as error:
             return self._unfit(daemon, id, str(error))
         except OSError as error:
-            return self._block(daemon, id, self.event(self.EVENT_MSG_PROCESS), args, error)
+            return self._block(daemon, id, self.process_event, args, error)
         work.begun = True
         work.since = time.monotonic()
-        data: str | bytes = contents
-        if self.format is not Format.BYTES:
-            try:
-                data = contents.decode()
-            except UnicodeDecodeError as error:
-                return self._unfit(daemon, id, f"not valid UTF-8: {error.reason} at byte {error.start}")
-            if not data or data.isspace():
-                return self._unfit(daemon, id, "the message is empty" if not data else "the message is blank")
-        return daemon.FLAG_CONTINUE, {"id": id, "data": data, "attempt": work.attempt, "arrived": work.arrived}
+        facts = {"id": id, "attempt": work.attempt, "arrived": work.arrived}
+        if self.format is Format.BYTES:
+            return daemon.FLAG_CONTINUE, Unread(facts, self.queue.read)
+        try:
+            data = contents.decode()
+        except UnicodeDecodeError as error:
+            return self._unfit(daemon, id, f"not valid UTF-8: {error.reason} at byte {error.start}")
+        if not data or data.isspace():
+            return self._unfit(daemon, id, "the message is empty" if not data else "the message is blank")
+        facts["data"] = data
+        return daemon.FLAG_CONTINUE, facts
 
     def _about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
         """What a log line about a message carries besides, for logs that programs read."""

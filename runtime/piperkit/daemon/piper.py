@@ -88,7 +88,8 @@ class PiperDaemon(Actions):
     def _init_components(self, **kwargs: Any) -> None:
         super()._init_components(**kwargs)
         # Ours first: it reads the message that the others, wherever they want to stand, are given.
-        handlers = self.callbacks[self.filer.event(self.filer.EVENT_MSG_PROCESS)]
+        self._process_event = self.filer.process_event
+        handlers = self.callbacks[self._process_event]
         handlers.remove(self.filer.cbk_event_message_process)
         handlers.insert(0, self.filer.cbk_event_message_process)
 
@@ -326,7 +327,7 @@ class PiperDaemon(Actions):
             self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
             return
         self._handling = True
-        if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
+        if event == self._process_event:
             self._manager.alive()  # each message has the whole of `process_timeout`
         try:
             for handler in handlers:
@@ -344,7 +345,7 @@ class PiperDaemon(Actions):
             self._handling = False
 
     def _handler_failed(self, event: str, args: Any, handler: Any, error: BaseException) -> None:
-        if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
+        if event == self._process_event:
             id = args.get("id") if isinstance(args, dict) else args
             if isinstance(id, str) and id in self.filer.queue.claimed():
                 self.filer.failed(self, id, error)

@@ -36,7 +36,7 @@ class Lease:
     part: str  #: which part of the queue it is in
     arrived: int  #: nanoseconds since the epoch: the file's modification time, which every step keeps
     size: int  #: bytes
-    record: records.MessageRecord
+    record: records.MessageRecord = records.NEW
     begun: bool = False  #: its contents were given out to be worked on
     replaced: bool = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
     settled: bool = False  #: it has left its place; what may be missing is that the disk knows
@@ -79,17 +79,20 @@ class Store:
 
     def part(self, part: str) -> str:
         """The path of one of the queue's directories."""
-        return os.path.join(self.path, part)
+        return f"{self.path}/{part}"
 
     def at(self, lease: Lease) -> str:
         """The path of a message's file."""
-        return os.path.join(self.path, lease.part, lease.name)
+        return f"{self.path}/{lease.part}/{lease.name}"
 
     def lease(self, name: str, fd: int, part: str) -> Lease:
         """The lease that an open and locked file is; its record is loaded."""
         stat = os.fstat(fd)
-        record = records.load(os.path.join(self.path, "state", name), stat.st_mtime_ns)
-        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, record)
+        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, self.record(name, stat.st_mtime_ns))
+
+    def record(self, name: str, arrived: int) -> records.MessageRecord:
+        """What is known about the message of that name and arrival."""
+        return records.load(f"{self.path}/state/{name}", arrived)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -211,9 +214,9 @@ class Store:
             raise
         self.syncer.changed(target=os.path.dirname(path))
 
-    def write_record(self, record: records.MessageRecord, name: str, due: int) -> None:
+    def write_record(self, lease: Lease, record: records.MessageRecord, name: str, due: int) -> None:
         """Store what is known about a message that is about to be called `name`; due: its next attempt's time."""
-        self.write_own(os.path.join(self.path, "state", name), records.dump(record), due)
+        self.write_own(os.path.join(self.path, "state", name), records.dump(record, lease.arrived), due)
 
     # -- moving ----------------------------------------------------------------------------------------------
 
@@ -232,7 +235,7 @@ class Store:
     def _rename_record(self, lease: Lease, old: str, new: str) -> None:
         """The message has another name now: so has its record, if it has one. The message is still locked."""
         state = self.part("state")
-        if records.load(os.path.join(state, old), lease.arrived).attempts:
+        if self.record(old, lease.arrived) is not records.NEW:
             os.rename(os.path.join(state, old), os.path.join(state, new))
             self.syncer.changed(target=state)
 
@@ -312,7 +315,7 @@ class Store:
 
     def forget(self, lease: Lease) -> None:
         """The message has left this queue: so does its record, now or when litter is removed."""
-        if lease.record.attempts or lease.record.target:
+        if lease.record is not records.NEW:
             try:
                 os.unlink(os.path.join(self.path, "state", lease.name))
             except OSError:
