@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 #: Seconds between looks for claims of instances that have died.
 RECOVER_INTERVAL = 20.0
-#: Seconds that a batch may wait for its end before what it did is made durable.
-FLUSH_AGE = 1.0
+#: Seconds after which what was done is made durable, in `queue_sync` batch; sooner where there is nothing more to do.
+FLUSH_AGE = 0.2
+#: The part of the output queue's room that is used before it is counted anew; other instances use it at the same time.
+ROOM_PART = 16
 #: Seconds after which a claim that no component has settled is worth a warning.
 UNSETTLED_AGE = 300.0
 
@@ -120,11 +122,11 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self._ready: collections.deque[str] = collections.deque()  #: those that no component was given yet
         self._blocked: dict[str, list[tuple[str, Any]]] = {}  #: by message, events that wait; the first one failed
         self._next_queued = False  #: message_next is among the events of now
-        self._yielded = False  #: message_next has let the outcomes of the last batch pass
+        self._allowance = 0  #: messages that may be claimed before the output queue is counted anew
         self._resting = False  #: nothing was there to claim: the next look is at an arrival, or a timer's
         self._look: Any = None  #: that timer
         self._check: Any = None  #: the timer of the next look at what it waits for
-        self._batch = contextlib.ExitStack()
+        self._batch: contextlib.ExitStack | None = None
         self._batch_began = 0.0
 
     def event(self, name: str) -> str:
@@ -284,46 +286,63 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self._next_queued = True
             daemon.queue.schedule(self._next_event)
 
-    def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
-        """Schedule the processing of the next message; where there is none, claim a batch of them first.
+    def go_on(self, daemon: PiperDaemon) -> bool:
+        """Nothing else is due: begin the next message, if there may be one; returns whether there may.
+
+        Called by the daemon's loop before it sleeps, for components that settle their messages some time later.
+        """
+        if self._next_queued or self._resting or self.status == self.STATUS_PAUSED or daemon.is_done():
+            return False
+        self._schedule_next(daemon)
+        return True
+
+    def _begin_next(self, daemon: PiperDaemon) -> None:
+        """A message is settled: begin the next one.
 
         One at a time, so that the outcome of one comes before the next: what a daemon dies of is laid to the charge of
-        the message that it was working on, and of no other. No more are claimed than the output queue has room for.
+        the message that it was working on, and of no other.
         """
+        if self._ready and self.status == self.STATUS_RUNNING and not daemon.is_done():
+            daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
+        else:
+            self._schedule_next(daemon)
+
+    def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
+        """Begin the next message; where none is claimed, claim as many as the output queue has room for, a batch at most."""
         self._next_queued = self._resting = False
         if self._look is not None:
             daemon.queue.cancel(self._look)
             self._look = None
         if self.status == self.STATUS_PAUSED or daemon.is_done():
             return daemon.FLAG_STOP, args
+        if not self._ready:
+            try:
+                self._claim(daemon)
+            except (OSError, QueueError) as error:
+                self._pause(daemon, str(error), self.queue_in_wait)
         if self._ready:
             daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
-            return daemon.FLAG_CONTINUE, None
-        if self._claims and not self._yielded:
-            self._yielded = True  # the outcomes of the last batch are scheduled: they come first
-            self._schedule_next(daemon)
-            return daemon.FLAG_CONTINUE, None
-        self._yielded = False
-        try:
+        return daemon.FLAG_CONTINUE, None
+
+    def _claim(self, daemon: PiperDaemon) -> None:
+        if time.monotonic() - self._batch_began > FLUSH_AGE:
             self._end_batch()
-            room = self._room()
-            claims = self.queue.claim(min(self.batch_size, room)) if room else []
-        except (OSError, QueueError) as error:
-            self._pause(daemon, str(error), self.queue_in_wait)
-            return daemon.FLAG_CONTINUE, None
+        room = self._room()
         if not room:
+            self._end_batch()
             self._pause(daemon, f"room in the output queue: its limit of {self.queue_out_limit} messages is reached")
-            return daemon.FLAG_CONTINUE, None
+            return
+        claims = self.queue.claim(min(self.batch_size, room))
+        self._allowance -= len(claims)
         for claim in claims:
-            self.inc_statistic(self.STATS_CNT_FETCHED)
             self._claims[claim.id] = _Work(claim.attempt, claim.arrived)
             self._ready.append(claim.id)
         if claims:
-            self._begin_batch(daemon)
-            self._schedule_next(daemon)
+            self.inc_statistic(self.STATS_CNT_FETCHED, len(claims))
+            self._begin_batch()
         else:
+            self._end_batch()
             self._rest(daemon)
-        return daemon.FLAG_CONTINUE, None
 
     def _rest(self, daemon: PiperDaemon) -> None:
         """Nothing to claim: sleep until an arrival, where those wake us, or until it is time to look."""
@@ -338,20 +357,23 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """How many more messages may be claimed: each claim counts as if it went to the output queue."""
         if not (self.queue_out_dir and self.queue_out_limit):
             return self.batch_size
-        return max(0, self.queue.room(self.queue_out_limit) - len(self._claims))
+        if self._allowance <= 0:
+            room = max(0, self.queue.room(self.queue_out_limit) - len(self._claims))
+            self._allowance = min(room, max(self.batch_size, room // ROOM_PART))
+        return self._allowance
 
-    def _begin_batch(self, daemon: PiperDaemon) -> None:
-        try:
-            self._end_batch()
-        except OSError as error:
-            self._pause(daemon, str(error), self.queue_in_wait)
-        self._batch.enter_context(self.queue.batch())
-        self._batch_began = time.monotonic()
+    def _begin_batch(self) -> None:
+        """What is done from now on becomes durable together."""
+        if self._batch is None:
+            self._batch = contextlib.ExitStack()
+            self._batch.enter_context(self.queue.batch())
+            self._batch_began = time.monotonic()
 
     def _end_batch(self) -> None:
-        """Make durable what the last batch did. Raises OSError, and then does it again at the next call."""
-        batch, self._batch = self._batch, contextlib.ExitStack()
-        batch.close()
+        """Make durable what the batch did. Raises OSError, and then it is done again by the next one's end."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.close()
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
@@ -408,10 +430,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """Before any component sees a message of ours: read it, or banish what no component can be given."""
         if not isinstance(args, dict) or "data" in args or "id" not in args:
             return daemon.FLAG_CONTINUE, args  # emitted by somebody else, who says what it holds
-        self._schedule_next(daemon)
         id = args["id"]
         work = self._claims.get(id)
         if work is None:
+            self._begin_next(daemon)
             return daemon.FLAG_STOP, None  # given back meanwhile
         if daemon.is_done():
             self._give_back(daemon, id)
@@ -583,6 +605,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if id in self._blocked:
             self._blocked[id].append((self.event(event), args))  # behind the one that failed
             return daemon.FLAG_STOP, None
+        if settles:
+            self._begin_batch()  # message_next ends it
         try:
             operation(id, args)
         except (NotClaimed, InvalidId) as error:
@@ -599,16 +623,23 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if settles:
             self._claims.pop(id, None)
             self.last_processed = time.time()
-            if event == self.EVENT_MSG_RETRY:
-                self.wake(daemon)  # the next look may be sooner now
-        if time.monotonic() - self._batch_began > FLUSH_AGE:
-            self._begin_batch(daemon)
+            if time.monotonic() - self._batch_began > FLUSH_AGE and self._batch is not None:
+                self._flush(daemon)
+            self._begin_next(daemon)
         return daemon.FLAG_CONTINUE, args
+
+    def _flush(self, daemon: PiperDaemon) -> None:
+        try:
+            self._end_batch()
+        except OSError as error:
+            self._pause(daemon, str(error), self.queue_in_wait)
+        self._begin_batch()
 
     def _not_ours(self, daemon: PiperDaemon, id: str, error: Exception) -> Result:
         self.inc_statistic(self.STATS_CNT_ERRORS)
         self._claims.pop(id, None)
         daemon.logger.error("Component '%s': %s", self.cid, error)
+        self._begin_next(daemon)
         return daemon.FLAG_STOP, None
 
     def _give_back(self, daemon: PiperDaemon, id: str) -> None:

@@ -310,6 +310,8 @@ class PiperDaemon(Actions):
                     return
             elif self.is_done():
                 return
+            elif self.filer.go_on(self):
+                continue
             elif self._until_idle and self.filer.idle():
                 self.queue.schedule(self.EVENT_STOP)
             else:

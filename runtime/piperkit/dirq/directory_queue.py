@@ -7,14 +7,14 @@ import dataclasses
 import errno
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
-from piperkit.dirq import deadletters, fs, instances, layout, names, records
+from piperkit.dirq import deadletters, fs, instances, layout, names
+from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
-from piperkit.dirq.incoming import SOON, Incoming, Share
+from piperkit.dirq.incoming import SOON, Share
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import MIB, Lease, Settings, Store
 from piperkit.dirq.sync import Sync
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
 
 
-#: Seconds between looks at a message that somebody has just moved to `incoming`, and is about to let go of.
-_MOVED_PAUSES = (0.0005, 0.001, 0.002, 0.004, 0.008)
 #: Seconds, the longest delay of a retry: ten years, which every file system has a time stamp for.
 _DELAY_MAX = 10 * 366 * 86400.0
 
@@ -78,14 +76,12 @@ class DirectoryQueue:
         settings = Settings(perms, owner, sync, message_max, min_free, daemon)
         self._logger = logger or logging.getLogger("piperkit")
         self._store = Store(self.path, settings, names.Ids(host, pid, clock), self._logger, clock)
-        self._incoming = Incoming(self._store.part("incoming"), self._logger, self._share)
+        self._claimer = Claimer(self._store, self._logger, self._share)
         self._deferred = Deferred(self.path, clock)
         self._instance = instances.InstanceRecord(self._store.part("state"), self._store.ids.new)
-        self._records = records.RecordNames(self._store.part("state"))
         self._recovery = Recovery(self._store, self.next_queue, orphan_age, crash_limit)
         self._leases: dict[str, Lease] = {}
         self._in_work: dict[str, str] = {}  #: the ids that are being worked on, with their files' names
-        self._look_soon = False
 
     # -- producing -------------------------------------------------------------------------------------------
 
@@ -119,39 +115,9 @@ class DirectoryQueue:
         What cannot be claimed now, because somebody else is at it, is found at a later look (`next_look`).
         """
         self._return_due()
-        leases = self._take(limit)
-        if leases:
-            # They are locked by now: whatever record they have is there.
-            self._records.look()
-            for lease in leases:
-                if self._records.may_have(lease.name):
-                    lease.record = self._store.record(lease.name, lease.arrived)
+        leases = self._claimer.take(limit, self._leases)
+        self._leases.update((lease.id, lease) for lease in leases)
         return [lease.claim() for lease in leases]
-
-    def _take(self, limit: int) -> list[Lease]:
-        self._look_soon = False
-        self._incoming.refresh()
-        leases: list[Lease] = []
-        scanned = False  #: and claimed nothing since: there is nothing more to find
-        while len(leases) < limit:
-            if not self._incoming:
-                if scanned:
-                    break
-                self._incoming.scan()
-                scanned = True
-                continue
-            try:
-                lease = self._take_one(self._incoming.pop())
-            except OSError:
-                if not leases:
-                    raise
-                self._look_soon = True  # too many open files, say: first work with those that we have
-                break
-            if lease is not None:
-                self._leases[lease.id] = lease
-                leases.append(lease)
-                scanned = False
-        return leases
 
     def _share(self) -> Share:
         """Which of how many instances this one is."""
@@ -161,70 +127,6 @@ class DirectoryQueue:
             return found.index(self._instance.name), len(found)
         except (OSError, ValueError):
             return 0, 1  # unknown to the others, it meets them more often
-
-    def _take_one(self, name: str) -> Lease | None:
-        """Lock a message and move it to `pending`; None where that cannot be done now."""
-        source = f"{self._incoming.path}/{name}"
-        try:
-            fd = os.open(source, fs.OPEN_MESSAGE)
-        except FileNotFoundError:
-            self._met_another()
-            return None
-        except OSError as error:
-            if error.errno not in fs.NO_MESSAGE:
-                raise
-            self._incoming.report(name, fs.NO_MESSAGE[error.errno])
-            return None
-        lease = None
-        try:
-            lease = self._move_locked(name, source, fd)
-        except FileNotFoundError:
-            self._met_another()
-        except (FileExistsError, BlockingIOError):
-            # A message of that name is in work, and this one waits for its turn; or it is locked for long, by a
-            # process that was stopped just after it had moved it here.
-            self._look_soon = True
-        finally:
-            if lease is None or lease.fd != fd:
-                os.close(fd)
-        return lease
-
-    def _move_locked(self, name: str, source: str, fd: int) -> Lease | None:
-        # Locked before it moves, so nobody ever sees our claim without its lock.
-        if not fs.try_lock(fd):
-            self._wait_for_mover(source, fd)
-        here = os.fstat(fd)
-        if not stat.S_ISREG(here.st_mode):
-            self._incoming.report(name, fs.NO_MESSAGE[errno.EISDIR])
-            return None
-        if name in self._leases:
-            raise FileExistsError  # it is on its way out of `outgoing`
-        pending = f"{self._store.path}/pending/{name}"
-        fs.rename_exclusive(source, pending)
-        there = os.lstat(pending)
-        if here.st_ino == there.st_ino and here.st_dev == there.st_dev:
-            return Lease(name, name, fd, "pending", here.st_mtime_ns, here.st_size)
-        # RACE: the file that we locked was moved away before our rename, and another one of that name stood there.
-        # That one is claimed now, and without a lock for this moment, which is far below orphan_age.
-        other = fs.lock_message(pending)
-        return None if other is None else self._store.lease(name, other, "pending")
-
-    def _wait_for_mover(self, source: str, fd: int) -> None:
-        """Get the lock of a message that whoever moved it here is about to let go of: to pass it over would change the
-        order. Raises FileNotFoundError where another instance has claimed it, BlockingIOError where this takes long.
-        """
-        for pause in _MOVED_PAUSES:
-            if not fs.is_at(fd, source):
-                raise FileNotFoundError
-            time.sleep(pause)
-            if fs.try_lock(fd):
-                return
-        raise BlockingIOError
-
-    def _met_another(self) -> None:
-        """Somebody else has taken this message: there is more to find at the next look."""
-        self._incoming.missed()
-        self._look_soon = True
 
     def _return_due(self) -> None:
         """Move messages whose next attempt is due back to `incoming`."""
@@ -254,13 +156,13 @@ class DirectoryQueue:
 
     def busy(self) -> bool:
         """Whether the last `claim` left something to claim, which somebody else was at, or which was over its limit."""
-        return self._look_soon or bool(self._incoming)
+        return self._claimer.busy()
 
     def watch(self) -> Watch:
         """Something that is readable when a message may have arrived. Raises OSError where nothing tells."""
         from piperkit.dirq.watch import Watch  # a queue that is not watched needs the standard library only
 
-        return Watch(self._incoming.path)
+        return Watch(self._store.part("incoming"))
 
     def claimed(self) -> list[str]:
         """The ids that this instance holds."""

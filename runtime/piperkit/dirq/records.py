@@ -103,6 +103,12 @@ class RecordNames:
 
     def look(self) -> None:
         """See whether there is anything new. Call it with the messages locked that are asked for."""
+        try:
+            self._look()
+        except OSError:
+            self._names = None  # too many open files, say
+
+    def _look(self) -> None:
         if self._remote is None:
             self._remote = fs.is_remote(self._directory)
         if self._remote:
@@ -110,7 +116,7 @@ class RecordNames:
         changed = os.stat(self._directory).st_mtime_ns
         if changed == self._changed:
             return
-        self._names = None
+        self._names, self._changed = None, -1
         if time.monotonic() - self._listed < _LIST_PAUSE:
             return
         # Asked before the listing: what is added meanwhile is later.
