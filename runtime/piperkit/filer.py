@@ -308,7 +308,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self._schedule_next(daemon)
 
     def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
-        """Begin the next message; where none is claimed, claim as many as the output queue has room for, a batch at most."""
+        """Begin the next message. Where none is claimed, claim a batch, of no more than there is room for.
+
+        Events of this name may be scheduled by anybody, at any time.
+        """
         self._next_queued = self._resting = False
         if self._look is not None:
             daemon.queue.cancel(self._look)
