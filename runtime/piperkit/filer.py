@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 RECOVER_INTERVAL = 20.0
 #: Seconds after which what was done is made durable, in `queue_sync` batch; sooner where there is nothing more to do.
 FLUSH_AGE = 0.2
+#: Seconds in which an instance that was woken, and came too late, leaves what arrives to others.
+WAKE_PAUSE = 0.02
 #: The part of the output queue's room that is used before it is counted anew; other instances use it at the same time.
 ROOM_PART = 16
 #: Seconds after which a claim that no component has settled is worth a warning.
@@ -125,6 +127,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self._allowance = 0  #: messages that may be claimed before the output queue is counted anew
         self._resting = False  #: nothing was there to claim: the next look is at an arrival, or a timer's
         self._look: Any = None  #: that timer
+        self._woken = False  #: the look is at an arrival
+        self._sleep_until = 0.0  #: monotonic time until which arrivals are left to others
         self._check: Any = None  #: the timer of the next look at what it waits for
         self._batch: contextlib.ExitStack | None = None
         self._batch_began = 0.0
@@ -241,9 +245,19 @@ class FilerDaemonComponent(ZenDaemonComponent):
             )
 
     def wake(self, daemon: PiperDaemon) -> None:
-        """Something may have arrived: look now. Called by the daemon's loop."""
-        if self._resting:
+        """Something may have arrived: look now. Called by the daemon's loop.
+
+        An arrival wakes all instances, and one of them gets it. Those that came too late let a moment pass before they
+        can be woken again, or many instances would do little else than to come too late.
+        """
+        if not self._resting:
+            return
+        pause = self._sleep_until - time.monotonic()
+        if pause <= 0:
+            self._woken = True
             self._schedule_next(daemon)
+        else:
+            self._look_in(daemon, pause)
 
     def idle(self) -> bool:
         """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""
@@ -341,6 +355,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self._claims[claim.id] = _Work(claim.attempt, claim.arrived)
             self._ready.append(claim.id)
         if claims:
+            self._woken = False
             self.inc_statistic(self.STATS_CNT_FETCHED, len(claims))
             self._begin_batch()
         else:
@@ -350,11 +365,22 @@ class FilerDaemonComponent(ZenDaemonComponent):
     def _rest(self, daemon: PiperDaemon) -> None:
         """Nothing to claim: sleep until an arrival, where those wake us, or until it is time to look."""
         self._resting = True
+        if self._woken:
+            self._woken = False
+            self._sleep_until = time.monotonic() + WAKE_PAUSE
         delay = self.queue.next_look()
         if not daemon.wakeable:
             delay = self.queue_in_wait if delay is None else min(delay, self.queue_in_wait)
         if delay is not None:
-            self._look = daemon.queue.schedule_after(delay, self._next_event)
+            self._look_in(daemon, delay)
+
+    def _look_in(self, daemon: PiperDaemon, delay: float) -> None:
+        """Look in so many seconds, unless that happens sooner anyway."""
+        if self._look is not None:
+            if self._look[0] <= time.monotonic() + delay:
+                return
+            daemon.queue.cancel(self._look)
+        self._look = daemon.queue.schedule_after(delay, self._next_event)
 
     def _room(self) -> int:
         """How many more messages may be claimed: each claim counts as if it went to the output queue."""
@@ -663,7 +689,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                 daemon.logger.info(
                     "Component '%s': %d messages deleted from errors, %g days old", self.cid, expired, keep
                 )
-            self.errors_left = self.queue.counts()["errors"]
+            self.errors_left = self.queue.count("errors")
         except (OSError, QueueError) as error:
             daemon.log_once("errors", f"Component '{self.cid}': the dead letters cannot be looked at: {error}")
         if self.errors_left:

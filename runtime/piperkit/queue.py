@@ -111,6 +111,10 @@ class Queue(Protocol):
         """Messages in each part of the queue."""
         ...
 
+    def count(self, part: str) -> int:
+        """Messages in one part of the queue."""
+        ...
+
     def room(self, limit: int) -> int:
         """How many messages the next queue can take until it holds `limit` that nobody has claimed."""
         ...

@@ -317,7 +317,11 @@ class DirectoryQueue:
 
     def counts(self) -> dict[str, int]:
         """The number of messages in each part; sidecars and whatever is no message are not counted."""
-        return {part: len(layout.message_names(self.path, part)) for part in layout.HOLDING}
+        return {part: self.count(part) for part in layout.HOLDING}
+
+    def count(self, part: str) -> int:
+        """The number of messages in one part."""
+        return layout.count_messages(self.path, part)
 
     def room(self, limit: int) -> int:
         """How many messages fit into the next queue's `incoming` until it holds `limit`; counted afresh.
@@ -327,7 +331,7 @@ class DirectoryQueue:
         if self.next_queue is None:
             return limit
         try:
-            return max(0, limit - len(layout.message_names(self.next_queue, "incoming")))
+            return limit - layout.count_messages(self.next_queue, "incoming", limit)
         except (QueueMissing, PermissionError) as error:
             raise TargetUnavailable(str(error)) from error
 
