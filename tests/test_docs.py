@@ -79,6 +79,14 @@ def test_every_fault_in_the_table_names_a_test_that_exists() -> None:
             assert f"def {name}(" in tests, name
 
 
+def test_nothing_that_a_test_needs_can_be_missing_where_the_ci_runs() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    needed = set(re.findall(r'\bneed\(\s*"([a-z]+)"', tests))
+    required = re.search(r"PIPER_REQUIRE=(\S+)", (ROOT / ".ci/run").read_text())
+    assert required is not None
+    assert needed == set(required[1].split(","))
+
+
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/what-happens-when.md"])
 def test_links_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / path).read_text()):

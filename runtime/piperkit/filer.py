@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ WAKE_PAUSE = 0.02
 ROOM_PART = 16
 #: Seconds after which a claim that no component has settled is worth a warning.
 UNSETTLED_AGE = 300.0
+#: What `queue_check` is given where it follows events that are tried again.
+_TRIED_AGAIN = "tried again"
 
 
 @dataclasses.dataclass(slots=True)
@@ -123,6 +126,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self._claims: dict[str, _Work] = {}
         self._ready: collections.deque[str] = collections.deque()  #: those that no component was given yet
         self._blocked: dict[str, list[tuple[str, Any]]] = {}  #: by message, events that wait; the first one failed
+        self._waits: set[str] = set()  #: what it has said that it waits for, in this pause
         self._next_queued = False  #: message_next is among the events of now
         self._allowance = 0  #: messages that may be claimed before the output queue is counted anew
         self._resting = False  #: nothing was there to claim: the next look is at an arrival, or a timer's
@@ -176,6 +180,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self.format = Format(daemon.c("message_format"))
         self.batch_size: int = daemon.c("queue_in_batch")
         self.queue_in_wait: float = daemon.c(self.CONFIG_QUEUE_IN_WAIT)
+        self.queue_in_dir: str = daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"]
         self.queue_out_dir: str | None = daemon.cc(daemon.CORE_FILEQUEUE)["dir_next_queue"]
         self.queue_out_limit: int = daemon.c(self.CONFIG_QUEUE_OUT_LIMIT)
         self.queue_out_wait: float = daemon.c(self.CONFIG_QUEUE_OUT_WAIT)
@@ -336,8 +341,9 @@ class FilerDaemonComponent(ZenDaemonComponent):
             try:
                 self._claim(daemon)
             except (OSError, QueueError) as error:
-                self._pause(daemon, str(error), self.queue_in_wait)
+                self._pause(daemon, self._reason(error), self.queue_in_wait)
         if self._ready:
+            self._resume(daemon)
             daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
         return daemon.FLAG_CONTINUE, None
 
@@ -350,6 +356,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self._pause(daemon, f"room in the output queue: its limit of {self.queue_out_limit} messages is reached")
             return
         claims = self.queue.claim(min(self.batch_size, room))
+        self._resume(daemon)
         self._allowance -= len(claims)
         for claim in claims:
             self._claims[claim.id] = _Work(claim.attempt, claim.arrived)
@@ -408,8 +415,9 @@ class FilerDaemonComponent(ZenDaemonComponent):
 
     def _pause(self, daemon: PiperDaemon, why: str, delay: float | None = None) -> None:
         """Stop claiming, say why once, and look again later."""
-        if self.status != self.STATUS_PAUSED or self.waiting_for != why:
+        if why not in self._waits:
             daemon.logger.warning("Component '%s': processing pauses; waiting for: %s", self.cid, why)
+        self._waits.add(why)
         self.status = self.STATUS_PAUSED
         self.waiting_for = why
         daemon.tell_status()
@@ -417,8 +425,25 @@ class FilerDaemonComponent(ZenDaemonComponent):
             delay = self.queue_out_wait if delay is None else min(delay, self.queue_out_wait)
             self._check = daemon.queue.schedule_after(delay, self.event(self.EVENT_QUEUE_CHECK))
 
+    def _reason(self, error: Exception) -> str:
+        """Why an operation failed, in the same words each time it fails so: without the name of the message's file."""
+        if not isinstance(error, OSError):
+            return str(error)
+        where = os.path.dirname(error.filename) if isinstance(error.filename, str) else self.queue_in_dir
+        return f"{error.strerror}: {where}"
+
+    def _resume(self, daemon: PiperDaemon) -> None:
+        """What processing waited for has come: a claim, or what was tried again, has succeeded."""
+        if self._waits:
+            daemon.logger.warning("Component '%s': processing goes on", self.cid)
+            self._waits.clear()
+            self.waiting_for = None
+            daemon.tell_status()
+
     def cbk_event_queue_check(self, daemon: PiperDaemon, args: Any) -> Result:
         """Look whether what processing waits for has come, and go on if so."""
+        if args == _TRIED_AGAIN and self._blocked:
+            return daemon.FLAG_CONTINUE, args  # in vain: the next look is at its time
         if self._check is not None:
             daemon.queue.cancel(self._check)
             self._check = None
@@ -427,30 +452,27 @@ class FilerDaemonComponent(ZenDaemonComponent):
             # The failed events once more, each with those that have waited behind it; after them, another check.
             for event, event_args in (item for events in blocked.values() for item in events):
                 daemon.queue.schedule(event, event_args)
-            daemon.queue.schedule(self.event(self.EVENT_QUEUE_CHECK))
+            daemon.queue.schedule(self.event(self.EVENT_QUEUE_CHECK), _TRIED_AGAIN)
             return daemon.FLAG_CONTINUE, args
         if self.status == self.STATUS_PAUSED:
             try:
                 room = self._room()
             except (OSError, QueueError) as error:
-                self._pause(daemon, str(error))
+                self._pause(daemon, self._reason(error))
                 return daemon.FLAG_CONTINUE, args
             if not room:
                 self._pause(
                     daemon, f"room in the output queue: its limit of {self.queue_out_limit} messages is reached"
                 )
             else:
-                daemon.logger.warning("Component '%s': processing goes on", self.cid)
                 self.status = self.STATUS_RUNNING
-                self.waiting_for = None
-                daemon.tell_status()
                 self._schedule_next(daemon)
         return daemon.FLAG_CONTINUE, args
 
     def _block(self, daemon: PiperDaemon, id: str, event: str, args: Any, error: Exception) -> Result:
         """An operation failed for a reason that may pass: the message stays claimed, and it is tried again."""
         self._blocked.setdefault(id, []).append((event, args))
-        self._pause(daemon, str(error), self.queue_in_wait)
+        self._pause(daemon, self._reason(error), self.queue_in_wait)
         return daemon.FLAG_STOP, None
 
     # -- processing ------------------------------------------------------------------------------------------
@@ -661,7 +683,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         try:
             self._end_batch()
         except OSError as error:
-            self._pause(daemon, str(error), self.queue_in_wait)
+            self._pause(daemon, self._reason(error), self.queue_in_wait)
         self._begin_batch()
 
     def _not_ours(self, daemon: PiperDaemon, id: str, error: Exception) -> Result:

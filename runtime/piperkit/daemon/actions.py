@@ -80,13 +80,18 @@ class Actions(Settings):
         while _written(path) == before and time.monotonic() < deadline:
             time.sleep(0.02)
         if _written(path) == before:
-            return f"{self.name}: running, pid {pid}; it is in the middle of a message"
+            return f"{self.name}: running, pid {pid}; it is in the middle of a message, or cannot write {path}"
         with open(path, encoding="utf-8") as file:
             state = json.load(file)
         since = datetime.datetime.fromtimestamp(state["started"]).isoformat(" ", "seconds")
-        parts = ", ".join(f"{state['counts'][part]} {part}" for part in HOLDING if state["counts"][part]) or "empty"
+        counts = state["counts"]
+        found = (
+            "cannot be counted now"
+            if counts is None
+            else ", ".join(f"{counts[part]} {part}" for part in HOLDING if counts[part])
+        )
         first = f"{self.name}: running, pid {pid}, since {since}"
-        return "\n".join([first, f"  {state['status']}", f"  queue: {parts}"])
+        return "\n".join([first, f"  {state['status']}", f"  queue: {found or 'empty'}"])
 
     def cbk_action_config_template(self) -> None:
         """Print a configuration file in which every key is explained."""

@@ -492,15 +492,30 @@ class PiperDaemon(Actions):
     def _save_run_log(self) -> None:
         if self._run_log is not None:
             statistics = {type(found).__name__: dict(found.statistics_cur) for found in self.components}
-            self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
-            self.logger.info("Run log saved to %s", self._run_log.path)
+            try:
+                self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
+            except OSError as error:
+                self.logger.error("The run log cannot be saved to %s: %s", self._run_log.path, error.strerror)
+            else:
+                self.logger.info("Run log saved to %s", self._run_log.path)
 
     def cbk_event_signal_usr2(self, daemon: PiperDaemon, args: Any) -> Result:
         """Write the state to the state file."""
         path = self._get_fn_state()
-        write_json(path, self._get_state())
-        self.logger.info("State saved to %s", path)
+        try:
+            write_json(path, self._get_state())
+        except OSError as error:
+            self.logger.error("The state cannot be saved to %s: %s", path, error.strerror)
+        else:
+            self.logger.info("State saved to %s", path)
         return self.FLAG_CONTINUE, args
+
+    def _counts(self) -> dict[str, int] | None:
+        """Messages in each part of the queue; None where they cannot be counted, which `status` says why."""
+        try:
+            return self.filer.queue.counts()
+        except (OSError, PiperError):
+            return None
 
     def _get_state(self) -> dict[str, Any]:
         """What SIGUSR2 writes, for programs and for `--action status`."""
@@ -511,7 +526,7 @@ class PiperDaemon(Actions):
             "pid": os.getpid(),
             "rc": self.retc,
             "status": self.status_line(),
-            "counts": self.filer.queue.counts(),
+            "counts": self._counts(),
             "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
             "paths": self.paths,
             "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},

@@ -75,6 +75,10 @@ class Incoming:
         if self._misses >= _MISSES:
             self._window = []
 
+    def clear(self) -> None:
+        """Forget the candidates: the next look lists the directory anew."""
+        self._window.clear()
+
     def scan(self) -> None:
         """List the directory anew."""
         began = time.monotonic()

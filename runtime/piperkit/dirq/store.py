@@ -339,10 +339,7 @@ class Store:
         if keep is None:
             keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20)
         if found.f_blocks and free - growth < keep:
-            raise NoRoom(
-                f"no room in the queue {self.path}: {free // MIB} MiB are free,"
-                f" of which queue_min_free keeps {keep // MIB} MiB"
-            )
+            raise NoRoom(f"no room in the queue {self.path}: less than queue_min_free, {keep} bytes, would stay free")
 
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC."""
