@@ -23,6 +23,7 @@ from pyzenkit.zendaemon import ZenDaemonComponent
 from piperkit.component import Result, log_statistics
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
 from piperkit.message import Failure, Format
+from piperkit.pause import Pause
 from piperkit.queue import Queue
 from piperkit.retry import RetryPolicy
 
@@ -89,6 +90,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
     STATS_CNT_ERRORS = "cnt_errors"
     STATS_CNT_RETRIED = "cnt_retried"
     STATS_CNT_RECOVERED = "cnt_recovered"
+    STATS_CNT_ATTEMPTS = "cnt_attempts"
 
     STATISTICS = (
         STATS_CNT_ENQUEUED,
@@ -102,6 +104,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         STATS_CNT_ERRORS,
         STATS_CNT_RETRIED,
         STATS_CNT_RECOVERED,
+        STATS_CNT_ATTEMPTS,
     )
 
     queue: Queue
@@ -112,6 +115,9 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self._map = event_map or {}
         self.status = self.STATUS_RUNNING
         self.waiting_for: str | None = None  #: why it is paused, for people
+        self.pause: Pause | None = None  #: the same, as a class
+        #: Told of each message that is settled how many seconds have passed since a component was given it.
+        self.processed: Callable[[float], None] | None = None
         self.last_processed: float | None = None  #: when a message was last settled, seconds since the epoch
         self.errors_left = 0  #: messages in `errors`, when that was last looked at
         self._claims: dict[str, _Work] = {}
@@ -181,6 +187,11 @@ class FilerDaemonComponent(ZenDaemonComponent):
             "waiting_for": self.waiting_for,
             "claimed": self.queue.claimed(),
         }
+
+    def claims(self) -> tuple[int, int]:
+        """How many claims wait for their turn, and how many are in work. For any thread."""
+        waiting = len(self._ready)
+        return waiting, max(0, len(self._claims) - waiting)
 
     def status_line(self, stopping: bool) -> str:
         """What it does, or waits for, and how much it has done: one line for people."""
@@ -307,10 +318,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
             room = self._room()
             claims = self.queue.claim(min(self.batch_size, room)) if room else []
         except (OSError, QueueError) as error:
-            self._pause(daemon, str(error), self.queue_in_wait)
+            self._pause(daemon, str(error), Pause.of(error), self.queue_in_wait)
             return daemon.FLAG_CONTINUE, None
         if not room:
-            self._pause(daemon, f"room in the output queue: its limit of {self.queue_out_limit} messages is reached")
+            self._pause_for_room(daemon)
             return daemon.FLAG_CONTINUE, None
         for claim in claims:
             self.inc_statistic(self.STATS_CNT_FETCHED)
@@ -342,7 +353,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         try:
             self._end_batch()
         except OSError as error:
-            self._pause(daemon, str(error), self.queue_in_wait)
+            self._pause(daemon, str(error), Pause.of(error), self.queue_in_wait)
         self._batch.enter_context(self.queue.batch())
         self._batch_began = time.monotonic()
 
@@ -353,12 +364,17 @@ class FilerDaemonComponent(ZenDaemonComponent):
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
-    def _pause(self, daemon: PiperDaemon, why: str, delay: float | None = None) -> None:
+    def _pause_for_room(self, daemon: PiperDaemon) -> None:
+        why = f"room in the output queue: its limit of {self.queue_out_limit} messages is reached"
+        self._pause(daemon, why, Pause.OUTPUT_FULL)
+
+    def _pause(self, daemon: PiperDaemon, why: str, kind: Pause, delay: float | None = None) -> None:
         """Stop claiming, say why once, and look again later."""
         if self.status != self.STATUS_PAUSED or self.waiting_for != why:
             daemon.logger.warning("Component '%s': processing pauses; waiting for: %s", self.cid, why)
         self.status = self.STATUS_PAUSED
         self.waiting_for = why
+        self.pause = kind
         daemon.tell_status()
         if self._check is None:
             delay = self.queue_out_wait if delay is None else min(delay, self.queue_out_wait)
@@ -380,16 +396,14 @@ class FilerDaemonComponent(ZenDaemonComponent):
             try:
                 room = self._room()
             except (OSError, QueueError) as error:
-                self._pause(daemon, str(error))
+                self._pause(daemon, str(error), Pause.of(error))
                 return daemon.FLAG_CONTINUE, args
             if not room:
-                self._pause(
-                    daemon, f"room in the output queue: its limit of {self.queue_out_limit} messages is reached"
-                )
+                self._pause_for_room(daemon)
             else:
                 daemon.logger.warning("Component '%s': processing goes on", self.cid)
                 self.status = self.STATUS_RUNNING
-                self.waiting_for = None
+                self.waiting_for = self.pause = None
                 daemon.tell_status()
                 self._schedule_next(daemon)
         return daemon.FLAG_CONTINUE, args
@@ -397,7 +411,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
     def _block(self, daemon: PiperDaemon, id: str, event: str, args: Any, error: Exception) -> Result:
         """An operation failed for a reason that may pass: the message stays claimed, and it is tried again."""
         self._blocked.setdefault(id, []).append((event, args))
-        self._pause(daemon, str(error), self.queue_in_wait)
+        self._pause(daemon, str(error), Pause.of(error), self.queue_in_wait)
         return daemon.FLAG_STOP, None
 
     # -- processing ------------------------------------------------------------------------------------------
@@ -432,6 +446,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                 return self._unfit(daemon, id, f"not valid UTF-8: {error.reason} at byte {error.start}")
             if not data or data.isspace():
                 return self._unfit(daemon, id, "the message is empty" if not data else "the message is blank")
+        self.inc_statistic(self.STATS_CNT_ATTEMPTS)
         return daemon.FLAG_CONTINUE, {"id": id, "data": data, "attempt": work.attempt, "arrived": work.arrived}
 
     def _about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
@@ -590,8 +605,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if args.get("content") is not None:
             self.inc_statistic(self.STATS_CNT_UPDATED)
         if settles:
-            self._claims.pop(id, None)
+            work = self._claims.pop(id, None)
             self.last_processed = time.time()
+            if self.processed is not None and work is not None and work.begun:
+                self.processed(time.monotonic() - work.since)
             if event == self.EVENT_MSG_RETRY:
                 self.wake(daemon)  # the next look may be sooner now
         if time.monotonic() - self._batch_began > FLUSH_AGE:

@@ -81,6 +81,7 @@ class PiperDaemon(Actions):
         self._watch: Watch | None = None
         self._until_idle = False
         self._manager = ServiceManager()
+        self._metrics = contextlib.ExitStack()
         self._sign: Timer | None = None  #: the timer of the next sign of life
         self._stopping_told = False
         super().__init__(**kwargs)
@@ -151,7 +152,7 @@ class PiperDaemon(Actions):
         os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
-        files = [self.c(key) for key in ("log_file", "pid_file", "state_file") if self.c(key)]
+        files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         core = self.cc(self.CORE_FILEQUEUE)
         for directory in (core["dir_queue"], core["dir_next_queue"]):
@@ -224,12 +225,20 @@ class PiperDaemon(Actions):
         self._run_log = RunLog(self.c("runlog_dir"), self.name, self._started)
         self._sub_stage_setup()  # the components' own
         self._watch_queue()
+        self._expose_metrics()
         if self._default_timers:
             self.queue.schedule_after(self.c(self.CONFIG_STATS_INTERVAL), self.EVENT_LOG_STATISTICS)
             self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
         self._background.ready()
         self._manager.tell("READY=1", f"STATUS={self.status_line()}")
         self._give_signs()
+
+    def _expose_metrics(self) -> None:
+        """Raises MetricsUnavailable."""
+        if self.c("metrics_address") or self.c("metrics_file"):
+            from piperkit.daemon import exposition  # an extra, for those who want metrics
+
+            exposition.expose(self, self._metrics)
 
     def _give_signs(self) -> None:
         """Have the service manager wait `process_timeout` for a sign of life, and give one three times in that time."""
@@ -278,6 +287,8 @@ class PiperDaemon(Actions):
             if teardown is not None:
                 with self._logged(f"{type(component).__name__}.teardown"):
                     teardown(self)
+        with self._logged("the end of metrics"):
+            self._metrics.close()
         if hasattr(self.filer, "queue"):
             with self._logged("closing the queue"):
                 self.filer.close(self)

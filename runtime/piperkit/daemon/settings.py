@@ -24,7 +24,7 @@ from piperkit.daemon.paths import application_paths
 from piperkit.errors import ConfigError
 from piperkit.filer import FilerDaemonComponent
 
-_PATHS = ("log_file", "pid_file", "state_file", "runlog_dir", "work_dir", "chroot_dir")
+_PATHS = ("log_file", "pid_file", "state_file", "metrics_file", "runlog_dir", "work_dir", "chroot_dir")
 
 
 class Settings(ZenDaemon):
@@ -164,7 +164,23 @@ class Settings(ZenDaemon):
                 self.config[key] = os.path.join(self._start_dir, self.c(key))
         if self.c("retry_max") < self.c("retry_min"):
             raise ConfigError(f"retry_max is {self.c('retry_max'):g}; it must not be less than retry_min")
+        self._check_metrics()
         self.config[self.CORE][self.CORE_FILEQUEUE] = self._queue_settings()
+
+    def _check_metrics(self) -> None:
+        if not (self.c("metrics_address") or self.c("metrics_file")):
+            return
+        try:
+            # The extra, if it is wanted; and now, since after a chroot it may be out of reach.
+            from piperkit.daemon.exposition import SUFFIX, Address
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"metrics_address, metrics_file: there is no module {error.name}; pip install 'piperkit[metrics]'"
+            ) from None
+        if self.c("metrics_address"):
+            Address.parse(self.c("metrics_address"))
+        if self.c("metrics_file") and not self.c("metrics_file").endswith(SUFFIX):
+            raise ConfigError(f"metrics_file is {self.c('metrics_file')}; its name must end in {SUFFIX}")
 
     def _queue_settings(self) -> dict[str, Any]:
         queue_in = self.queue_path(self.c(self.CONFIG_QUEUE_IN_DIR))

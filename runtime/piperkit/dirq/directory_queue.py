@@ -15,10 +15,11 @@ from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.incoming import SOON, Incoming
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import MIB, Lease, Settings, Store
+from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
 from piperkit.errors import NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
-from piperkit.queue import Claim, Recovered
+from piperkit.queue import Claim, Recovered, Survey
 
 if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
@@ -80,6 +81,7 @@ class DirectoryQueue:
         self._deferred = Deferred(self.path, clock)
         self._instance = records.InstanceRecord(self._store.part("state"), self._store.ids.new)
         self._recovery = Recovery(self._store, self.next_queue, orphan_age, crash_limit)
+        self._surveyor = Surveyor(self.path, self.next_queue)
         self._leases: dict[str, Lease] = {}
         self._look_soon = False
 
@@ -373,6 +375,10 @@ class DirectoryQueue:
     def counts(self) -> dict[str, int]:
         """The number of messages in each part; sidecars and whatever is no message are not counted."""
         return {part: len(layout.message_names(self.path, part)) for part in layout.HOLDING}
+
+    def survey(self) -> Survey:
+        """How full the queue and the next queue are, at a bounded cost; see `piperkit.dirq.survey`. For any thread."""
+        return self._surveyor.survey()
 
     def room(self, limit: int) -> int:
         """How many messages fit into the next queue's `incoming` until it holds `limit`; counted afresh.

@@ -50,6 +50,12 @@ def is_ours(name: str) -> bool:
     return _OURS.fullmatch(name) is not None
 
 
+def moment(name: str) -> float:
+    """When a message with a name of ours was made, in seconds since the epoch."""
+    seconds, nanoseconds, _ = name.split(".", 2)
+    return int(seconds) + int(nanoseconds) / 1e9
+
+
 class Ids:
     """Makes ids that are unique per host, process and time."""
 
