@@ -105,6 +105,10 @@ def test_metrics_count_what_was_done(piper: Piper, start: Start, until: Until, s
     text = fetch(urls(piper)[-1])
     assert 'piper_messages_total{daemon="upper",outcome="committed"} 3.0' in text
     check(text)
+    # The guide explains each of them, and no other.
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    families = {family.name for family in text_string_to_metric_families(text)} - {"piper_processing_seconds_created"}
+    assert {name.removesuffix("_total") for name in re.findall(r"piper_[a-z_]+", guide)} == families
 
 
 def test_metrics_are_there_while_a_component_is_at_work(

@@ -284,6 +284,29 @@ def test_three_instances_share_the_work(service: Service) -> None:
     summary.add(f"systemd: three instances shared 60 messages: {', '.join(map(str, sorted(counts.values())))}")
 
 
+def test_metrics_are_served_on_the_loopback_once_the_unit_allows_it(service: Service) -> None:
+    service.configure(metrics_address="9464", metrics_file="/var/lib/mydaemon/it.prom")
+    service.box.run(
+        "install", "-D", "--mode=644", "--target-directory=/run/systemd/system/mydaemon.service.d",
+        "/usr/local/share/mydaemon/monitoring/loopback.conf",
+    )  # fmt: skip
+    service.systemctl("daemon-reload")
+    service.systemctl("start", PLAIN)
+    service.put("one")
+    service.comes_out("one: attempt 1")
+    code = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
+    wanted = 'piper_messages_total{daemon="mydaemon",outcome="committed"} 1.0'
+    service.wait(lambda: wanted in service.box.run("python3", "-c", code).stdout, "the count")
+    assert "piper_queue_messages" in service.mark("it.prom").read_text()
+
+
+def test_metrics_that_the_unit_does_not_allow_end_the_start_and_say_why(service: Service) -> None:
+    service.configure(metrics_address="9464")
+    service.systemctl("start", PLAIN, check=False)
+    service.wait(lambda: service.state("ExecMainStatus") == "69", "the end")
+    assert "metrics_address: cannot listen on 127.0.0.1:9464: Address family not supported" in service.journal()
+
+
 DENIED = "Read-only file system"
 NOT_PERMITTED = "Operation not permitted"
 RIGHTS: dict[str, Any] = {
