@@ -13,6 +13,7 @@ It is a `pyzenkit.zendaemon.ZenDaemon`, so components written for that run on it
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -115,6 +116,8 @@ class PiperDaemon(Actions):
             self.error(f"{type(error).__name__}: {error}", trcb=error.__traceback__)
             self._report(f"{type(error).__name__}: {error}")
         self._background.failed(self.retc)
+        if not self._until_idle:
+            gc.freeze()  # or the interpreter looks for cycles in all that was loaded, which takes most of a short stop
         sys.exit(self.retc)
 
     def _report(self, text: str) -> None:
