@@ -193,27 +193,6 @@ class FilerDaemonComponent(ZenDaemonComponent):
         waiting = len(self._ready)
         return waiting, max(0, len(self._claims) - waiting)
 
-    def status_line(self, stopping: bool) -> str:
-        """What it does, or waits for, and how much it has done: one line for people."""
-        if stopping:
-            doing = "stopping"
-        elif self.status == self.STATUS_PAUSED:
-            doing = f"waiting for {self.waiting_for}"
-        else:
-            doing = "working" if self._claims else "idle"
-        done = [
-            f"{self.statistics_cur[key]} {word}"
-            for key, word in (
-                (self.STATS_CNT_FETCHED, "messages"),
-                (self.STATS_CNT_RETRIED, "put off"),
-                (self.STATS_CNT_BANISHED, "banished"),
-            )
-            if self.statistics_cur.get(key)
-        ]
-        if self.errors_left:
-            done.append(f"{self.errors_left} in errors")
-        return "; ".join([doing, ", ".join(done)]) if done else doing
-
     # -- the life of a daemon --------------------------------------------------------------------------------
 
     def cbk_event_start(self, daemon: PiperDaemon, args: Any) -> Result:
@@ -251,6 +230,12 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """Something may have arrived: look now. Called by the daemon's loop."""
         if self._resting:
             self._schedule_next(daemon)
+
+    def look_again(self, daemon: PiperDaemon) -> None:
+        """The settings have changed: do not wait for a moment that followed from the old ones."""
+        if self._check is not None:
+            daemon.queue.schedule(self.event(self.EVENT_QUEUE_CHECK))
+        self.wake(daemon)
 
     def idle(self) -> bool:
         """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""

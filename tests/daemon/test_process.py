@@ -83,6 +83,30 @@ def test_stop_timeout_ends_a_component_that_does_not_come_to_an_end(piper: Piper
     assert daemon.returncode == 1
 
 
+@pytest.mark.parametrize("hook", ["setup", "teardown"])
+def test_third_stop_signal_ends_a_component_that_hangs_in_a_hook(
+    piper: Piper, start: Start, until: Until, hook: str
+) -> None:
+    daemon = start("stuck", f"--hang={hook}")
+    if hook == "teardown":
+        until(lambda: "The daemon starts" in log(piper), "the start")
+        daemon.send_signal(signal.SIGTERM)
+    until(lambda: "It hangs" in log(piper), "the hook")
+    while daemon.poll() is None:  # signals of one kind that wait are one
+        daemon.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    assert daemon.returncode == 1
+    assert not (piper.directory / "daemon.pid").exists()
+
+
+def test_stop_timeout_ends_a_start_that_does_not_come_to_an_end(piper: Piper, start: Start, until: Until) -> None:
+    daemon = start("stuck", "--stop-timeout=0.1")
+    until(lambda: "It hangs" in log(piper), "the hook")
+    daemon.send_signal(signal.SIGTERM)
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 1
+
+
 def test_stop_requested_before_the_loop_starts_is_not_lost(piper: Piper, start: Start, until: Until) -> None:
     daemon = start("upper")
     until((piper.directory / "daemon.pid").exists, "the pid file")

@@ -7,23 +7,30 @@ import functools
 import json
 import logging
 import os
+import pwd
+import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 import apps
+from needs import need
 from piperkit import Option, PiperDaemon
 from piperkit.daemon import logs
+from piperkit.daemon.status import Status
 from piperkit.dirq.view import QueueView
+from piperkit.filer import FilerDaemonComponent
 from piperkit.testing import Piper
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
+Capture = pytest.CaptureFixture[str]
 
 
 def log(piper: Piper) -> str:
@@ -42,6 +49,21 @@ def test_reload_changes_what_can_change_and_names_what_cannot(piper: Piper, star
     until(lambda: len(piper.out) == 3, "the rest")
     assert "changed: queue_out_limit, retry_limit" in log(piper)  # retry_limit is back at its default
     assert "Changes that need a restart: queue_sync" in log(piper)
+
+
+def test_reload_does_not_wait_for_moments_that_followed_from_the_old_settings(
+    piper: Piper, start: Start, until: Until
+) -> None:
+    path = piper.directory / "live.conf"
+    path.write_text('{"stats_interval": 100000, "runlog_interval": 100000, "queue_out_limit": 1}')
+    daemon = start("echo", f"--config-file={path}", "--queue-out-wait=100000", "--queue-in-wait=100000")
+    piper.put(*"abc")
+    until(lambda: "pauses" in log(piper), "the pause")
+    path.write_text('{"stats_interval": 0.1, "runlog_interval": 0.1}')
+    daemon.send_signal(signal.SIGHUP)
+    until(lambda: len(piper.out) == 3, "the rest")
+    until(lambda: log(piper).count("Processing statistics") > 2, "statistics")
+    until(lambda: log(piper).count("Run log saved") > 2, "run logs")
 
 
 def test_broken_configuration_is_refused_and_the_old_one_stays(piper: Piper, start: Start, until: Until) -> None:
@@ -79,11 +101,63 @@ def test_status_says_how_the_daemon_is(piper: Piper, start: Start, call: Call, u
     done = call("upper", "--action=status")
     assert done.returncode == 0
     assert f"running, pid {daemon.pid}, since 20" in done.stdout
-    assert (
-        "waiting for room in the output queue: its limit of 1 messages is reached; 2 messages, 1 banished"
-        in done.stdout
-    )
+    assert "waiting for room in the output queue: its limit of 1 messages is reached; 2 messages" in done.stdout
+    assert re.search(r"2 messages, [\d.e-]+/s, 1 banished\n", done.stdout)
     assert "queue: 1 incoming, 1 errors" in done.stdout
+
+
+def test_status_of_a_daemon_in_the_middle_of_a_message_is_the_last_one(
+    piper: Piper, start: Start, call: Call, until: Until, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    daemon = start("slow", f"--gate={piper.directory}")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    assert call("slow", "--action=status").returncode == 0
+    piper.put("long")
+    until((piper.directory / "begun").exists, "the message in work")
+    monkeypatch.setattr("piperkit.daemon.actions.STATUS_WAIT", 0.0)
+    with pytest.raises(SystemExit) as end:
+        apps.build("slow", piper.options("--action=status")).run()
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"running, pid {daemon.pid}, since \S+ \S+; it is in the middle of a message, and was at", shown)
+    assert "idle" in shown
+
+
+def test_status_may_be_asked_for_by_anybody(piper: Piper, start: Start, call: Call, until: Until) -> None:
+    need("root", os.geteuid() == 0, "root")
+    for parent in (piper.directory, *piper.directory.parents[:-1]):
+        if parent.stat().st_uid == 0:
+            parent.chmod(parent.stat().st_mode | 0o055)
+    daemon = start("upper")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    # Loaded as root: an interpreter in root's home directory is out of nobody's reach.
+    code = f"import encodings.ascii, os, sys, apps; os.setgroups([]); os.setuid({nobody});"
+    code += "apps.build('upper', sys.argv[1:]).run()"
+    command = [sys.executable, "-c", code, *piper.options("--action=status")]
+    directory = os.path.dirname(apps.__file__)
+    done = subprocess.run(command, cwd=directory, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"running, pid {daemon.pid}; it tells how it is to its user and to root" in done.stdout
+
+
+def test_rate_is_that_of_the_last_seconds() -> None:
+    now = 0.0
+    filer = FilerDaemonComponent()
+    status = Status(filer, lambda: now)
+
+    def line(messages: int, seconds: float) -> str:
+        nonlocal now
+        now += seconds
+        filer.inc_statistic("cnt_fetched", messages)
+        return status.line(False)
+
+    assert line(0, 1) == "idle"
+    assert line(30, 9) == "idle; 30 messages, 3/s"
+    assert line(0, 5) == "idle; 30 messages, 2/s"
+    assert line(50, 5) == "idle; 80 messages, 5/s"
+    assert line(0, 5) == "idle; 80 messages, 3.33/s"
+    assert line(0, 20) == "idle; 80 messages, 0/s"
 
 
 def test_configuration_view_says_where_each_value_comes_from_and_shows_no_secret(

@@ -32,6 +32,7 @@ from piperkit.daemon.actions import Actions
 from piperkit.daemon.events import EventQueue, Timer
 from piperkit.daemon.notify import ServiceManager
 from piperkit.daemon.runlog import RunLog, write_json
+from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
@@ -44,6 +45,8 @@ STOP_SIGNALS_MAX = 3
 STOP_GRACE = 1.0
 _SIGNAL_EVENTS = {signal.SIGHUP: "signal_hup", signal.SIGUSR1: "signal_usr1", signal.SIGUSR2: "signal_usr2"}
 _ERRORS_MAX = 100
+#: Events that come again and again, and the keys that say how often.
+_INTERVALS = {"log_statistics": "stats_interval", "save_runlog": "runlog_interval"}
 
 
 class PiperDaemon(Actions):
@@ -73,7 +76,7 @@ class PiperDaemon(Actions):
         self.wakeable = False  #: whether an arrival in the input queue wakes the loop
         self._errors: list[str] = []
         self._said: set[str] = set()
-        self._handling = False
+        self._handling = True  #: code of a component may be running, for any time
         self._started = 0.0
         self._background = process.Background()
         self._pid_file: process.PidFile | None = None
@@ -84,6 +87,7 @@ class PiperDaemon(Actions):
         self._manager = ServiceManager()
         self._metrics = contextlib.ExitStack()
         self._sign: Timer | None = None  #: the timer of the next sign of life
+        self._timers: dict[str, Timer] = {}  #: by event, see _INTERVALS
         self._stopping_told = False
         super().__init__(**kwargs)
 
@@ -225,13 +229,14 @@ class PiperDaemon(Actions):
 
     def _start(self) -> None:
         self._started = time.time()
+        self._status_of = Status(self.filer)
         self._run_log = RunLog(self.c("runlog_dir"), self.name, self._started)
         self._sub_stage_setup()  # the components' own
         self._watch_queue()
         self._expose_metrics()
         if self._default_timers:
-            self.queue.schedule_after(self.c(self.CONFIG_STATS_INTERVAL), self.EVENT_LOG_STATISTICS)
-            self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
+            for event in _INTERVALS:
+                self._repeat(event)
         self._background.ready()
         self._manager.tell("READY=1", f"STATUS={self.status_line()}")
         self._give_signs()
@@ -242,6 +247,12 @@ class PiperDaemon(Actions):
             from piperkit.daemon import exposition  # an extra, for those who want metrics
 
             exposition.expose(self, self._metrics)
+
+    def _repeat(self, event: str) -> None:
+        """Schedule one of the events that come at an interval, instead of the one that is scheduled already."""
+        if event in self._timers:
+            self.queue.cancel(self._timers[event])
+        self._timers[event] = self.queue.schedule_after(self.c(_INTERVALS[event]), event)
 
     def _give_signs(self) -> None:
         """Have the service manager wait `process_timeout` for a sign of life, and give one three times in that time."""
@@ -254,7 +265,7 @@ class PiperDaemon(Actions):
 
     def status_line(self) -> str:
         """One line for people: what it does, or waits for, and how much it has done."""
-        return self.filer.status_line(self.is_done())
+        return self._status_of.line(self.is_done())
 
     def tell_status(self) -> None:
         """Tell the service manager how we are."""
@@ -285,6 +296,7 @@ class PiperDaemon(Actions):
 
     def _finish(self) -> None:
         """Whatever the reason for the end is: give back, tear down, write the run log."""
+        self._handling = True
         for component in reversed(self.components):
             teardown = getattr(component, "teardown", None)
             if teardown is not None:
@@ -315,6 +327,7 @@ class PiperDaemon(Actions):
 
     def _event_loop(self) -> None:
         """Handle events until a stop was asked for and nothing is left to be done now."""
+        self._handling = False
         while True:
             event, args = self.queue.next()
             if event is not None:
@@ -417,13 +430,13 @@ class PiperDaemon(Actions):
             self._end_now()
 
     def _end_now(self) -> None:
-        """End without finishing the message in work; recovery gives back what was claimed."""
+        """End, where need be in the middle of a component; recovery gives back what was claimed."""
         if not self._handling:
             self.queue.schedule_next(self.EVENT_TERMINATE)
             return
         if self._pid_file is not None:
             self._pid_file.remove()
-        os.write(2, f"{self.name}: ended in the middle of a message, which will be given back\n".encode())
+        os.write(2, f"{self.name}: ended without finishing; what was claimed will be given back\n".encode())
         os._exit(ExitStatus.FAILURE)
 
     # -- events ----------------------------------------------------------------------------------------------
@@ -469,6 +482,9 @@ class PiperDaemon(Actions):
         self.queue.schedule_next(self.EVENT_RELOADED)
         if self._reload():
             self.filer.configure(self)
+            self.filer.look_again(self)
+            for event in self._timers:
+                self._repeat(event)
             self.logger.setLevel(self.c(self.CONFIG_LOG_LEVEL).upper())
             self._give_signs()
             self.queue.schedule_next(self.EVENT_RELOAD)  # before the other
@@ -493,10 +509,16 @@ class PiperDaemon(Actions):
         self._save_run_log()
         return self.FLAG_CONTINUE, args
 
+    def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
+        """The components log their statistics, and again after `stats_interval` seconds."""
+        if not self.is_done():
+            self._repeat(self.EVENT_LOG_STATISTICS)
+        return self.FLAG_CONTINUE, args
+
     def cbk_event_save_runlog(self, daemon: PiperDaemon, args: Any) -> Result:
         """Write the run log, and again after `runlog_interval` seconds."""
         if not self.is_done():
-            self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
+            self._repeat(self.EVENT_SAVE_RUNLOG)
         self._save_run_log()
         return self.FLAG_CONTINUE, args
 
