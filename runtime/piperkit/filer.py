@@ -263,7 +263,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                     self.cid,
                     id,
                     UNSETTLED_AGE,
-                    extra=self._about(daemon, id),
+                    extra=self.about(daemon, id),
                 )
         daemon.tell_status()
         if not daemon.is_done():
@@ -434,16 +434,17 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self.inc_statistic(self.STATS_CNT_ATTEMPTS)
         return daemon.FLAG_CONTINUE, {"id": id, "data": data, "attempt": work.attempt, "arrived": work.arrived}
 
-    def _about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
-        """What a log line about a message carries besides, for logs that programs read."""
+    def about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
+        """What a log line about a claimed message carries besides; nothing for what is none."""
         work = self._claims.get(id)
-        queue = daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"]
-        return {"message_id": id, "queue": queue, "attempt": work.attempt if work else None}
+        if work is None:
+            return {}
+        return {"message_id": id, "queue": daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"], "attempt": work.attempt}
 
     def _unfit(self, daemon: PiperDaemon, id: str, reason: str) -> Result:
         """No component can be given this message."""
         daemon.logger.warning(
-            "Component '%s': message '%s' is banished: %s", self.cid, id, reason, extra=self._about(daemon, id)
+            "Component '%s': message '%s' is banished: %s", self.cid, id, reason, extra=self.about(daemon, id)
         )
         daemon.queue.schedule(self.event(self.EVENT_MSG_BANISH), {"id": id, "reason": reason})
         return daemon.FLAG_STOP, None
@@ -470,7 +471,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             work.attempt,
             what,
             trace,
-            extra=self._about(daemon, id),
+            extra={**self.about(daemon, id), "fault": failure.reason},
         )
         # Before whatever a component had scheduled for this message: a failed message is not committed.
         daemon.queue.schedule_next(self.event(event), {"id": id, **args})
@@ -602,8 +603,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
 
     def _not_ours(self, daemon: PiperDaemon, id: str, error: Exception) -> Result:
         self.inc_statistic(self.STATS_CNT_ERRORS)
+        daemon.logger.error("Component '%s': %s", self.cid, error, extra=self.about(daemon, id))
         self._claims.pop(id, None)
-        daemon.logger.error("Component '%s': %s", self.cid, error)
         return daemon.FLAG_STOP, None
 
     def _give_back(self, daemon: PiperDaemon, id: str) -> None:
@@ -611,7 +612,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self.queue.requeue(id)
         except (OSError, QueueError) as error:
             text = "Component '%s': message '%s' was not given back: %s"
-            daemon.logger.error(text, self.cid, id, error, extra=self._about(daemon, id))
+            daemon.logger.error(text, self.cid, id, error, extra=self.about(daemon, id))
         self._claims.pop(id, None)
 
     # -- statistics ------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 
 import apps
 from needs import need
-from piperkit import Option, PiperDaemon
+from piperkit import Message, Option, Outcome, PiperDaemon
 from piperkit.daemon import logs
 from piperkit.daemon.status import Status
 from piperkit.dirq.view import QueueView
@@ -287,25 +287,79 @@ def test_json_log_has_one_object_a_line_with_the_message_that_it_is_about(piper:
 
 
 def test_lines_for_the_journal_begin_with_their_priority() -> None:
-    formatter = logs.JournalFormatter("%(message)s")
+    formatter = logs.JournalFormatter(logs.TextFormatter("%(message)s"))
     for level, number in ((logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)):
         record = logging.LogRecord("x", level, __file__, 1, "one\ntwo", None, None)
         assert formatter.format(record) == f"<{number}>one\n<{number}>two"
 
 
-def test_fault_that_repeats_is_logged_some_times_and_then_counted() -> None:
+def test_fault_that_repeats_is_logged_once_and_then_counted() -> None:
     now = 0.0
     repeats = logs.Repeats(lambda: now)
 
-    def passes(level: int = logging.WARNING, line: int = 1) -> str | None:
-        record = logging.LogRecord("x", level, __file__, line, "fault %d", (1,), None)
+    def passes(text: str = "fault", level: int = logging.WARNING, line: int = 1, **more: str) -> str | None:
+        record = logging.LogRecord("x", level, __file__, line, "%s", (text,), None)
+        vars(record).update(more)
         return record.getMessage() if repeats.filter(record) else None
 
-    assert [passes() for _ in range(100)] == ["fault 1"] * 10 + [None] * 90
-    assert passes(line=2) == "fault 1"
-    assert passes(logging.INFO) == "fault 1"
+    assert [passes() for _ in range(100)] == ["fault"] + [None] * 99
+    assert passes("another") == "another"
+    assert passes("fault of m1", message_id="m1")
+    assert passes("fault of m2", message_id="m2") is None  # the same one, of another message
+    assert passes("boom in attempt 1", fault="boom")
+    assert passes("boom in attempt 2", fault="boom") is None
+    assert passes(line=2) == "fault"
+    assert [passes(level=logging.INFO) for _ in range(2)] == ["fault"] * 2
     now = 61.0
-    assert passes() == "fault 1 (and 90 more like it in the 61 s before)"
+    assert passes("again") == "again (101 more like it in the 61 s before)"
+    assert [passes(str(number)) for number in range(20)] == [str(number) for number in range(9)] + [None] * 11
+    logger = logging.Logger("repeats")
+    told: list[str] = []
+    logger.addFilter(repeats)
+    logger.addFilter(lambda record: told.append(record.getMessage()) or False)
+    repeats.tell(logger)
+    repeats.tell(logger)
+    assert told == ["11 more like: again"]
+
+
+def test_many_messages_with_one_fault_make_one_line_and_a_count(piper: Piper) -> None:
+    piper.put(*["raise boom"] * 30, "raise another")
+    piper.run(functools.partial(apps.build, "upper"))
+    assert piper.log.count("RuntimeError: boom\n") - piper.log.count("\nRuntimeError: boom\n") == 1
+    assert re.search(r"WARNING: 29 more like: Component 'filer': message '.*', attempt 1, is put off", piper.log)
+    assert "RuntimeError: another" in piper.log
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_a_component_logs_says_which_message_it_works_on(piper: Piper, form: str) -> None:
+    class Saying(apps.Upper):
+        def setup(self, daemon: PiperDaemon) -> None:
+            self.logger = daemon.logger
+
+        def process(self, message: Message) -> Outcome | None:
+            self.logger.info("It is %s", message.text)
+            return message.commit()
+
+    (id,) = piper.put("nice")
+    piper.run(
+        lambda argv: PiperDaemon(name="saying", argv=argv, components=[Saying()]), f"--log-format={form}"
+    )  # fmt: skip
+    (line,) = (line for line in piper.log.splitlines() if "It is nice" in line)
+    facts = {"message_id": id, "queue": str(piper.directory / "in"), "attempt": 1}
+    if form == "json":
+        assert json.loads(line).items() >= facts.items()
+    else:
+        assert line.endswith("[" + ", ".join(f"{key}={value}" for key, value in facts.items()) + "]")
+    assert "message_id" not in next(line for line in piper.log.splitlines() if "The daemon starts" in line)
+
+
+def test_recovery_says_which_message_it_is_about(piper: Piper, start: Start, until: Until) -> None:
+    (id,) = piper.put("kill")
+    start("upper", "--orphan-age=0").wait(60)
+    start("echo", "--orphan-age=0")
+    until(lambda: "given back after its daemon died" in log(piper), "the recovery")
+    (line,) = (line for line in log(piper).splitlines() if "given back after" in line)
+    assert line.endswith(f"[message_id={id}, queue={piper.directory}/in, attempt=1]")
 
 
 def test_names_that_are_no_utf8_do_not_lose_a_log_line(piper: Piper) -> None:

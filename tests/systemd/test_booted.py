@@ -214,6 +214,10 @@ def test_a_component_that_hangs_is_restarted_and_its_message_counted_as_crashed(
     assert found["reason"].startswith("2 times the daemon died")
     journal = service.journal()
     assert 'component.py", line' in journal  # where it hung
+    errors = service.box.run("journalctl", "--quiet", "--output=cat", "--unit=mydaemon", "--priority=3..3").stdout
+    (banished,) = (line for line in errors.splitlines() if "banished: 2 times the daemon died" in line)
+    assert not banished.startswith("<")
+    assert f"queue={QUEUE}, attempt=" in banished
     summary.add(f"systemd: a component that hung twice cost its message, which is in errors: {found['reason']}")
 
 

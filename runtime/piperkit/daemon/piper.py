@@ -76,6 +76,7 @@ class PiperDaemon(Actions):
         self.wakeable = False  #: whether an arrival in the input queue wakes the loop
         self._errors: list[str] = []
         self._said: set[str] = set()
+        self._event_args: Any = None  #: those of the event that is being handled
         self._handling = True  #: code of a component may be running, for any time
         self._started = 0.0
         self._background = process.Background()
@@ -177,7 +178,14 @@ class PiperDaemon(Actions):
             console=foreground and not self.c(self.CONFIG_QUIET),
             form=self.c("log_format"),
             background=not foreground,
+            subject=self._subject,
         )
+
+    def _subject(self) -> dict[str, Any]:
+        """What log lines are about: the message whose event is being handled."""
+        args = self._event_args
+        id = args.get("id") if isinstance(args, dict) else args
+        return self.filer.about(self, id) if isinstance(id, str) else {}
 
     def open_queue(self) -> Queue:
         """The input queue, as configured; the filer calls it. Raises QueueMissing."""
@@ -313,6 +321,7 @@ class PiperDaemon(Actions):
             self._watch.close()
         if self._pid_file is not None:
             self._pid_file.remove()
+        logs.tell_repeats(self.logger)
         self.logger.info("The daemon has ended, with status %d", self.retc)
 
     @contextlib.contextmanager
@@ -353,6 +362,7 @@ class PiperDaemon(Actions):
             self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
             return
         self._handling = True
+        self._event_args = args
         if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
             self._manager.alive()  # each message has the whole of `process_timeout`
         try:
@@ -369,6 +379,7 @@ class PiperDaemon(Actions):
                     return
         finally:
             self._handling = False
+            self._event_args = None
 
     def _handler_failed(self, event: str, args: Any, handler: Any, error: BaseException) -> None:
         if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
@@ -511,6 +522,7 @@ class PiperDaemon(Actions):
 
     def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
         """The components log their statistics, and again after `stats_interval` seconds."""
+        logs.tell_repeats(self.logger)
         if not self.is_done():
             self._repeat(self.EVENT_LOG_STATISTICS)
         return self.FLAG_CONTINUE, args

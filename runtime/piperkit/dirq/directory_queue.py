@@ -404,7 +404,9 @@ class DirectoryQueue:
             try:
                 self.requeue(id)
             except (NotClaimed, OSError) as error:
-                self._logger.warning("%s: not given back, but recovery will: %s", fs.display(id), error)
+                self._logger.warning(
+                    "%s: not given back, but recovery will: %s", fs.display(id), error, extra=self._store.about(lease)
+                )
                 if id in self._leases:
                     self._release(lease)
         self._instance.close()
