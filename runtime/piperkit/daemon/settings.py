@@ -95,14 +95,10 @@ class Settings(ZenDaemon):
 
     def shown(self, key: str) -> str:
         """A value as it may be shown to anybody, in the form of a configuration file."""
-        option, value = self.options.get(key), self.config[key]
-        if option is not None and option.secret and value is not None:
-            return '"..."'
-        if option is not None and option.type == "mode" and value is not None:
-            value = f"0o{value:03o}"
+        value = self.config[key]
         if key in (self.CONFIG_USER, self.CONFIG_GROUP) and value is not None:
             value = value[0]
-        return json.dumps(value, default=str)
+        return self.options[key].shown(value) if key in self.options else json.dumps(value, default=str)
 
     def own_defaults(self) -> list[Option]:
         """All options, with the defaults that the application has changed."""
