@@ -19,8 +19,8 @@ HEAD = """# Reference
 
 Every key of a daemon's configuration. In a file, `"key": value`; on the command line, `--key-with-dashes value`.
 `<name>` is the daemon's name; `<cfg>`, `<var>`, `<log>` and `<run>` are its directories: `etc`, `var`, `var/log` and
-`var/run` of its checkout, or `/etc`, `/var`, `/var/log` and `/run/<name>` where it is installed. A reload changes no key
-that is marked with *restart*.
+`var/run` of its checkout, or `/etc`, `/var`, `/var/log` and `/run/<name>` where it is installed. A reload does not
+change what is marked with *restart*.
 """
 
 
