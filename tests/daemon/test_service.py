@@ -78,6 +78,8 @@ def test_broken_configuration_is_refused_and_the_old_one_stays(piper: Piper, sta
     daemon.send_signal(signal.SIGUSR2)
     until(lambda: "State saved" in log(piper), "the state")
     assert json.loads((piper.directory / "daemon.state").read_text())["config"]["queue_out_limit"] == 5
+    daemon.send_signal(signal.SIGHUP)
+    until(lambda: log(piper).count("refused, and the old one stays") == 2, "an answer to each signal")
 
 
 def test_components_are_told_of_a_new_configuration(piper: Piper) -> None:

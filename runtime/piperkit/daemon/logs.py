@@ -120,7 +120,7 @@ class Repeats(logging.Filter):
     """Lets a warning or error pass once in a period, and counts it from then on.
 
     The same fault is: the same call in the program, with the same text but for the message's id; or with the same
-    `fault` in `extra`, for texts that differ each time. The next period begins with how many lines were left out, and
+    `fault` in `extra`, for texts that differ each time. What has `always` there, such as an answer to a signal, passes. The next period begins with how many lines were left out, and
     `tell` says so where no other follows.
     """
 
@@ -130,7 +130,7 @@ class Repeats(logging.Filter):
         self._sites: dict[tuple[str, int], _Site] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING or hasattr(record, "told"):
+        if record.levelno < logging.WARNING or hasattr(record, "always"):
             return True
         now = self._monotonic()
         where = (record.pathname, record.lineno)
@@ -152,7 +152,7 @@ class Repeats(logging.Filter):
         """Log how many lines were left out since that was last said."""
         for site in self._sites.values():
             if site.left_out:
-                logger.warning("%d more like: %s", site.left_out, site.example, extra={"told": True})
+                logger.warning("%d more like: %s", site.left_out, site.example, extra={"always": True})
                 site.left_out = 0
 
 

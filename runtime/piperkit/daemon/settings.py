@@ -216,7 +216,8 @@ class Settings(ZenDaemon):
             self._stage_setup_configuration()
         except ConfigError as error:
             self.config, self.origins = old, origins
-            self.logger.error("The new configuration is refused, and the old one stays: %s", error)
+            text = "The new configuration is refused, and the old one stays: %s"
+            self.logger.error(text, error, extra={"always": True})
             return False
         changed, kept = [], []
         for key in sorted(self.config.keys() - {self.CORE}):
@@ -233,7 +234,7 @@ class Settings(ZenDaemon):
         }
         self.logger.info("The configuration was read again; changed: %s", ", ".join(changed) or "nothing")
         if kept:
-            self.logger.warning("Changes that need a restart: %s", ", ".join(kept))
+            self.logger.warning("Changes that need a restart: %s", ", ".join(kept), extra={"always": True})
         return True
 
 
