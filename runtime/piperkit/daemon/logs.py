@@ -120,8 +120,8 @@ class Repeats(logging.Filter):
     """Lets a warning or error pass once in a period, and counts it from then on.
 
     The same fault is: the same call in the program, with the same text but for the message's id; or with the same
-    `fault` in `extra`, for texts that differ each time. What has `always` there, such as an answer to a signal, passes. The next period begins with how many lines were left out, and
-    `tell` says so where no other follows.
+    `fault` in `extra`, for texts that differ each time. What has `always` there passes, such as an answer to a signal.
+    The next period begins with how many lines were left out, and `tell` says so where no other follows.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
