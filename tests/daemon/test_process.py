@@ -235,16 +235,11 @@ def test_background_start_that_fails_says_so_where_it_was_started(piper: Piper, 
     ],
 )
 def test_user_and_group_are_taken_on_with_their_groups_and_no_others(
-    piper: Piper, tmp_path: Path, options: list[str], user: str, group: str
+    public: Path, options: list[str], user: str, group: str
 ) -> None:
     need("root", os.geteuid() == 0, "root")
     uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    new = piper.directory / "owned"
-    script = tmp_path / "who.py"
+    script = public / "who.py"
     script.write_text(
         f"import os, sys; sys.path.insert(0, {os.path.dirname(apps.__file__)!r}); import apps\n"
         "class Who(apps.Upper):\n"
@@ -253,13 +248,13 @@ def test_user_and_group_are_taken_on_with_their_groups_and_no_others(
         "apps.COMPONENTS['upper'] = lambda: [Who()]\n"
         "sys.exit(apps.build('upper', sys.argv[1:]).run_until_idle())\n"
     )
-    DirectoryQueue(new, owner=(uid, gid)).enqueue("hello")
-    places = {"queue-in-dir": new, "queue-out-dir": "made", "runlog-dir": "run/log", "pid-file": "run/x.pid"}
+    DirectoryQueue(public / "owned", owner=(uid, gid)).enqueue("hello")
+    places = {"queue-in-dir": "owned", "queue-out-dir": "made", "runlog-dir": "run/log", "pid-file": "run/x.pid"}
     places |= {"log-file": "logs/x.log"}
     done = subprocess.run(
         [
             *(os.path.realpath(sys.executable), str(script), "--no-daemon", *options),
-            *(f"--{key}={piper.directory / place}" for key, place in places.items()),
+            *(f"--{key}={public / place}" for key, place in places.items()),
         ],
         text=True,
         capture_output=True,
@@ -269,10 +264,12 @@ def test_user_and_group_are_taken_on_with_their_groups_and_no_others(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.returncode == 0, done.stderr
-    assert [json.loads(each) for each in piper.contents("made")] == [[[uid] * 3, [gid] * 3, [gid]]]
-    made = [found for name in ("made", "run", "logs") for found in (piper.directory / name).rglob("*")]
+    assert [json.loads(each.read_text()) for each in (public / "made/incoming").iterdir()] == [
+        [[uid] * 3, [gid] * 3, [gid]]
+    ]
+    made = [found for name in ("made", "run", "logs") for found in (public / name).rglob("*")]
     assert {found.name for found in made} >= {"incoming", "log", "x.log"}
-    for found in [*made, *(piper.directory / name for name in ("made", "run", "logs"))]:
+    for found in [*made, *(public / name for name in ("made", "run", "logs"))]:
         assert (found.stat().st_uid, found.stat().st_gid) == (uid, gid), found
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -125,18 +126,16 @@ def test_status_of_a_daemon_in_the_middle_of_a_message_is_the_last_one(
     assert "idle" in shown
 
 
-def test_status_may_be_asked_for_by_anybody(piper: Piper, start: Start, call: Call, until: Until) -> None:
+def test_status_may_be_asked_for_by_anybody(piper: Piper, start: Start, until: Until, public: Path) -> None:
     need("root", os.geteuid() == 0, "root")
-    for parent in (piper.directory, *piper.directory.parents[:-1]):
-        if parent.stat().st_uid == 0:
-            parent.chmod(parent.stat().st_mode | 0o055)
-    daemon = start("upper")
+    pid_file = f"--pid-file={public}/it.pid"
+    daemon = start("upper", pid_file)
     until(lambda: "The daemon starts" in log(piper), "the start")
     nobody = pwd.getpwnam("nobody").pw_uid
     # Loaded as root: an interpreter in root's home directory is out of nobody's reach.
     code = f"import encodings.ascii, os, sys, apps; os.setgroups([]); os.setuid({nobody});"
     code += "apps.build('upper', sys.argv[1:]).run()"
-    command = [sys.executable, "-c", code, *piper.options("--action=status")]
+    command = [sys.executable, "-c", code, *piper.options(pid_file, "--action=status")]
     directory = os.path.dirname(apps.__file__)
     done = subprocess.run(command, cwd=directory, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

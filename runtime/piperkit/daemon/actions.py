@@ -105,8 +105,8 @@ class Actions(Settings):
 def _written(path: str) -> float | None:
     try:
         return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return None
+    except OSError:
+        return None  # not there, or not for us
 
 
 def _read(path: str) -> dict[str, Any]:
