@@ -24,6 +24,7 @@ from pyzenkit.zendaemon import ZenDaemonComponent
 from piperkit.component import Result, Unread, log_statistics
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
 from piperkit.message import Failure, Format
+from piperkit.pause import Pause
 from piperkit.queue import Queue
 from piperkit.retry import RetryPolicy
 
@@ -96,6 +97,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
     STATS_CNT_ERRORS = "cnt_errors"
     STATS_CNT_RETRIED = "cnt_retried"
     STATS_CNT_RECOVERED = "cnt_recovered"
+    STATS_CNT_ATTEMPTS = "cnt_attempts"
 
     STATISTICS = (
         STATS_CNT_ENQUEUED,
@@ -109,6 +111,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         STATS_CNT_ERRORS,
         STATS_CNT_RETRIED,
         STATS_CNT_RECOVERED,
+        STATS_CNT_ATTEMPTS,
     )
 
     queue: Queue
@@ -121,6 +124,9 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self._next_event = self.event(self.EVENT_MSG_NEXT)
         self.status = self.STATUS_RUNNING
         self.waiting_for: str | None = None  #: why it is paused, for people
+        self.pause: Pause | None = None  #: the same, as a class
+        #: Told of each message that is settled how many seconds have passed since a component was given it.
+        self.processed: Callable[[float], None] | None = None
         self.last_processed: float | None = None  #: when a message was last settled, seconds since the epoch
         self.errors_left = 0  #: messages in `errors`, when that was last looked at
         self._claims: dict[str, _Work] = {}
@@ -195,26 +201,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
             "claimed": self.queue.claimed(),
         }
 
-    def status_line(self, stopping: bool) -> str:
-        """What it does, or waits for, and how much it has done: one line for people."""
-        if stopping:
-            doing = "stopping"
-        elif self.status == self.STATUS_PAUSED:
-            doing = f"waiting for {self.waiting_for}"
-        else:
-            doing = "working" if self._claims else "idle"
-        done = [
-            f"{self.statistics_cur[key]} {word}"
-            for key, word in (
-                (self.STATS_CNT_FETCHED, "messages"),
-                (self.STATS_CNT_RETRIED, "put off"),
-                (self.STATS_CNT_BANISHED, "banished"),
-            )
-            if self.statistics_cur.get(key)
-        ]
-        if self.errors_left:
-            done.append(f"{self.errors_left} in errors")
-        return "; ".join([doing, ", ".join(done)]) if done else doing
+    def claims(self) -> tuple[int, int]:
+        """How many claims wait for their turn, and how many are in work. For any thread."""
+        waiting = len(self._ready)
+        return waiting, max(0, len(self._claims) - waiting)
 
     # -- the life of a daemon --------------------------------------------------------------------------------
 
@@ -264,6 +254,12 @@ class FilerDaemonComponent(ZenDaemonComponent):
         else:
             self._look_in(daemon, pause)
 
+    def look_again(self, daemon: PiperDaemon) -> None:
+        """The settings have changed: do not wait for a moment that followed from the old ones."""
+        if self._check is not None:
+            daemon.queue.schedule(self.event(self.EVENT_QUEUE_CHECK))
+        self.wake(daemon)
+
     def idle(self) -> bool:
         """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""
         if self._next_queued:
@@ -290,7 +286,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                     self.cid,
                     id,
                     UNSETTLED_AGE,
-                    extra=self._about(daemon, id),
+                    extra=self.about(daemon, id),
                 )
         daemon.tell_status()
         if not daemon.is_done():
@@ -341,7 +337,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             try:
                 self._claim(daemon)
             except (OSError, QueueError) as error:
-                self._pause(daemon, self._reason(error), self.queue_in_wait)
+                self._pause(daemon, self._reason(error), Pause.of(error), self.queue_in_wait)
         if self._ready:
             self._resume(daemon)
             daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
@@ -353,7 +349,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         room = self._room()
         if not room:
             self._end_batch()
-            self._pause(daemon, f"room in the output queue: its limit of {self.queue_out_limit} messages is reached")
+            self._pause_for_room(daemon)
             return
         claims = self.queue.claim(min(self.batch_size, room))
         self._resume(daemon)
@@ -413,13 +409,18 @@ class FilerDaemonComponent(ZenDaemonComponent):
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
-    def _pause(self, daemon: PiperDaemon, why: str, delay: float | None = None) -> None:
+    def _pause_for_room(self, daemon: PiperDaemon) -> None:
+        why = f"room in the output queue: its limit of {self.queue_out_limit} messages is reached"
+        self._pause(daemon, why, Pause.OUTPUT_FULL)
+
+    def _pause(self, daemon: PiperDaemon, why: str, kind: Pause, delay: float | None = None) -> None:
         """Stop claiming, say why once, and look again later."""
         if why not in self._waits:
             daemon.logger.warning("Component '%s': processing pauses; waiting for: %s", self.cid, why)
         self._waits.add(why)
         self.status = self.STATUS_PAUSED
         self.waiting_for = why
+        self.pause = kind
         daemon.tell_status()
         if self._check is None:
             delay = self.queue_out_wait if delay is None else min(delay, self.queue_out_wait)
@@ -437,7 +438,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if self._waits:
             daemon.logger.warning("Component '%s': processing goes on", self.cid)
             self._waits.clear()
-            self.waiting_for = None
+            self.waiting_for = self.pause = None
             daemon.tell_status()
 
     def cbk_event_queue_check(self, daemon: PiperDaemon, args: Any) -> Result:
@@ -458,12 +459,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
             try:
                 room = self._room()
             except (OSError, QueueError) as error:
-                self._pause(daemon, self._reason(error))
+                self._pause(daemon, self._reason(error), Pause.of(error))
                 return daemon.FLAG_CONTINUE, args
             if not room:
-                self._pause(
-                    daemon, f"room in the output queue: its limit of {self.queue_out_limit} messages is reached"
-                )
+                self._pause_for_room(daemon)
             else:
                 self.status = self.STATUS_RUNNING
                 self._schedule_next(daemon)
@@ -472,7 +471,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
     def _block(self, daemon: PiperDaemon, id: str, event: str, args: Any, error: Exception) -> Result:
         """An operation failed for a reason that may pass: the message stays claimed, and it is tried again."""
         self._blocked.setdefault(id, []).append((event, args))
-        self._pause(daemon, self._reason(error), self.queue_in_wait)
+        self._pause(daemon, self._reason(error), Pause.of(error), self.queue_in_wait)
         return daemon.FLAG_STOP, None
 
     # -- processing ------------------------------------------------------------------------------------------
@@ -504,6 +503,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         work.since = time.monotonic()
         facts = {"id": id, "attempt": work.attempt, "arrived": work.arrived}
         if self.format is Format.BYTES:
+            self.inc_statistic(self.STATS_CNT_ATTEMPTS)
             return daemon.FLAG_CONTINUE, Unread(facts, self.queue.read)
         try:
             data = contents.decode()
@@ -512,18 +512,20 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if not data or data.isspace():
             return self._unfit(daemon, id, "the message is empty" if not data else "the message is blank")
         facts["data"] = data
+        self.inc_statistic(self.STATS_CNT_ATTEMPTS)
         return daemon.FLAG_CONTINUE, facts
 
-    def _about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
-        """What a log line about a message carries besides, for logs that programs read."""
+    def about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
+        """What a log line about a claimed message carries besides; nothing for what is none."""
         work = self._claims.get(id)
-        queue = daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"]
-        return {"message_id": id, "queue": queue, "attempt": work.attempt if work else None}
+        if work is None:
+            return {}
+        return {"message_id": id, "queue": daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"], "attempt": work.attempt}
 
     def _unfit(self, daemon: PiperDaemon, id: str, reason: str) -> Result:
         """No component can be given this message."""
         daemon.logger.warning(
-            "Component '%s': message '%s' is banished: %s", self.cid, id, reason, extra=self._about(daemon, id)
+            "Component '%s': message '%s' is banished: %s", self.cid, id, reason, extra=self.about(daemon, id)
         )
         daemon.queue.schedule(self.event(self.EVENT_MSG_BANISH), {"id": id, "reason": reason})
         return daemon.FLAG_STOP, None
@@ -550,7 +552,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             work.attempt,
             what,
             trace,
-            extra=self._about(daemon, id),
+            extra={**self.about(daemon, id), "fault": failure.reason},
         )
         # Before whatever a component had scheduled for this message: a failed message is not committed.
         daemon.queue.schedule_next(self.event(event), {"id": id, **args})
@@ -672,8 +674,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if args.get("content") is not None:
             self.inc_statistic(self.STATS_CNT_UPDATED)
         if settles:
-            self._claims.pop(id, None)
+            work = self._claims.pop(id, None)
             self.last_processed = time.time()
+            if self.processed is not None and work is not None and work.begun:
+                self.processed(time.monotonic() - work.since)
             if time.monotonic() - self._batch_began > FLUSH_AGE and self._batch is not None:
                 self._flush(daemon)
             self._begin_next(daemon)
@@ -683,13 +687,13 @@ class FilerDaemonComponent(ZenDaemonComponent):
         try:
             self._end_batch()
         except OSError as error:
-            self._pause(daemon, self._reason(error), self.queue_in_wait)
+            self._pause(daemon, self._reason(error), Pause.of(error), self.queue_in_wait)
         self._begin_batch()
 
     def _not_ours(self, daemon: PiperDaemon, id: str, error: Exception) -> Result:
         self.inc_statistic(self.STATS_CNT_ERRORS)
+        daemon.logger.error("Component '%s': %s", self.cid, error, extra=self.about(daemon, id))
         self._claims.pop(id, None)
-        daemon.logger.error("Component '%s': %s", self.cid, error)
         self._begin_next(daemon)
         return daemon.FLAG_STOP, None
 
@@ -698,7 +702,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self.queue.requeue(id)
         except (OSError, QueueError) as error:
             text = "Component '%s': message '%s' was not given back: %s"
-            daemon.logger.error(text, self.cid, id, error, extra=self._about(daemon, id))
+            daemon.logger.error(text, self.cid, id, error, extra=self.about(daemon, id))
         self._claims.pop(id, None)
 
     # -- statistics ------------------------------------------------------------------------------------------

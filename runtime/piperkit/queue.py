@@ -40,6 +40,33 @@ class Recovered:
         return bool(self.returned or self.finished or self.banished or self.litter)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Depth:
+    """How full one part of a queue is."""
+
+    queue: str  #: "input", or "output" for the next queue
+    part: str  #: such as "incoming"
+    messages: int | None  #: None: it cannot be counted now
+    oldest: float | None  #: when the oldest message was written first, in seconds since the epoch; None: none is there
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Space:
+    """The file system that a queue is on."""
+
+    queue: str  #: as in `Depth`
+    available: int  #: bytes
+    size: int  #: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Survey:
+    """What whoever watches a queue wants to know of it."""
+
+    depths: tuple[Depth, ...]
+    spaces: tuple[Space, ...] = ()  #: of an engine that keeps its messages on a file system of this machine
+
+
 class Watch(Protocol):
     """What a loop can sleep on."""
 
@@ -113,6 +140,9 @@ class Queue(Protocol):
 
     def count(self, part: str) -> int:
         """Messages in one part of the queue."""
+
+    def survey(self) -> Survey:
+        """How full the queue and the next queue are. It may be called by any thread; raises nothing for their sake."""
         ...
 
     def room(self, limit: int) -> int:

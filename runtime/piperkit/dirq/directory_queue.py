@@ -18,10 +18,11 @@ from piperkit.dirq.delivery import missing
 from piperkit.dirq.incoming import SOON, Share
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import MIB, Lease, Settings, Store
+from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
 from piperkit.errors import NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
-from piperkit.queue import Claim, Recovered
+from piperkit.queue import Claim, Recovered, Survey
 
 if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
@@ -81,6 +82,7 @@ class DirectoryQueue:
         self._deferred = Deferred(self.path, clock)
         self._instance = instances.InstanceRecord(self._store.part("state"), self._store.ids.new)
         self._recovery = Recovery(self._store, self.next_queue, orphan_age, crash_limit)
+        self._surveyor = Surveyor(self.path, self.next_queue)
         self._leases: dict[str, Lease] = {}
         self._in_work: dict[str, str] = {}  #: the ids that are being worked on, with their files' names
 
@@ -324,6 +326,10 @@ class DirectoryQueue:
         """The number of messages in one part."""
         return layout.count_messages(self.path, part)
 
+    def survey(self) -> Survey:
+        """How full the queue and the next queue are, at a bounded cost; see `piperkit.dirq.survey`. For any thread."""
+        return self._surveyor.survey()
+
     def room(self, limit: int) -> int:
         """How many messages fit into the next queue's `incoming` until it holds `limit`; counted afresh.
 
@@ -348,7 +354,9 @@ class DirectoryQueue:
             try:
                 self.requeue(id)
             except (NotClaimed, OSError) as error:
-                self._logger.warning("%s: not given back, but recovery will: %s", fs.display(id), error)
+                self._logger.warning(
+                    "%s: not given back, but recovery will: %s", fs.display(id), error, extra=self._store.about(lease)
+                )
                 if id in self._leases:
                     self._release(lease)
         self._instance.close()

@@ -195,15 +195,18 @@ class Recovery:
         name = fs.display(lease.name)
         if death is None:
             self._store.give_back(lease, "incoming", lease.name)
-            self._store.logger.warning("%s: given back, since nobody holds its claim any more", name)
+            self._store.logger.warning(
+                "%s: given back, since nobody holds its claim any more", name, extra=self._store.about(lease)
+            )
             return False
+        about = self._store.about(lease)
         failure = Failure("the daemon died while it was working on this message")
         record = lease.record.failed(failure, self._store.timestamp(), death=death)
         if record.crashes >= self._crash_limit:
             lease.record = record
             reason = f"{record.crashes} times the daemon died while it was working on this message"
             self._store.banish(lease, Failure(reason, "Crash"))
-            self._store.logger.error("%s: banished: %s", name, reason)
+            self._store.logger.error("%s: banished: %s", name, reason, extra=about)
             return True
         given = self._store.own_name(lease)
         self._store.write_record(lease, record, given, self._store.clock())
@@ -213,6 +216,7 @@ class Recovery:
             name,
             record.attempts,
             record.crashes,
+            extra=about,
         )
         return False
 

@@ -309,9 +309,17 @@ class Store:
         name = self.delivery.move(self.at(lease), lease.fd, target, lease.name)
         if name != lease.name:
             self.logger.warning(
-                "%s: the name was taken in %s, where it is %s now", fs.display(lease.name), target, name
+                "%s: the name was taken in %s, where it is %s now",
+                fs.display(lease.name),
+                target,
+                name,
+                extra=self.about(lease),
             )
         self.forget(lease)
+
+    def about(self, lease: Lease) -> dict[str, object]:
+        """What a log line about a message carries besides."""
+        return {"message_id": lease.id, "queue": self.path, "attempt": lease.record.attempts + 1}
 
     def forget(self, lease: Lease) -> None:
         """The message has left this queue: so does its record, now or when litter is removed."""
