@@ -63,10 +63,11 @@ def load(project: Path) -> list[Answers]:
     if not (project / MAIN).is_file():
         raise NoProject(f"{project} was not made from the template: it has no {MAIN}; name a project's directory")
     others = sorted(path for path in project.glob(_PATTERN) if path.name != MAIN)
-    return [_load(path) for path in (project / MAIN, *others)]
+    return [load_file(path) for path in (project / MAIN, *others)]
 
 
-def _load(path: Path) -> Answers:
+def load_file(path: Path) -> Answers:
+    """One answers file. Raises NoProject."""
     import yaml  # copier brings it
 
     try:
