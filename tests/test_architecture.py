@@ -23,7 +23,7 @@ LAYERS = (
     ("config",),
     ("dirq",),
     ("queue",),
-    ("retry",),
+    ("retry", "versions"),
     ("message",),
     ("errors",),
 )

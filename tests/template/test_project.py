@@ -126,7 +126,7 @@ def test_generated_python_reads_as_python_in_the_template() -> None:
     for path in sources:
         text = path.read_text(encoding="utf-8")
         used = set(re.findall(r"{{ (.*?) }}", text))
-        assert used <= {"daemon_name", "package_name", "class_name", "description", "messages"}
+        assert used <= {"daemon_name", "package_name", "class_name", "description", "messages", "template_version"}
         assert "{%" not in text
         assert "{#" not in text
 
