@@ -90,6 +90,11 @@ def renamed(path: str, releases: Iterable[Release]) -> str:
     return path
 
 
+def is_deleted(path: str, releases: Iterable[Release]) -> bool:
+    """Whether one of these releases has deleted a file of a generated project."""
+    return any(_pattern(deleted).fullmatch(path) for release in releases for deleted in release.deleted_files)
+
+
 def _pattern(path: str) -> re.Pattern[str]:
     """A path in which each * stands for a part of one name."""
     return re.compile("([^/]+)".join(map(re.escape, path.split("*"))))
