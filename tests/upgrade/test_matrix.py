@@ -129,7 +129,7 @@ def test_an_edited_project_is_brought_up_to_date(
     before = tree(project)
     done = run(project, world, "piperkit.cli", "upgrade", "--no-tests")
     conflicts = settle(project)
-    assert set(conflicts) <= {path for path in before if path.endswith(".service")}  # which 0.2 has written anew
+    assert set(conflicts) <= {path for path in before if path.endswith(".service")}  # written anew after v0.1.0
     assert done.returncode == (1 if conflicts else 0), done.stdout
     for path in conflicts:
         assert f"{path} is in conflict" in done.stdout

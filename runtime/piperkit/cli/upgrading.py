@@ -35,12 +35,13 @@ def upgrade(
     --abort. The project's own tests are run (make test). The exit status is 0 if all is well, and 1 if something needs
     your hand; what that is, is said at the end.
     """
-    from piperkit.project import upgrade as upgrading  # here: copier comes with it
     from piperkit.project.answers import load_copier
 
     if sum((dry_run, finish, abort)) > 1:
         raise typer.BadParameter("--dry-run, --finish and --abort exclude each other")
     load_copier()
+    from piperkit.project import upgrade as upgrading  # copier comes with it
+
     project = project.resolve()
     if abort:
         pending = upgrading.abort(project)

@@ -56,22 +56,19 @@ def worktree(project: Path) -> Iterator[Path]:
 def attempt(place: Path, outdated: Sequence[Answers], source: Source, target: str, data: Mapping[str, Any]) -> Attempt:
     """Upgrade what these answers files stand for, in a working tree that is as HEAD. Raises UpgradeFailed."""
     if any(each.template != source.address for each in outdated):
-        for each in outdated:
-            _move(place / each.path.name, each, source.address)
-        _commit(place)
+        outdated = _move(place, outdated, source)
     known = releases.parse(source.read(target, releases.FILE) or "", f"{source.address}, {releases.FILE}")
     news: list[Release] = []
     unmerged: list[str] = []
     carried: list[Carried] = []
     answered: dict[str, Any] = {}
     for each in outdated:
-        before = answers.load_file(place / each.path.name)
         new = releases.since(known, source.path, each.version or "")
         news += [release for release in new if release not in news]
         carried += _update(place, each, source, target, data, new)
         unmerged += git(place, "ls-files", "--unmerged", "--full-name").splitlines()
         after = answers.load_file(place / each.path.name)
-        answered |= {key: after.values[key] for key in after.values.keys() - before.values.keys()}
+        answered |= {key: after.values[key] for key in after.values.keys() - each.values.keys()}
         _commit(place)
     return Attempt(git(place, "rev-parse", "HEAD^{tree}"), tuple(unmerged), tuple(carried), answered, tuple(news))
 
@@ -79,23 +76,32 @@ def attempt(place: Path, outdated: Sequence[Answers], source: Source, target: st
 def _update(
     place: Path, each: Answers, source: Source, target: str, data: Mapping[str, Any], news: Sequence[Release]
 ) -> list[Carried]:
+    try:
+        copier.run_update(
+            place,
+            {**data, "piperctl": True},  # the template's migration leaves the next step to us
+            answers_file=each.path.name,
+            vcs_ref=target,
+            defaults=True,
+            overwrite=True,
+            quiet=True,
+            unsafe=True,  # it may have migrations: whose runtime a project installs, it trusts with these too
+        )
+        if not git(place, "ls-files", "--deleted") and not any(release.renamed_files for release in news):
+            return []
+        with _rendered(place, each) as base:
+            return carry.carry(place, base, news)
+    except (CopierError, ValueError, OSError) as error:
+        raise UpgradeFailed(f"nothing was changed: {each.path.name}: {_said(error)}") from error
+
+
+@contextlib.contextmanager
+def _rendered(place: Path, each: Answers) -> Iterator[Path]:
+    """What the version that HEAD was made from generates."""
     with tempfile.TemporaryDirectory(prefix="piperctl-base-") as directory:
         base = Path(directory, place.name)
-        try:
-            carry.render_base(place, each.path.name, str(source.path), base)
-            copier.run_update(
-                place,
-                {**data, "piperctl": True},  # the template's migration leaves the next step to us
-                answers_file=each.path.name,
-                vcs_ref=target,
-                defaults=True,
-                overwrite=True,
-                quiet=True,
-                unsafe=True,  # it may have migrations: whose runtime a project installs, it trusts with these too
-            )
-        except (CopierError, ValueError, OSError) as error:
-            raise UpgradeFailed(f"nothing was changed: {each.path.name}: {_said(error)}") from error
-        return carry.carry(place, base, news)
+        carry.render_base(place, each.path.name, base)
+        yield base
 
 
 def _said(error: Exception) -> str:
@@ -106,17 +112,36 @@ def _said(error: Exception) -> str:
 
 
 def _commit(place: Path) -> None:
-    git(place, "add", "--all", "--", ":/")
+    """Commit all that is there: even what the user ignores, since nobody but git and copier has put it there."""
+    git(place, "add", "--all", "--force", "--", ":/")
     git(place, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", "piperctl upgrade")
 
 
-def _move(file: Path, each: Answers, address: str) -> None:
-    """Have an answers file name another address of the template; and of the runtime, where both came from there."""
-    text = file.read_text(encoding="utf-8")
-    text = re.sub(r"^_src_path: .*$", lambda _: f"_src_path: {address}", text, flags=re.MULTILINE)
-    if same_repository(str(each.values.get("runtime_from", "")), each.template):
-        text = re.sub(r"^runtime_from: .*\n", "", text, flags=re.MULTILINE)  # its default follows the address
-    file.write_text(text, encoding="utf-8")
+def _move(place: Path, found: Sequence[Answers], source: Source) -> list[Answers]:
+    """Have a project name another address of its template, and of the runtime where both came from there.
+
+    It is then as if it had been made from there, and the update finds no difference that is none.
+    """
+    for each in found:
+        file = place / each.path.name
+        text = re.sub(
+            r"^_src_path: .*$", lambda _: f"_src_path: {source.address}", file.read_text(), flags=re.MULTILINE
+        )
+        if same_repository(str(each.values.get("runtime_from", "")), each.template):
+            text = re.sub(r"^runtime_from: .*\n", "", text, flags=re.MULTILINE)  # its default follows the address
+        file.write_text(text)
+    _commit(place)
+    for each in found:
+        with _rendered(place, each) as base:
+            old, new = (
+                answers.load_file(where).values.get("runtime_from") for where in (each.path, base / each.path.name)
+            )
+            for path in (path.relative_to(base) for path in base.rglob("*") if path.is_file()):
+                if old != new and str(new).encode() in (base / path).read_bytes() and (place / path).is_file():
+                    data = (place / path).read_bytes()
+                    (place / path).write_bytes(data.replace(str(old).encode(), str(new).encode()))
+    _commit(place)
+    return [dataclasses.replace(answers.load_file(place / each.path.name), path=each.path) for each in found]
 
 
 def changed(place: Path, tree: str) -> list[str]:

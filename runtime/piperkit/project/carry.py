@@ -49,10 +49,10 @@ class Carried:
     what: What
 
 
-def render_base(project: Path, answers_file: str, template: str, base: Path) -> str:
+def render_base(project: Path, answers_file: str, base: Path) -> str:
     """Generate into `base` what the project was made of, as HEAD's answers say; returns that version of the template.
 
-    template: where that is, as copier takes it. Raises CopierError.
+    Raises CopierError.
     """
     prefix = git(project, "rev-parse", "--show-prefix")
     text = contents(project, "HEAD", prefix + answers_file)
@@ -62,7 +62,7 @@ def render_base(project: Path, answers_file: str, template: str, base: Path) -> 
     version = str(answers.pop("_commit"))
     data = {key: value for key, value in answers.items() if not key.startswith("_")}
     copier.run_copy(
-        template,
+        answers["_src_path"],
         base,
         data,
         answers_file=answers_file,
@@ -159,7 +159,7 @@ def main(template: str, answers_file: str) -> None:
     news = releases.parse(Path(template, releases.FILE).read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory, project.name)
-        old = render_base(project, answers_file, template, base)
+        old = render_base(project, answers_file, base)
         for carried in carry(project, base, releases.since(news, Path(template), old)):
             names = carried.old if carried.new is None else f"{carried.old}, now {carried.new}"
             print(f"{names}: {carried.what.value}", file=sys.stderr)

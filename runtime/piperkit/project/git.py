@@ -9,8 +9,6 @@ from pathlib import Path
 from piperkit.errors import PiperError
 
 _SETTINGS = ("core.hooksPath=/dev/null", "commit.gpgSign=false", "user.name=piperctl", "user.email=piperctl@localhost")
-#: git sets these for its hooks; there they would name another repository than the one that we mean.
-_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
 
 class GitError(PiperError):
@@ -26,7 +24,7 @@ def git_bytes(where: Path, *arguments: str | Path, stdin: bytes | None = None, g
     """What a git command prints, whose exit status is a good one. Raises GitError."""
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     command = ["git", "-C", str(where), *settings, *map(str, arguments)]
-    environment = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE} | {"LC_ALL": "C"}
+    environment = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, env=environment, check=False)
     except FileNotFoundError:

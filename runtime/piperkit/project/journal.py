@@ -51,13 +51,16 @@ class Pending:
     def apply(self) -> None:
         """Put it into the files and the index; all of it, or nothing where a file is in the way. Raises PiperError."""
         top = Path(self.top)
+        for path in self._added():  # git would not see one that it ignores
+            if os.path.lexists(top / path):
+                raise PiperError(f"nothing was changed: {path} is in the way of the template's file; move it away")
         note = _note(top)
         note.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
         try:
             git(top, "read-tree", "-m", "-u", self.head, self.tree)
-        except GitError as error:
+        except GitError:
             note.unlink()
-            raise PiperError(f"nothing was changed: {str(error).partition(': ')[2]}; move it away") from None
+            raise
         if self.unmerged:
             stages = [f"0 {'0' * 40}\t{path}" for path in self.conflicts] + list(self.unmerged)
             git(top, "update-index", "--index-info", stdin=os.fsencode("".join(f"{line}\n" for line in stages)))
@@ -65,15 +68,19 @@ class Pending:
     def abort(self) -> None:
         """Files and index are as before the upgrade; what was changed since then is lost. Idempotent."""
         top = Path(self.top)
-        added = listed(top, "diff-tree", "-r", "-z", "--name-only", "--diff-filter=A", self.head, self.tree)
         git(top, "read-tree", "--reset", "-u", self.head)
-        for path in added:  # what is in conflict and was not there before, git leaves
+        for path in self._added():  # what is in conflict and was not there before, git leaves
             file = top / path
             file.unlink(missing_ok=True)
             for directory in file.parents:
                 if directory == top or not _removed(directory):
                     break
         _note(top).unlink()
+
+    def _added(self) -> list[str]:
+        """The files that were not there before."""
+        top = Path(self.top)
+        return listed(top, "diff-tree", "-r", "-z", "--name-only", "--diff-filter=A", self.head, self.tree)
 
 
 def _note(project: Path) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from piperkit.errors import PiperError
-from piperkit.project.git import succeeds
+from piperkit.project.git import contents, succeeds
 
 FILE = "releases.toml"
 
@@ -71,11 +71,15 @@ def since(releases: Iterable[Release], repository: Path, old: str) -> list[Relea
 
     repository: a clone of the template's, with its history.
     """
-    return [
-        release
-        for release in releases
-        if release.commit is None or not succeeds(repository, "merge-base", "--is-ancestor", release.commit, old)
-    ]
+    then = contents(repository, old, FILE)
+    had = set() if then is None else {release.version for release in parse(then.decode())}
+    return [release for release in releases if not _had(release, repository, old, had)]
+
+
+def _had(release: Release, repository: Path, old: str, had: set[str | None]) -> bool:
+    if release.commit is None:
+        return release.version is not None and release.version in had
+    return succeeds(repository, "merge-base", "--is-ancestor", release.commit, old)
 
 
 def renamed(path: str, releases: Iterable[Release]) -> str:

@@ -25,7 +25,7 @@ from piperkit.project.carry import Carried, What
 from piperkit.project.git import GitError, contents, git, listed
 from piperkit.project.journal import Pending, Unfinished
 from piperkit.project.releases import Release
-from piperkit.project.source import Source
+from piperkit.project.source import Source, same_repository
 
 _RUNTIME = re.compile(rb'"piperkit(?:\[[^\]]*\])?\s*([~=!<>][^"]*)"')
 _KEY = re.compile(r'^\s*"(\w+)"\s*:', re.MULTILINE)
@@ -77,9 +77,10 @@ def plan(
     address: where the template is now, if it has moved. data: answers.
     Raises PiperError, whose text says what to do.
     """
-    found = answers.load(project)
+    main, *others = answers.load(project)
+    found = [main, *(each for each in others if same_repository(each.template, main.template))]
     _check(project)
-    with Source(address or found[0].template) as source:
+    with Source(address or main.template) as source:
         target = source.target(to) if to else source.newest()
         outdated = _outdated(found, source, target, explicit=to is not None)
         if not outdated and not data and all(each.template == source.address for each in found):
@@ -91,7 +92,7 @@ def plan(
                 git(project, "rev-parse", "--show-toplevel"),
                 git(project, "rev-parse", "HEAD"),
                 made.tree,
-                found[0].version or "",
+                main.version or "",
                 target,
                 made.unmerged,
             )
