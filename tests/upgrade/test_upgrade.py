@@ -166,7 +166,7 @@ def test_a_new_question_has_its_default_or_asks_for_an_answer(
     release("v99.1.0", asks("colour:\n  type: str\n  default: green"))
     status, said = upgrade(project, world)
     assert status == 0
-    assert "Questions that are new, and their answers:\n  colour: green\n" in said
+    assert "Answers that are new:\n  colour: green\n" in said
     commit(project, "99.1")
 
     release("v99.2.0", asks("size:\n  type: int"))

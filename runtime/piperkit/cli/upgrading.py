@@ -84,7 +84,7 @@ def _tell(report: Report) -> None:
     names = [each.old if each.new is None else f"{each.old} -> {each.new}" for each in report.carried]
     what = [f"{render.name(name)}: {each.what.value}" for name, each in zip(names, report.carried, strict=True)]
     _list("Files of yours that the template has renamed or deleted", what)
-    _list("Questions that are new, and their answers", [f"{key}: {value}" for key, value in report.answered.items()])
+    _list("Answers that are new", [f"{key}: {value}" for key, value in report.answered.items()])
     for title, lines in (
         ("What behaves otherwise", [line for release in report.news for line in release.behaviour]),
         ("Configuration keys that are new", [key for release in report.news for key in release.new_keys]),
