@@ -17,6 +17,11 @@ class VersionMismatch(PiperError):
 
     exit_status = ExitStatus.CONFIG  # starting again cannot help
 
+    def __init__(self, problem: str, where: str, mend: str) -> None:
+        super().__init__(f"{problem}; {where}: {mend}")
+        self.problem = problem
+        self.mend = mend  #: a command
+
 
 def series(version: str) -> tuple[int, int]:
     """MAJOR and MINOR of a version. Raises ValueError."""
@@ -46,5 +51,7 @@ def check(template: str, runtime: str, checkout: str | None) -> None:
         mend = f"piperctl upgrade {shlex.quote(checkout)}" if checkout else f"piperctl upgrade && {mend}"
     raise VersionMismatch(
         f"it was made by template {template}, for piperkit{runtime_range(template)}, and runs with piperkit {runtime},"
-        f" which is {word}; {'mend that with' if checkout else 'in its project'}: {mend}"
+        f" which is {word}",
+        "mend that with" if checkout else "in its project",
+        mend,
     )
