@@ -272,8 +272,8 @@ def test_messages_that_were_put_off_in_the_future(queue: Path, doctor: Doctor, m
 def sysctl() -> Iterator[None]:
     """The limit of inotify instances may be raised; it is put back."""
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
-    need("root", os.geteuid() == 0 and os.access(limit, os.W_OK), "root, and a /proc/sys that can be written")
-    need("sysctl", shutil.which("sysctl") is not None, "sysctl, from the package procps")
+    able = os.geteuid() == 0 and os.access(limit, os.W_OK) and shutil.which("sysctl") is not None
+    need("sysctl", able, "root, a /proc/sys that can be written, and sysctl from the package procps")
     before = limit.read_text()
     yield
     limit.write_text(before)
