@@ -11,7 +11,7 @@ import pytest
 
 from needs import need
 from piperkit.project import releases
-from upgrade_project import ADDRESS, NEXT, ROOT, change, commit, environment, git, run, template_parts
+from upgrade_project import ADDRESS, NEXT, ROOT, commit, environment, git, run, template_parts
 
 
 def released() -> dict[str, str]:
@@ -35,7 +35,9 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version, at in released().items():
         git(work, "tag", version, at)
     template_parts(work)
-    change(work / releases.FILE, "\n[unreleased]\n", f'\n[[release]]\nversion = "{NEXT[1:]}"\ndate = 2099-01-01\n')
+    listed, _, unreleased = (work / releases.FILE).read_text(encoding="utf-8").partition("\n[unreleased]\n")
+    entry = f'\n[[release]]\nversion = "{NEXT[1:]}"\ndate = 2099-01-01\n'
+    (work / releases.FILE).write_text(listed + entry + unreleased, encoding="utf-8")
     commit(work, "The working tree", NEXT)
     hub = directory / "hub.git"
     git(directory, "clone", "--quiet", "--bare", work, hub)

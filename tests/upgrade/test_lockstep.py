@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+import site
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +71,26 @@ def test_others_end_the_start_with_78_and_the_command(
     assert f"runs with piperkit {version}, which is {word}" in done.stderr
     assert done.stderr.rstrip().endswith(f"mend that with: {mend.format(project)}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_command_mends_it(project: Path, runtime: Callable[[str], Path]) -> None:
+    """In the virtual environment of a project, with make and pip."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", project / ".venv"], check=True)
+    (packages,) = (project / ".venv" / "lib").glob("python*/site-packages")
+    places = [runtime("0.0.7"), project / "src", *site.getsitepackages()]
+    (packages / "places.pth").write_text("".join(f"{place}\n" for place in places))
+    (project / ".venv" / ".runtime").touch()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "PYTHON"))}
+    python = project / ".venv" / "bin" / "python"
+    code = "from birds.daemon import build; import sys; sys.exit(build([]).run_until_idle())"
+    done = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    command = done.stderr.rpartition("mend that with: ")[2]
+    shorter = {**environment, "PYTEST_ADDOPTS": "-k 'not wherever_it_is_killed'"}  # its tests are not the matter here
+    subprocess.run(command, shell=True, env=shorter, stdout=subprocess.DEVNULL, check=True)
+    assert subprocess.run([python, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_installed_it_says_where_to_do_it(project: Path, runtime: Callable[[str], Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -40,7 +41,8 @@ def rename(work: Path) -> None:
     change(systemd / "account-{{ daemon_name }}.conf.jinja", "g piper -", "g piper 900")
     for gone in (".gitignore.jinja", "test_daemon.py.jinja"):
         next(parts.rglob(gone)).unlink()
-    change(work / "copier.yml", "- version: 0.1.0.post0", f"- version: {NEXT}.post0")
+    text = (work / "copier.yml").read_text(encoding="utf-8")
+    (work / "copier.yml").write_text(re.sub(r"- version: \S+", f"- version: {NEXT}.post0", text), encoding="utf-8")
     with open(work / "releases.toml", "a", encoding="utf-8") as releases:
         releases.write(FILES)
 

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Self
 
+from piperkit.daemon.runlog import write_json
 from piperkit.errors import PiperError
 from piperkit.project.git import GitError, git, listed
 
@@ -55,7 +56,7 @@ class Pending:
             if os.path.lexists(top / path):
                 raise PiperError(f"nothing was changed: {path} is in the way of the template's file; move it away")
         note = _note(top)
-        note.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        write_json(str(note), dataclasses.asdict(self))
         try:
             git(top, "read-tree", "-m", "-u", self.head, self.tree)
         except GitError:

@@ -87,8 +87,11 @@ def ask(
 
 
 def daemons_of(project: Path) -> list[Daemon]:
-    """The daemons of a project, in its virtual environment where it has one."""
-    described = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    """The daemons of a project, in its virtual environment where it has one. Raises NoPatient."""
+    try:
+        described = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NoPatient(f"{project / 'pyproject.toml'}, which names the daemons, cannot be read: {error}") from error
     python = project / ".venv" / "bin" / "python"
     path = ":".join([str(project / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     found = []
