@@ -133,7 +133,8 @@ def test_generated_python_reads_as_python_in_the_template() -> None:
         if re.fullmatch(r'{% include "template/kinds/" ~ stub ~ "/\w+.py.jinja" -%}\n', text):
             continue
         used = set(re.findall(r"{{ (.*?) }}", text))
-        assert used <= {"daemon_name", "package_name", "module_name", "class_name", "description", "messages"}
+        known = {"daemon_name", "package_name", "module_name", "class_name", "description", "messages", "template_version"}
+        assert used <= known
         assert "{%" not in text
         assert "{#" not in text
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from piperkit.config import render_file
 from piperkit.daemon import process
+from piperkit.daemon.runlog import VERSIONS
 from piperkit.daemon.settings import Settings
 from piperkit.dirq.layout import HOLDING
 from piperkit.errors import ExitStatus
@@ -55,6 +56,23 @@ class Actions(Settings):
         for key in self.options:
             if key in self.config and not self.options[key].cli_only:
                 print(f"{key:{width}} = {self.shown(key)}  ({self.origins.get(key, 'default')})")
+
+    def cbk_action_describe(self) -> None:
+        """Print, as JSON, what this daemon is and where its queues are: for `piperctl doctor`, and other programs."""
+        core = self.cc(self.CORE_FILEQUEUE)
+        path = self.c(self.CONFIG_PID_FILE)
+        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
+        facts = {
+            "name": self.name,
+            "template": self.template,
+            "versions": VERSIONS,
+            "checkout": self.checkout,
+            "queue": core["dir_queue"],
+            "next_queue": core["dir_next_queue"],
+            "pids": [pid for file in files if (pid := process.running_pid(file)) is not None],
+            "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
+        }
+        print(json.dumps(facts))
 
     def cbk_action_status(self) -> None:
         """Say how the running daemon is; the exit status is 0 where it runs, and 3 where it does not.

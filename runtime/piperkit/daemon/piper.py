@@ -26,12 +26,13 @@ from typing import Any
 
 from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
 
+from piperkit import versions
 from piperkit.component import Result
 from piperkit.daemon import logs, process
 from piperkit.daemon.actions import Actions
 from piperkit.daemon.events import EventQueue, Timer
 from piperkit.daemon.notify import ServiceManager
-from piperkit.daemon.runlog import RunLog, write_json
+from piperkit.daemon.runlog import VERSIONS, RunLog, write_json
 from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
@@ -58,6 +59,7 @@ class PiperDaemon(Actions):
     default_KEY: another default for a key.
     path_cfg, path_var, path_log, path_run, path_tmp: where its files are; or
     anchor: `__file__` of the application, from which these follow, see `piperkit.daemon.paths`.
+    template: the version of the template that the program was made by, which has to go with this runtime.
     argv: the command line, without the program's name; None: the process's own.
     schedule, schedule_next, schedule_at, schedule_after: first events, as in pyzenkit.
     """
@@ -146,6 +148,9 @@ class PiperDaemon(Actions):
 
     def _stage_setup(self) -> None:
         """Everything before the background and the queue. Raises PiperError."""
+        # Before the configuration, in which another version's keys would only puzzle.
+        if self.template is not None and not self._config_cli.get(self.CONFIG_ACTION):
+            versions.check(self.template, VERSIONS["piperkit"], self.checkout)
         self._stage_setup_configuration()
         if self.c(self.CONFIG_ACTION):
             self.logger = logs.setup(self.name, self.c(self.CONFIG_LOG_LEVEL), None, console=True)

@@ -11,6 +11,7 @@ import datetime
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 
@@ -341,17 +342,22 @@ class Store:
         """Raises NoRoom where too little would stay free after `growth` more bytes are written."""
         if growth <= 0 or self.settings.min_free == 0:
             return
-        found = os.statvfs(self.path)
-        free = found.f_bavail * found.f_frsize
-        keep = self.settings.min_free
-        if keep is None:
-            keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20)
-        if found.f_blocks and free - growth < keep:
+        free, keep = room(self.path, self.settings.min_free)
+        if free - growth < keep:
             raise NoRoom(f"no room in the queue {self.path}: less than queue_min_free, {keep} bytes, would stay free")
 
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC."""
         return _iso(self.clock())
+
+
+def room(path: str, min_free: int | None) -> tuple[int, int]:
+    """The bytes that are free on the file system of a queue, and those that writing messages leaves free."""
+    found = os.statvfs(path)
+    if not found.f_blocks:
+        return sys.maxsize, 0  # it does not say
+    keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20) if min_free is None else min_free
+    return found.f_bavail * found.f_frsize, keep
 
 
 def _iso(nanoseconds: int) -> str:
