@@ -11,6 +11,7 @@ nothing, or has recorded what it will finish when it is called again; the messag
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -84,6 +85,10 @@ class Queue(Protocol):
 
     def enqueue(self, contents: Contents, name: str | None = None) -> str:
         """Publish a complete message; returns its id. Atomic: nobody sees a part of it, or nobody sees it."""
+        ...
+
+    def enqueue_many(self, contents: Iterable[Contents]) -> list[str]:
+        """Publish complete messages, several times as fast as one by one; returns their ids, in order."""
         ...
 
     def claim(self, limit: int = 1) -> list[Claim]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
 from piperkit.dirq import deadletters, fs, instances, layout, names
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
 
 
+#: Messages that `enqueue_many` publishes together.
+GROUP = 200
 #: Seconds, the longest delay of a retry: ten years, which every file system has a time stamp for.
 _DELAY_MAX = 10 * 366 * 86400.0
 
@@ -98,6 +101,23 @@ class DirectoryQueue:
         self._store.check_size(len(data))
         self._store.check_room(len(data))
         return self._store.publish(lambda fd: fs.write_all(fd, data), name)
+
+    def enqueue_many(self, contents: Iterable[Contents]) -> list[str]:
+        """Publish messages together, and return their ids, in order: several times as fast as one by one.
+
+        They are published in groups of `GROUP`, each all or none; on the disk when this returns (outside of a batch).
+        Raises as `enqueue`; the groups before the one that failed are there then. It holds a group in memory, and as
+        many open files.
+        """
+        found: list[str] = []
+        encoded = map(encode, contents)
+        while group := list(itertools.islice(encoded, GROUP)):
+            for data in group:
+                self._store.check_size(len(data))
+            self._store.check_room(sum(map(len, group)))
+            with self._store.syncer.operation():
+                found += self._store.publish_group(group)
+        return found
 
     def enqueue_file(self, path: str | os.PathLike[str], name: str | None = None) -> str:
         """Publish a copy of an existing regular file; otherwise as `enqueue`."""

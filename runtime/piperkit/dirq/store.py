@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from piperkit.dirq import deadletters, fs, layout, names, records
 from piperkit.dirq.delivery import Delivery, place
@@ -97,7 +98,7 @@ class Store:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def new_file(self, write: Callable[[int], None]) -> tuple[str, int]:
+    def new_file(self, write: Callable[[int], None], *, sync: bool = True) -> tuple[str, int]:
         """A complete file in `tmp`, synced: its path and descriptor. Nothing is left where that fails."""
         path, fd = fs.create(self.part("tmp"), self.ids.new)
         try:
@@ -106,7 +107,8 @@ class Store:
                 os.fchown(fd, *self._owner)
             os.fchmod(fd, layout.file_mode(self.settings.perms))
             write(fd)
-            self.syncer.file(fd)
+            if sync:
+                self.syncer.file(fd)
         except BaseException as error:
             os.close(fd)
             fs.unlink_if_there(path)
@@ -118,21 +120,49 @@ class Store:
     def publish(self, write: Callable[[int], None], name: str | None) -> str:
         """A new message in `incoming`; returns its name."""
         name = self.ids.new() if name is None else names.check_id(name)
-        incoming = self.part("incoming")
         temporary, fd = self.new_file(write)
+        return self._publish([(temporary, fd, name)])[0]
+
+    def publish_group(self, group: Sequence[bytes]) -> list[str]:
+        """New messages in `incoming`, all or none; returns their names, in order.
+
+        All are written before the first is synced, so that the file system can bring them to the disk together.
+        """
+        written: list[tuple[str, int, str]] = []
         try:
-            name = place(temporary, fd, incoming, name, self.ids.new)
-            fs.unlock(fd)
+            for data in group:
+                temporary, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
+                written.append((temporary, fd, self.ids.new()))
+            for _, fd, _ in written:
+                self.syncer.file(fd)
+        except BaseException:
+            for temporary, fd, _ in written:
+                os.close(fd)
+                fs.unlink_if_there(temporary)
+            raise
+        return self._publish(written)
+
+    def _publish(self, written: list[tuple[str, int, str]]) -> list[str]:
+        """Move files (path, descriptor, name) from `tmp` to `incoming`, and close them; returns the names they got."""
+        incoming = self.part("incoming")
+        placed: list[str] = []
+        try:
+            for temporary, fd, name in written:
+                placed.append(place(temporary, fd, incoming, name, self.ids.new))
+                fs.unlock(fd)
             self.syncer.changed(target=incoming)
         except BaseException:
             # Taken back, unless an instance has claimed it by now: whoever is told that it failed will try again.
-            for path in (temporary, os.path.join(incoming, name)):
-                if fs.is_at(fd, path) and fs.try_lock(fd):
-                    fs.unlink_if_there(path)
+            wanted = [*placed, *(name for _, _, name in written[len(placed) :])]
+            for (temporary, fd, _), name in zip(written, wanted, strict=True):
+                for path in (temporary, os.path.join(incoming, name)):
+                    if fs.is_at(fd, path) and fs.try_lock(fd):
+                        fs.unlink_if_there(path)
             raise
         finally:
-            os.close(fd)
-        return name
+            for _, fd, _ in written:
+                os.close(fd)
+        return placed
 
     def replace(self, lease: Lease, data: bytes) -> None:
         """Give the message new contents where it is: the old ones stay whole until the new ones are."""
