@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from needs import need
+from piperkit.project import releases
 from upgrade_project import ADDRESS, NEXT, ROOT, commit, environment, git, released, run, template_parts
 
 
