@@ -131,7 +131,7 @@ def test_pause_is_told_with_its_reason(piper: Piper, start: Start, until: Until,
     piper.put(*"abc")
     start("echo", HTTP, "--queue-out-limit=1", "--queue-out-wait=0.02", "--queue-in-wait=0.02")
     until(lambda: scrape()["piper_paused", "output_full"] == 1, "the pause")
-    shutil.rmtree(piper.directory / "out")
+    os.rename(piper.directory / "out", piper.directory / "away")
     until(lambda: scrape()["piper_paused", "output_unavailable"] == 1, "the other pause")
     found = scrape()
     assert found["piper_paused", "output_full"] == 0
@@ -170,7 +170,7 @@ def test_metrics_file_that_cannot_be_written_is_said_once_and_written_later(
     path = piper.directory / "metrics" / "upper.prom"
     daemon = start("upper", f"--metrics-file={path}", "--metrics-interval=0.1")
     until(path.exists, "the file")
-    shutil.rmtree(path.parent)
+    os.rename(path.parent, piper.directory / "away")
     until(lambda: "upper.prom cannot be written: No such file" in log(piper), "the complaint")
     path.parent.mkdir()
     until(path.exists, "the file again")
