@@ -81,6 +81,14 @@ def test_every_fault_in_the_table_names_a_test_that_exists() -> None:
             assert f"def {name}(" in tests, name
 
 
+def test_nothing_that_a_test_needs_can_be_missing_where_the_ci_runs() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    needed = set(re.findall(r'\bneed\(\s*"([a-z]+)"', tests))
+    required = re.search(r"PIPER_REQUIRE=(\S+)", (ROOT / ".ci/run").read_text())
+    assert required is not None
+    assert needed == set(required[1].split(","))
+
+
 def test_reference_is_what_the_runtime_knows_of_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """If not: .venv/bin/python tools/reference.py"""
     monkeypatch.syspath_prepend(ROOT / "tools")
@@ -91,9 +99,7 @@ def test_reference_is_what_the_runtime_knows_of_its_keys(monkeypatch: pytest.Mon
         assert option.help.replace("|", "\\|") in text
 
 
-@pytest.mark.parametrize(
-    "path", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/reference.md", "docs/what-happens-when.md"]
-)
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
 def test_links_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / path).read_text()):
         assert (ROOT / path).parent.joinpath(target).exists(), target

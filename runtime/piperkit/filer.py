@@ -14,13 +14,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyzenkit.zendaemon import ZenDaemonComponent
 
-from piperkit.component import Result, log_statistics
+from piperkit.component import Result, Unread, log_statistics
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
 from piperkit.message import Failure, Format
 from piperkit.pause import Pause
@@ -32,10 +33,16 @@ if TYPE_CHECKING:
 
 #: Seconds between looks for claims of instances that have died.
 RECOVER_INTERVAL = 20.0
-#: Seconds that a batch may wait for its end before what it did is made durable.
-FLUSH_AGE = 1.0
+#: Seconds after which what was done is made durable, in `queue_sync` batch; sooner where there is nothing more to do.
+FLUSH_AGE = 0.2
+#: Seconds in which an instance that was woken, and came too late, leaves what arrives to others.
+WAKE_PAUSE = 0.02
+#: The part of the output queue's room that is used before it is counted anew; other instances use it at the same time.
+ROOM_PART = 16
 #: Seconds after which a claim that no component has settled is worth a warning.
 UNSETTLED_AGE = 300.0
+#: What `queue_check` is given where it follows events that are tried again.
+_TRIED_AGAIN = "tried again"
 
 
 @dataclasses.dataclass(slots=True)
@@ -113,6 +120,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
         super().__init__(**kwargs)
         self.cid = cid
         self._map = event_map or {}
+        self.process_event = self.event(self.EVENT_MSG_PROCESS)
+        self._next_event = self.event(self.EVENT_MSG_NEXT)
         self.status = self.STATUS_RUNNING
         self.waiting_for: str | None = None  #: why it is paused, for people
         self.pause: Pause | None = None  #: the same, as a class
@@ -123,12 +132,15 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self._claims: dict[str, _Work] = {}
         self._ready: collections.deque[str] = collections.deque()  #: those that no component was given yet
         self._blocked: dict[str, list[tuple[str, Any]]] = {}  #: by message, events that wait; the first one failed
+        self._waits: set[str] = set()  #: what it has said that it waits for, in this pause
         self._next_queued = False  #: message_next is among the events of now
-        self._yielded = False  #: message_next has let the outcomes of the last batch pass
+        self._allowance = 0  #: messages that may be claimed before the output queue is counted anew
         self._resting = False  #: nothing was there to claim: the next look is at an arrival, or a timer's
         self._look: Any = None  #: that timer
+        self._woken = False  #: the look is at an arrival
+        self._sleep_until = 0.0  #: monotonic time until which arrivals are left to others
         self._check: Any = None  #: the timer of the next look at what it waits for
-        self._batch = contextlib.ExitStack()
+        self._batch: contextlib.ExitStack | None = None
         self._batch_began = 0.0
 
     def event(self, name: str) -> str:
@@ -174,6 +186,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self.format = Format(daemon.c("message_format"))
         self.batch_size: int = daemon.c("queue_in_batch")
         self.queue_in_wait: float = daemon.c(self.CONFIG_QUEUE_IN_WAIT)
+        self.queue_in_dir: str = daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"]
         self.queue_out_dir: str | None = daemon.cc(daemon.CORE_FILEQUEUE)["dir_next_queue"]
         self.queue_out_limit: int = daemon.c(self.CONFIG_QUEUE_OUT_LIMIT)
         self.queue_out_wait: float = daemon.c(self.CONFIG_QUEUE_OUT_WAIT)
@@ -227,9 +240,19 @@ class FilerDaemonComponent(ZenDaemonComponent):
             )
 
     def wake(self, daemon: PiperDaemon) -> None:
-        """Something may have arrived: look now. Called by the daemon's loop."""
-        if self._resting:
+        """Something may have arrived: look now. Called by the daemon's loop.
+
+        An arrival wakes all instances, and one of them gets it. Those that came too late let a moment pass before they
+        can be woken again, or many instances would do little else than to come too late.
+        """
+        if not self._resting:
+            return
+        pause = self._sleep_until - time.monotonic()
+        if pause <= 0:
+            self._woken = True
             self._schedule_next(daemon)
+        else:
+            self._look_in(daemon, pause)
 
     def look_again(self, daemon: PiperDaemon) -> None:
         """The settings have changed: do not wait for a moment that followed from the old ones."""
@@ -276,13 +299,33 @@ class FilerDaemonComponent(ZenDaemonComponent):
     def _schedule_next(self, daemon: PiperDaemon) -> None:
         if not self._next_queued:
             self._next_queued = True
-            daemon.queue.schedule(self.event(self.EVENT_MSG_NEXT))
+            daemon.queue.schedule(self._next_event)
 
-    def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
-        """Schedule the processing of the next message; where there is none, claim a batch of them first.
+    def go_on(self, daemon: PiperDaemon) -> bool:
+        """Nothing else is due: begin the next message, if there may be one; returns whether there may.
+
+        Called by the daemon's loop before it sleeps, for components that settle their messages some time later.
+        """
+        if self._next_queued or self._resting or self.status == self.STATUS_PAUSED or daemon.is_done():
+            return False
+        self._schedule_next(daemon)
+        return True
+
+    def _begin_next(self, daemon: PiperDaemon) -> None:
+        """A message is settled: begin the next one.
 
         One at a time, so that the outcome of one comes before the next: what a daemon dies of is laid to the charge of
-        the message that it was working on, and of no other. No more are claimed than the output queue has room for.
+        the message that it was working on, and of no other.
+        """
+        if self._ready and self.status == self.STATUS_RUNNING and not daemon.is_done():
+            daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
+        else:
+            self._schedule_next(daemon)
+
+    def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
+        """Begin the next message. Where none is claimed, claim a batch, of no more than there is room for.
+
+        Events of this name may be scheduled by anybody, at any time.
         """
         self._next_queued = self._resting = False
         if self._look is not None:
@@ -290,62 +333,79 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self._look = None
         if self.status == self.STATUS_PAUSED or daemon.is_done():
             return daemon.FLAG_STOP, args
+        if not self._ready:
+            try:
+                self._claim(daemon)
+            except (OSError, QueueError) as error:
+                self._pause(daemon, self._reason(error), Pause.of(error), self.queue_in_wait)
         if self._ready:
-            daemon.queue.schedule(self.event(self.EVENT_MSG_PROCESS), {"id": self._ready.popleft()})
-            return daemon.FLAG_CONTINUE, None
-        if self._claims and not self._yielded:
-            self._yielded = True  # the outcomes of the last batch are scheduled: they come first
-            self._schedule_next(daemon)
-            return daemon.FLAG_CONTINUE, None
-        self._yielded = False
-        try:
+            self._resume(daemon)
+            daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
+        return daemon.FLAG_CONTINUE, None
+
+    def _claim(self, daemon: PiperDaemon) -> None:
+        if time.monotonic() - self._batch_began > FLUSH_AGE:
             self._end_batch()
-            room = self._room()
-            claims = self.queue.claim(min(self.batch_size, room)) if room else []
-        except (OSError, QueueError) as error:
-            self._pause(daemon, str(error), Pause.of(error), self.queue_in_wait)
-            return daemon.FLAG_CONTINUE, None
+        room = self._room()
         if not room:
+            self._end_batch()
             self._pause_for_room(daemon)
-            return daemon.FLAG_CONTINUE, None
+            return
+        claims = self.queue.claim(min(self.batch_size, room))
+        self._resume(daemon)
+        self._allowance -= len(claims)
         for claim in claims:
-            self.inc_statistic(self.STATS_CNT_FETCHED)
             self._claims[claim.id] = _Work(claim.attempt, claim.arrived)
             self._ready.append(claim.id)
         if claims:
-            self._begin_batch(daemon)
-            self._schedule_next(daemon)
+            self._woken = False
+            self.inc_statistic(self.STATS_CNT_FETCHED, len(claims))
+            self._begin_batch()
         else:
+            self._end_batch()
             self._rest(daemon)
-        return daemon.FLAG_CONTINUE, None
 
     def _rest(self, daemon: PiperDaemon) -> None:
         """Nothing to claim: sleep until an arrival, where those wake us, or until it is time to look."""
         self._resting = True
+        if self._woken:
+            self._woken = False
+            self._sleep_until = time.monotonic() + WAKE_PAUSE
         delay = self.queue.next_look()
         if not daemon.wakeable:
             delay = self.queue_in_wait if delay is None else min(delay, self.queue_in_wait)
         if delay is not None:
-            self._look = daemon.queue.schedule_after(delay, self.event(self.EVENT_MSG_NEXT))
+            self._look_in(daemon, delay)
+
+    def _look_in(self, daemon: PiperDaemon, delay: float) -> None:
+        """Look in so many seconds, unless that happens sooner anyway."""
+        if self._look is not None:
+            if self._look[0] <= time.monotonic() + delay:
+                return
+            daemon.queue.cancel(self._look)
+        self._look = daemon.queue.schedule_after(delay, self._next_event)
 
     def _room(self) -> int:
         """How many more messages may be claimed: each claim counts as if it went to the output queue."""
         if not (self.queue_out_dir and self.queue_out_limit):
             return self.batch_size
-        return max(0, self.queue.room(self.queue_out_limit) - len(self._claims))
+        if self._allowance <= 0:
+            room = max(0, self.queue.room(self.queue_out_limit) - len(self._claims))
+            self._allowance = min(room, max(self.batch_size, room // ROOM_PART))
+        return self._allowance
 
-    def _begin_batch(self, daemon: PiperDaemon) -> None:
-        try:
-            self._end_batch()
-        except OSError as error:
-            self._pause(daemon, str(error), Pause.of(error), self.queue_in_wait)
-        self._batch.enter_context(self.queue.batch())
-        self._batch_began = time.monotonic()
+    def _begin_batch(self) -> None:
+        """What is done from now on becomes durable together."""
+        if self._batch is None:
+            self._batch = contextlib.ExitStack()
+            self._batch.enter_context(self.queue.batch())
+            self._batch_began = time.monotonic()
 
     def _end_batch(self) -> None:
-        """Make durable what the last batch did. Raises OSError, and then does it again at the next call."""
-        batch, self._batch = self._batch, contextlib.ExitStack()
-        batch.close()
+        """Make durable what the batch did. Raises OSError, and then it is done again by the next one's end."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.close()
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
@@ -355,8 +415,9 @@ class FilerDaemonComponent(ZenDaemonComponent):
 
     def _pause(self, daemon: PiperDaemon, why: str, kind: Pause, delay: float | None = None) -> None:
         """Stop claiming, say why once, and look again later."""
-        if self.status != self.STATUS_PAUSED or self.waiting_for != why:
+        if why not in self._waits:
             daemon.logger.warning("Component '%s': processing pauses; waiting for: %s", self.cid, why)
+        self._waits.add(why)
         self.status = self.STATUS_PAUSED
         self.waiting_for = why
         self.pause = kind
@@ -365,8 +426,25 @@ class FilerDaemonComponent(ZenDaemonComponent):
             delay = self.queue_out_wait if delay is None else min(delay, self.queue_out_wait)
             self._check = daemon.queue.schedule_after(delay, self.event(self.EVENT_QUEUE_CHECK))
 
+    def _reason(self, error: Exception) -> str:
+        """Why an operation failed, in the same words each time it fails so: without the name of the message's file."""
+        if not isinstance(error, OSError):
+            return str(error)
+        where = os.path.dirname(error.filename) if isinstance(error.filename, str) else self.queue_in_dir
+        return f"{error.strerror}: {where}"
+
+    def _resume(self, daemon: PiperDaemon) -> None:
+        """What processing waited for has come: a claim, or what was tried again, has succeeded."""
+        if self._waits:
+            daemon.logger.warning("Component '%s': processing goes on", self.cid)
+            self._waits.clear()
+            self.waiting_for = self.pause = None
+            daemon.tell_status()
+
     def cbk_event_queue_check(self, daemon: PiperDaemon, args: Any) -> Result:
         """Look whether what processing waits for has come, and go on if so."""
+        if args == _TRIED_AGAIN and self._blocked:
+            return daemon.FLAG_CONTINUE, args  # in vain: the next look is at its time
         if self._check is not None:
             daemon.queue.cancel(self._check)
             self._check = None
@@ -375,28 +453,25 @@ class FilerDaemonComponent(ZenDaemonComponent):
             # The failed events once more, each with those that have waited behind it; after them, another check.
             for event, event_args in (item for events in blocked.values() for item in events):
                 daemon.queue.schedule(event, event_args)
-            daemon.queue.schedule(self.event(self.EVENT_QUEUE_CHECK))
+            daemon.queue.schedule(self.event(self.EVENT_QUEUE_CHECK), _TRIED_AGAIN)
             return daemon.FLAG_CONTINUE, args
         if self.status == self.STATUS_PAUSED:
             try:
                 room = self._room()
             except (OSError, QueueError) as error:
-                self._pause(daemon, str(error), Pause.of(error))
+                self._pause(daemon, self._reason(error), Pause.of(error))
                 return daemon.FLAG_CONTINUE, args
             if not room:
                 self._pause_for_room(daemon)
             else:
-                daemon.logger.warning("Component '%s': processing goes on", self.cid)
                 self.status = self.STATUS_RUNNING
-                self.waiting_for = self.pause = None
-                daemon.tell_status()
                 self._schedule_next(daemon)
         return daemon.FLAG_CONTINUE, args
 
     def _block(self, daemon: PiperDaemon, id: str, event: str, args: Any, error: Exception) -> Result:
         """An operation failed for a reason that may pass: the message stays claimed, and it is tried again."""
         self._blocked.setdefault(id, []).append((event, args))
-        self._pause(daemon, str(error), Pause.of(error), self.queue_in_wait)
+        self._pause(daemon, self._reason(error), Pause.of(error), self.queue_in_wait)
         return daemon.FLAG_STOP, None
 
     # -- processing ------------------------------------------------------------------------------------------
@@ -405,34 +480,40 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """Before any component sees a message of ours: read it, or banish what no component can be given."""
         if not isinstance(args, dict) or "data" in args or "id" not in args:
             return daemon.FLAG_CONTINUE, args  # emitted by somebody else, who says what it holds
-        self._schedule_next(daemon)
         id = args["id"]
         work = self._claims.get(id)
         if work is None:
+            self._begin_next(daemon)
             return daemon.FLAG_STOP, None  # given back meanwhile
         if daemon.is_done():
             self._give_back(daemon, id)
             return daemon.FLAG_STOP, None
         try:
-            contents = self.queue.read(id)
+            if self.format is Format.BYTES:
+                self.queue.begin(id)
+            else:
+                contents = self.queue.read(id)
         except NotClaimed as error:
             return self._not_ours(daemon, id, error)
         except MessageTooLarge as error:
             return self._unfit(daemon, id, str(error))
         except OSError as error:
-            return self._block(daemon, id, self.event(self.EVENT_MSG_PROCESS), args, error)
+            return self._block(daemon, id, self.process_event, args, error)
         work.begun = True
         work.since = time.monotonic()
-        data: str | bytes = contents
-        if self.format is not Format.BYTES:
-            try:
-                data = contents.decode()
-            except UnicodeDecodeError as error:
-                return self._unfit(daemon, id, f"not valid UTF-8: {error.reason} at byte {error.start}")
-            if not data or data.isspace():
-                return self._unfit(daemon, id, "the message is empty" if not data else "the message is blank")
+        facts = {"id": id, "attempt": work.attempt, "arrived": work.arrived}
+        if self.format is Format.BYTES:
+            self.inc_statistic(self.STATS_CNT_ATTEMPTS)
+            return daemon.FLAG_CONTINUE, Unread(facts, self.queue.read)
+        try:
+            data = contents.decode()
+        except UnicodeDecodeError as error:
+            return self._unfit(daemon, id, f"not valid UTF-8: {error.reason} at byte {error.start}")
+        if not data or data.isspace():
+            return self._unfit(daemon, id, "the message is empty" if not data else "the message is blank")
+        facts["data"] = data
         self.inc_statistic(self.STATS_CNT_ATTEMPTS)
-        return daemon.FLAG_CONTINUE, {"id": id, "data": data, "attempt": work.attempt, "arrived": work.arrived}
+        return daemon.FLAG_CONTINUE, facts
 
     def about(self, daemon: PiperDaemon, id: str) -> dict[str, Any]:
         """What a log line about a claimed message carries besides; nothing for what is none."""
@@ -577,6 +658,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if id in self._blocked:
             self._blocked[id].append((self.event(event), args))  # behind the one that failed
             return daemon.FLAG_STOP, None
+        if settles:
+            self._begin_batch()  # message_next ends it
         try:
             operation(id, args)
         except (NotClaimed, InvalidId) as error:
@@ -595,16 +678,23 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self.last_processed = time.time()
             if self.processed is not None and work is not None and work.begun:
                 self.processed(time.monotonic() - work.since)
-            if event == self.EVENT_MSG_RETRY:
-                self.wake(daemon)  # the next look may be sooner now
-        if time.monotonic() - self._batch_began > FLUSH_AGE:
-            self._begin_batch(daemon)
+            if time.monotonic() - self._batch_began > FLUSH_AGE and self._batch is not None:
+                self._flush(daemon)
+            self._begin_next(daemon)
         return daemon.FLAG_CONTINUE, args
+
+    def _flush(self, daemon: PiperDaemon) -> None:
+        try:
+            self._end_batch()
+        except OSError as error:
+            self._pause(daemon, self._reason(error), Pause.of(error), self.queue_in_wait)
+        self._begin_batch()
 
     def _not_ours(self, daemon: PiperDaemon, id: str, error: Exception) -> Result:
         self.inc_statistic(self.STATS_CNT_ERRORS)
         daemon.logger.error("Component '%s': %s", self.cid, error, extra=self.about(daemon, id))
         self._claims.pop(id, None)
+        self._begin_next(daemon)
         return daemon.FLAG_STOP, None
 
     def _give_back(self, daemon: PiperDaemon, id: str) -> None:
@@ -625,7 +715,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
                 daemon.logger.info(
                     "Component '%s': %d messages deleted from errors, %g days old", self.cid, expired, keep
                 )
-            self.errors_left = self.queue.counts()["errors"]
+            self.errors_left = self.queue.count("errors")
         except (OSError, QueueError) as error:
             daemon.log_once("errors", f"Component '{self.cid}': the dead letters cannot be looked at: {error}")
         if self.errors_left:

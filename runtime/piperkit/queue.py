@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from piperkit.message import Contents, Failure
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A message that this instance has claimed."""
 
     id: str
@@ -91,8 +90,12 @@ class Queue(Protocol):
         """Take sole ownership of up to `limit` messages, oldest first; none where there are none."""
         ...
 
+    def begin(self, id: str) -> None:
+        """Work on a claimed message begins: from here on a death of this instance counts against it, see `recover`."""
+        ...
+
     def read(self, id: str) -> bytes:
-        """The contents of a claimed message. From here on it counts as in work: see `recover`."""
+        """The contents of a claimed message, on which work begins, if it has not yet."""
         ...
 
     def update(self, id: str, contents: Contents) -> None:
@@ -134,6 +137,9 @@ class Queue(Protocol):
     def counts(self) -> dict[str, int]:
         """Messages in each part of the queue."""
         ...
+
+    def count(self, part: str) -> int:
+        """Messages in one part of the queue."""
 
     def survey(self) -> Survey:
         """How full the queue and the next queue are. It may be called by any thread; raises nothing for their sake."""

@@ -17,7 +17,7 @@ import apps
 from needs import need
 from piperkit import crashwalk
 from piperkit.daemon.waker import Waker
-from piperkit.dirq import watch
+from piperkit.dirq import fs, watch
 from piperkit.testing import Piper
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -127,7 +127,7 @@ def test_daemon_that_arrivals_cannot_wake_looks_at_intervals_and_says_so_once(pi
 def test_file_system_that_other_machines_write_to_is_not_trusted_to_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(watch, "file_system", lambda path: kind)
+    monkeypatch.setattr(fs, "file_system", lambda path: kind)
     with pytest.raises(OSError, match=f"arrivals on {kind} are not told"):
         watch.Watch(str(tmp_path))
 
@@ -136,7 +136,7 @@ def test_type_of_a_file_system_is_what_the_kernel_says() -> None:
     for mount in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, *_ = mount.split()
         if place == "/proc":
-            assert watch.file_system(place) == kind == "proc"
+            assert fs.file_system(place) == kind == "proc"
             break
     else:
         pytest.fail("/proc is not mounted")

@@ -11,6 +11,7 @@ from typing import Any
 
 from piperkit.config import render_file
 from piperkit.daemon import process
+from piperkit.daemon.runlog import VERSIONS
 from piperkit.daemon.settings import Settings
 from piperkit.dirq.layout import HOLDING
 from piperkit.errors import ExitStatus
@@ -56,6 +57,23 @@ class Actions(Settings):
             if key in self.config and not self.options[key].cli_only:
                 print(f"{key:{width}} = {self.shown(key)}  ({self.origins.get(key, 'default')})")
 
+    def cbk_action_describe(self) -> None:
+        """Print, as JSON, what this daemon is and where its queues are: for `piperctl doctor`, and other programs."""
+        core = self.cc(self.CORE_FILEQUEUE)
+        path = self.c(self.CONFIG_PID_FILE)
+        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
+        facts = {
+            "name": self.name,
+            "template": self.template,
+            "versions": VERSIONS,
+            "checkout": self.checkout,
+            "queue": core["dir_queue"],
+            "next_queue": core["dir_next_queue"],
+            "pids": [pid for file in files if (pid := process.running_pid(file)) is not None],
+            "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
+        }
+        print(json.dumps(facts))
+
     def cbk_action_status(self) -> None:
         """Say how the running daemon is; the exit status is 0 where it runs, and 3 where it does not.
 
@@ -93,8 +111,13 @@ class Actions(Settings):
         first = f"{self.name}: running, pid {pid}, since {_moment(state['started'])}"
         if _written(path) == before:
             first += f"; {why}, and was at {_moment(state['time'])}:"
-        parts = ", ".join(f"{state['counts'][part]} {part}" for part in HOLDING if state["counts"][part]) or "empty"
-        return "\n".join([first, f"  {state['status']}", f"  queue: {parts}"])
+        counts = state["counts"]
+        found = (
+            "cannot be counted now"
+            if counts is None
+            else ", ".join(f"{counts[part]} {part}" for part in HOLDING if counts[part])
+        )
+        return "\n".join([first, f"  {state['status']}", f"  queue: {found or 'empty'}"])
 
     def cbk_action_config_template(self) -> None:
         """Print a configuration file in which every key is explained."""

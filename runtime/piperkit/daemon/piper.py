@@ -26,12 +26,13 @@ from typing import Any
 
 from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
 
+from piperkit import versions
 from piperkit.component import Result
 from piperkit.daemon import logs, process
 from piperkit.daemon.actions import Actions
 from piperkit.daemon.events import EventQueue, Timer
 from piperkit.daemon.notify import ServiceManager
-from piperkit.daemon.runlog import RunLog, write_json
+from piperkit.daemon.runlog import VERSIONS, RunLog, write_json
 from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
@@ -58,6 +59,7 @@ class PiperDaemon(Actions):
     default_KEY: another default for a key.
     path_cfg, path_var, path_log, path_run, path_tmp: where its files are; or
     anchor: `__file__` of the application, from which these follow, see `piperkit.daemon.paths`.
+    template: the version of the template that the program was made by, which has to go with this runtime.
     argv: the command line, without the program's name; None: the process's own.
     schedule, schedule_next, schedule_at, schedule_after: first events, as in pyzenkit.
     """
@@ -95,7 +97,8 @@ class PiperDaemon(Actions):
     def _init_components(self, **kwargs: Any) -> None:
         super()._init_components(**kwargs)
         # Ours first: it reads the message that the others, wherever they want to stand, are given.
-        handlers = self.callbacks[self.filer.event(self.filer.EVENT_MSG_PROCESS)]
+        self._process_event = self.filer.process_event
+        handlers = self.callbacks[self._process_event]
         handlers.remove(self.filer.cbk_event_message_process)
         handlers.insert(0, self.filer.cbk_event_message_process)
 
@@ -145,6 +148,9 @@ class PiperDaemon(Actions):
 
     def _stage_setup(self) -> None:
         """Everything before the background and the queue. Raises PiperError."""
+        # Before the configuration, in which another version's keys would only puzzle.
+        if self.template is not None and not self._config_cli.get(self.CONFIG_ACTION):
+            versions.check(self.template, VERSIONS["piperkit"], self.checkout)
         self._stage_setup_configuration()
         if self.c(self.CONFIG_ACTION):
             self.logger = logs.setup(self.name, self.c(self.CONFIG_LOG_LEVEL), None, console=True)
@@ -345,6 +351,8 @@ class PiperDaemon(Actions):
                     return
             elif self.is_done():
                 return
+            elif self.filer.go_on(self):
+                continue
             elif self._until_idle and self.filer.idle():
                 self.queue.schedule(self.EVENT_STOP)
             else:
@@ -363,7 +371,7 @@ class PiperDaemon(Actions):
             return
         self._handling = True
         self._event_args = args
-        if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
+        if event == self._process_event:
             self._manager.alive()  # each message has the whole of `process_timeout`
         try:
             for handler in handlers:
@@ -382,7 +390,7 @@ class PiperDaemon(Actions):
             self._event_args = None
 
     def _handler_failed(self, event: str, args: Any, handler: Any, error: BaseException) -> None:
-        if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
+        if event == self._process_event:
             id = args.get("id") if isinstance(args, dict) else args
             if isinstance(id, str) and id in self.filer.queue.claimed():
                 self.filer.failed(self, id, error)
@@ -537,15 +545,30 @@ class PiperDaemon(Actions):
     def _save_run_log(self) -> None:
         if self._run_log is not None:
             statistics = {type(found).__name__: dict(found.statistics_cur) for found in self.components}
-            self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
-            self.logger.info("Run log saved to %s", self._run_log.path)
+            try:
+                self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
+            except OSError as error:
+                self.logger.error("The run log cannot be saved to %s: %s", self._run_log.path, error.strerror)
+            else:
+                self.logger.info("Run log saved to %s", self._run_log.path)
 
     def cbk_event_signal_usr2(self, daemon: PiperDaemon, args: Any) -> Result:
         """Write the state to the state file."""
         path = self._get_fn_state()
-        write_json(path, self._get_state())
-        self.logger.info("State saved to %s", path)
+        try:
+            write_json(path, self._get_state())
+        except OSError as error:
+            self.logger.error("The state cannot be saved to %s: %s", path, error.strerror)
+        else:
+            self.logger.info("State saved to %s", path)
         return self.FLAG_CONTINUE, args
+
+    def _counts(self) -> dict[str, int] | None:
+        """Messages in each part of the queue; None where they cannot be counted, which `status` says why."""
+        try:
+            return self.filer.queue.counts()
+        except (OSError, PiperError):
+            return None
 
     def _get_state(self) -> dict[str, Any]:
         """What SIGUSR2 writes, for programs and for `--action status`."""
@@ -556,7 +579,7 @@ class PiperDaemon(Actions):
             "pid": os.getpid(),
             "rc": self.retc,
             "status": self.status_line(),
-            "counts": self.filer.queue.counts(),
+            "counts": self._counts(),
             "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
             "paths": self.paths,
             "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},

@@ -20,7 +20,7 @@ from pyzenkit.zendaemon import ZenDaemon
 from piperkit.config import Option, Parser, check_all, load_directory, load_file
 from piperkit.daemon import process
 from piperkit.daemon.options import OPTIONS
-from piperkit.daemon.paths import application_paths
+from piperkit.daemon.paths import application_paths, checkout
 from piperkit.errors import ConfigError
 from piperkit.filer import FilerDaemonComponent
 
@@ -46,6 +46,9 @@ class Settings(ZenDaemon):
         self._argv: list[str] | None = kwargs.pop("argv", None)
         self._start_dir = os.getcwd()
         anchor = kwargs.pop("anchor", None)
+        #: The version of the template that the program was made by; None where it was written by hand.
+        self.template: str | None = kwargs.pop("template", None)
+        self.checkout = anchor and checkout(anchor)
         if anchor is not None:
             kwargs = {**application_paths(anchor, kwargs.get("name") or ""), **kwargs}
         components = list(kwargs.get(self.CONFIG_COMPONENTS, ()))

@@ -11,6 +11,7 @@ import datetime
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 
@@ -36,7 +37,7 @@ class Lease:
     part: str  #: which part of the queue it is in
     arrived: int  #: nanoseconds since the epoch: the file's modification time, which every step keeps
     size: int  #: bytes
-    record: records.MessageRecord
+    record: records.MessageRecord = records.NEW
     begun: bool = False  #: its contents were given out to be worked on
     replaced: bool = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
     settled: bool = False  #: it has left its place; what may be missing is that the disk knows
@@ -79,17 +80,20 @@ class Store:
 
     def part(self, part: str) -> str:
         """The path of one of the queue's directories."""
-        return os.path.join(self.path, part)
+        return f"{self.path}/{part}"
 
     def at(self, lease: Lease) -> str:
         """The path of a message's file."""
-        return os.path.join(self.path, lease.part, lease.name)
+        return f"{self.path}/{lease.part}/{lease.name}"
 
     def lease(self, name: str, fd: int, part: str) -> Lease:
         """The lease that an open and locked file is; its record is loaded."""
         stat = os.fstat(fd)
-        record = records.load(os.path.join(self.path, "state", name), stat.st_mtime_ns)
-        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, record)
+        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, self.record(name, stat.st_mtime_ns))
+
+    def record(self, name: str, arrived: int) -> records.MessageRecord:
+        """What is known about the message of that name and arrival."""
+        return records.load(f"{self.path}/state/{name}", arrived)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -211,9 +215,9 @@ class Store:
             raise
         self.syncer.changed(target=os.path.dirname(path))
 
-    def write_record(self, record: records.MessageRecord, name: str, due: int) -> None:
+    def write_record(self, lease: Lease, record: records.MessageRecord, name: str, due: int) -> None:
         """Store what is known about a message that is about to be called `name`; due: its next attempt's time."""
-        self.write_own(os.path.join(self.path, "state", name), records.dump(record), due)
+        self.write_own(os.path.join(self.path, "state", name), records.dump(record, lease.arrived), due)
 
     # -- moving ----------------------------------------------------------------------------------------------
 
@@ -232,7 +236,7 @@ class Store:
     def _rename_record(self, lease: Lease, old: str, new: str) -> None:
         """The message has another name now: so has its record, if it has one. The message is still locked."""
         state = self.part("state")
-        if records.load(os.path.join(state, old), lease.arrived).attempts:
+        if self.record(old, lease.arrived) is not records.NEW:
             os.rename(os.path.join(state, old), os.path.join(state, new))
             self.syncer.changed(target=state)
 
@@ -320,7 +324,7 @@ class Store:
 
     def forget(self, lease: Lease) -> None:
         """The message has left this queue: so does its record, now or when litter is removed."""
-        if lease.record.attempts or lease.record.target:
+        if lease.record is not records.NEW:
             try:
                 os.unlink(os.path.join(self.path, "state", lease.name))
             except OSError:
@@ -338,20 +342,22 @@ class Store:
         """Raises NoRoom where too little would stay free after `growth` more bytes are written."""
         if growth <= 0 or self.settings.min_free == 0:
             return
-        found = os.statvfs(self.path)
-        free = found.f_bavail * found.f_frsize
-        keep = self.settings.min_free
-        if keep is None:
-            keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20)
-        if found.f_blocks and free - growth < keep:
-            raise NoRoom(
-                f"no room in the queue {self.path}: {free // MIB} MiB are free,"
-                f" of which queue_min_free keeps {keep // MIB} MiB"
-            )
+        free, keep = room(self.path, self.settings.min_free)
+        if free - growth < keep:
+            raise NoRoom(f"no room in the queue {self.path}: less than queue_min_free, {keep} bytes, would stay free")
 
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC."""
         return _iso(self.clock())
+
+
+def room(path: str, min_free: int | None) -> tuple[int, int]:
+    """The bytes that are free on the file system of a queue, and those that writing messages leaves free."""
+    found = os.statvfs(path)
+    if not found.f_blocks:
+        return sys.maxsize, 0  # it does not say
+    keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20) if min_free is None else min_free
+    return found.f_bavail * found.f_frsize, keep
 
 
 def _iso(nanoseconds: int) -> str:
