@@ -80,7 +80,7 @@ def _tell(report: Report) -> None:
     print(f"Template {report.old} -> {report.new}")
     if report.runtime:
         print(f"Runtime piperkit{report.runtime[0]} -> piperkit{report.runtime[1]}")
-    _list("Files", [f"{_HOW[change[0]] + ':':9}{render.name(change[2:])}" for change in report.changed])
+    _list("Files", [f"{_HOW[how] + ':':9}{render.name(path)}" for how, path in report.changed])
     names = [each.old if each.new is None else f"{each.old} -> {each.new}" for each in report.carried]
     what = [f"{render.name(name)}: {each.what.value}" for name, each in zip(names, report.carried, strict=True)]
     _list("Files of yours that the template has renamed or deleted", what)

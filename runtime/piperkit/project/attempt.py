@@ -133,18 +133,16 @@ def _move(place: Path, found: Sequence[Answers], source: Source) -> list[Answers
     _commit(place)
     for each in found:
         with _rendered(place, each) as base:
-            old, new = (
-                answers.load_file(where).values.get("runtime_from") for where in (each.path, base / each.path.name)
-            )
+            old = str(each.values.get("runtime_from")).encode()
+            new = str(answers.load_file(base / each.path.name).values.get("runtime_from")).encode()
             for path in (path.relative_to(base) for path in base.rglob("*") if path.is_file()):
-                if old != new and str(new).encode() in (base / path).read_bytes() and (place / path).is_file():
-                    data = (place / path).read_bytes()
-                    (place / path).write_bytes(data.replace(str(old).encode(), str(new).encode()))
+                if old != new and new in (base / path).read_bytes() and (place / path).is_file():
+                    (place / path).write_bytes((place / path).read_bytes().replace(old, new))
     _commit(place)
     return [dataclasses.replace(answers.load_file(place / each.path.name), path=each.path) for each in found]
 
 
-def changed(place: Path, tree: str) -> list[str]:
+def changed(place: Path, tree: str) -> list[tuple[str, str]]:
     """What would change, from the repository's directory: git's letter for how, and the path."""
     names = listed(place, "diff-tree", "-r", "-z", "--name-status", "--no-renames", "HEAD", tree)
-    return [f"{how} {path}" for how, path in zip(names[::2], names[1::2], strict=True)]
+    return list(zip(names[::2], names[1::2], strict=True))

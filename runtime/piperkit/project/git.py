@@ -8,7 +8,13 @@ from pathlib import Path
 
 from piperkit.errors import PiperError
 
-_SETTINGS = ("core.hooksPath=/dev/null", "commit.gpgSign=false", "user.name=piperctl", "user.email=piperctl@localhost")
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.quotePath=false",  # names as they are
+    "commit.gpgSign=false",
+    "user.name=piperctl",
+    "user.email=piperctl@localhost",
+)
 
 
 class GitError(PiperError):

@@ -42,7 +42,7 @@ class Report:
     old: str  #: version of the template
     new: str
     runtime: tuple[str, str] | None = None  #: the range of the runtime before and after, where it changes
-    changed: tuple[str, ...] = ()  #: git's letter (A, M, D) and the path
+    changed: tuple[tuple[str, str], ...] = ()  #: git's letter (A, M, D) and the path
     conflicts: tuple[str, ...] = ()
     carried: tuple[Carried, ...] = ()
     answered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -83,11 +83,13 @@ def plan(
     with Source(address or main.template) as source:
         target = source.target(to) if to else source.newest()
         outdated = _outdated(found, source, target, explicit=to is not None)
-        if not outdated and not data and all(each.template == source.address for each in found):
+        if data or any(each.template != source.address for each in found):
+            outdated = found
+        if not outdated:
             return None
         _check_data(source, target, data or {})
         with worktree(project) as place:
-            made = attempt(place, outdated or found, source, target, data or {})
+            made = attempt(place, outdated, source, target, data or {})
             pending = Pending(
                 git(project, "rev-parse", "--show-toplevel"),
                 git(project, "rev-parse", "HEAD"),
@@ -200,7 +202,7 @@ def finish(project: Path) -> list[str]:
         if (top / path).is_file() and carry.has_markers(top / path):
             left.append(f"{path} is in conflict: settle what is between <<<<<<< and >>>>>>>")
     if not left:
-        git(top, "add", "--all")
+        git(top, "add", "--update")
     return left
 
 
