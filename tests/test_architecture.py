@@ -23,7 +23,7 @@ LAYERS = (
     ("config",),
     ("dirq",),
     ("queue",),
-    ("retry", "versions"),
+    ("pause", "retry", "versions"),
     ("message",),
     ("errors",),
 )

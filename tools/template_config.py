@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TARGET = Path(__file__).parents[1] / "template" / "etc" / "{{ daemon_name }}.conf.jinja"
+TARGET = Path(__file__).parents[1] / "template" / "daemon" / "etc" / "{{ daemon_name }}.conf.jinja"
 NAME = "the-name-of-the-daemon"
 CODE = f"from piperkit import PiperDaemon; PiperDaemon(name={NAME!r}, description='', schedule=()).run()"
 

@@ -91,7 +91,8 @@ class Scenario:
 def run_child(root: Path, far: Path, operation: str, *options: str) -> list[str]:
     # The interpreter itself: a shim would be traced instead of it.
     python = os.path.realpath(sys.executable)
-    return [python, "-I", "-S", str(CHILD), str(RUNTIME), str(root), str(far), operation, *options]
+    # No bytecode files either, whose directories the first run of all would make: -I has it ignore the environment.
+    return [python, "-I", "-S", "-B", str(CHILD), str(RUNTIME), str(root), str(far), operation, *options]
 
 
 def dead_claim(root: Path, far: Path) -> None:
@@ -368,7 +369,7 @@ def far_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     here = tmp_path_factory.getbasetemp().stat().st_dev
     others = [path for path in ("/dev/shm", "/tmp", "/var/tmp", os.path.expanduser("~")) if os.access(path, os.W_OK)]
     found = next((path for path in others if os.stat(path).st_dev != here), None)
-    need("strace", found is not None, "two file systems to write to, such as /tmp and /dev/shm")
+    need("shm", found is not None, "two file systems to write to, such as /tmp and /dev/shm")
     with tempfile.TemporaryDirectory(dir=found) as directory:
         yield Path(directory)
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def source(template: Path, tmp_path: Path) -> Path:
     """A template of our own, released as v0.2.0."""
     directory = tmp_path / "template"
-    shutil.copytree(template, directory)
+    shutil.copytree(template, directory, symlinks=True)
     git(directory, "tag", "v0.2.0")
     return directory
 
@@ -44,14 +44,12 @@ def change(path: Path, old: str, new: str) -> None:
 def new_version(source: Path) -> None:
     """Release v0.3.0 of the template: every part that matters is changed."""
     parts = source / "template"
-    change(parts / "Makefile.jinja", ".PHONY: help", "# new in 0.2\n\n.PHONY: help")
-    change(parts / "etc" / "{{ daemon_name }}.conf.jinja", "# longest delay before a retry", "# new words")
-    change(parts / "src" / "{{ package_name }}" / "daemon.py.jinja", '"""The daemon:', '"""New in 0.2:')
-    for stub in (parts / "src" / "{{ package_name }}").glob("*component.py*"):
-        change(stub, "This file is yours", "A new stub")
-    for test in (parts / "tests").glob("*test_component.py*"):
-        change(test, "What the component makes", "A new test")
-    (parts / "NEWS.md").write_text("New in 0.2\n", encoding="utf-8")
+    change(parts / "project" / "Makefile.jinja", ".PHONY: help", "# new in 0.2\n\n.PHONY: help")
+    change(parts / "daemon" / "etc" / "{{ daemon_name }}.conf.jinja", "# longest delay before a retry", "# new words")
+    change(parts / "daemon" / "src" / "{{ package_name }}" / "daemon.py.jinja", '"""The daemon:', '"""New in 0.2:')
+    change(parts / "kinds" / "transform-text" / "component.py.jinja", "This file is yours", "A new stub")
+    change(parts / "kinds" / "transform-text" / "test_component.py.jinja", "What the component makes", "A new test")
+    (parts / "project" / "NEWS.md").write_text("New in 0.2\n", encoding="utf-8")
     change(source / "copier.yml", ">=0.1,<0.2", ">=0.2,<0.3")
     commit_all(source, "0.2", "v0.3.0")
 

@@ -11,13 +11,7 @@ import pytest
 
 from needs import need
 from piperkit.project import releases
-from upgrade_project import ADDRESS, NEXT, ROOT, commit, environment, git, run, template_parts
-
-
-def released() -> dict[str, str]:
-    """The released versions and their commits."""
-    found = releases.parse((ROOT / releases.FILE).read_text(encoding="utf-8"))
-    return {f"v{release.version}": release.commit for release in found if release.commit and release.version}
+from upgrade_project import ADDRESS, NEXT, ROOT, commit, environment, git, released, run, template_parts
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import released
 from piperkit.project import releases
-from upgrade_project import NEXT, ROOT, change, commit, git, run, tree
+from upgrade_project import NEXT, ROOT, change, commit, git, released, run, tree
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import released
-from upgrade_project import ROOT, change, commit, git, template_parts
+from upgrade_project import ROOT, change, commit, git, released, template_parts
 
 #: Something always comes after it, whatever is released by now.
 FIRST = next(iter(released()))

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from piperkit.project import releases
+
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "template"
 ADDRESS = "gh:org/piper-template"
@@ -73,3 +75,9 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text, f"{path} does not hold {old!r}"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def released() -> dict[str, str]:
+    """The released versions and their commits."""
+    found = releases.parse((ROOT / releases.FILE).read_text(encoding="utf-8"))
+    return {f"v{release.version}": release.commit for release in found if release.commit and release.version}

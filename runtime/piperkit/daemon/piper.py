@@ -13,6 +13,7 @@ It is a `pyzenkit.zendaemon.ZenDaemon`, so components written for that run on it
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -32,6 +33,7 @@ from piperkit.daemon.actions import Actions
 from piperkit.daemon.events import EventQueue, Timer
 from piperkit.daemon.notify import ServiceManager
 from piperkit.daemon.runlog import VERSIONS, RunLog, write_json
+from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
@@ -44,6 +46,8 @@ STOP_SIGNALS_MAX = 3
 STOP_GRACE = 1.0
 _SIGNAL_EVENTS = {signal.SIGHUP: "signal_hup", signal.SIGUSR1: "signal_usr1", signal.SIGUSR2: "signal_usr2"}
 _ERRORS_MAX = 100
+#: Events that come again and again, and the keys that say how often.
+_INTERVALS = {"log_statistics": "stats_interval", "save_runlog": "runlog_interval"}
 
 
 class PiperDaemon(Actions):
@@ -74,7 +78,8 @@ class PiperDaemon(Actions):
         self.wakeable = False  #: whether an arrival in the input queue wakes the loop
         self._errors: list[str] = []
         self._said: set[str] = set()
-        self._handling = False
+        self._event_args: Any = None  #: those of the event that is being handled
+        self._handling = True  #: code of a component may be running, for any time
         self._started = 0.0
         self._background = process.Background()
         self._pid_file: process.PidFile | None = None
@@ -83,14 +88,17 @@ class PiperDaemon(Actions):
         self._watch: Watch | None = None
         self._until_idle = False
         self._manager = ServiceManager()
+        self._metrics = contextlib.ExitStack()
         self._sign: Timer | None = None  #: the timer of the next sign of life
+        self._timers: dict[str, Timer] = {}  #: by event, see _INTERVALS
         self._stopping_told = False
         super().__init__(**kwargs)
 
     def _init_components(self, **kwargs: Any) -> None:
         super()._init_components(**kwargs)
         # Ours first: it reads the message that the others, wherever they want to stand, are given.
-        handlers = self.callbacks[self.filer.event(self.filer.EVENT_MSG_PROCESS)]
+        self._process_event = self.filer.process_event
+        handlers = self.callbacks[self._process_event]
         handlers.remove(self.filer.cbk_event_message_process)
         handlers.insert(0, self.filer.cbk_event_message_process)
 
@@ -116,6 +124,8 @@ class PiperDaemon(Actions):
             self.error(f"{type(error).__name__}: {error}", trcb=error.__traceback__)
             self._report(f"{type(error).__name__}: {error}")
         self._background.failed(self.retc)
+        if not self._until_idle:
+            gc.freeze()  # or the interpreter looks for cycles in all that was loaded, which takes most of a short stop
         sys.exit(self.retc)
 
     def _report(self, text: str) -> None:
@@ -156,7 +166,7 @@ class PiperDaemon(Actions):
         os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
-        files = [self.c(key) for key in ("log_file", "pid_file", "state_file") if self.c(key)]
+        files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         core = self.cc(self.CORE_FILEQUEUE)
         for directory in (core["dir_queue"], core["dir_next_queue"]):
@@ -174,7 +184,14 @@ class PiperDaemon(Actions):
             console=foreground and not self.c(self.CONFIG_QUIET),
             form=self.c("log_format"),
             background=not foreground,
+            subject=self._subject,
         )
+
+    def _subject(self) -> dict[str, Any]:
+        """What log lines are about: the message whose event is being handled."""
+        args = self._event_args
+        id = args.get("id") if isinstance(args, dict) else args
+        return self.filer.about(self, id) if isinstance(id, str) else {}
 
     def open_queue(self) -> Queue:
         """The input queue, as configured; the filer calls it. Raises QueueMissing."""
@@ -226,15 +243,30 @@ class PiperDaemon(Actions):
 
     def _start(self) -> None:
         self._started = time.time()
+        self._status_of = Status(self.filer)
         self._run_log = RunLog(self.c("runlog_dir"), self.name, self._started)
         self._sub_stage_setup()  # the components' own
         self._watch_queue()
+        self._expose_metrics()
         if self._default_timers:
-            self.queue.schedule_after(self.c(self.CONFIG_STATS_INTERVAL), self.EVENT_LOG_STATISTICS)
-            self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
+            for event in _INTERVALS:
+                self._repeat(event)
         self._background.ready()
         self._manager.tell("READY=1", f"STATUS={self.status_line()}")
         self._give_signs()
+
+    def _expose_metrics(self) -> None:
+        """Raises MetricsUnavailable."""
+        if self.c("metrics_address") or self.c("metrics_file"):
+            from piperkit.daemon import exposition  # an extra, for those who want metrics
+
+            exposition.expose(self, self._metrics)
+
+    def _repeat(self, event: str) -> None:
+        """Schedule one of the events that come at an interval, instead of the one that is scheduled already."""
+        if event in self._timers:
+            self.queue.cancel(self._timers[event])
+        self._timers[event] = self.queue.schedule_after(self.c(_INTERVALS[event]), event)
 
     def _give_signs(self) -> None:
         """Have the service manager wait `process_timeout` for a sign of life, and give one three times in that time."""
@@ -247,7 +279,7 @@ class PiperDaemon(Actions):
 
     def status_line(self) -> str:
         """One line for people: what it does, or waits for, and how much it has done."""
-        return self.filer.status_line(self.is_done())
+        return self._status_of.line(self.is_done())
 
     def tell_status(self) -> None:
         """Tell the service manager how we are."""
@@ -278,11 +310,14 @@ class PiperDaemon(Actions):
 
     def _finish(self) -> None:
         """Whatever the reason for the end is: give back, tear down, write the run log."""
+        self._handling = True
         for component in reversed(self.components):
             teardown = getattr(component, "teardown", None)
             if teardown is not None:
                 with self._logged(f"{type(component).__name__}.teardown"):
                     teardown(self)
+        with self._logged("the end of metrics"):
+            self._metrics.close()
         if hasattr(self.filer, "queue"):
             with self._logged("closing the queue"):
                 self.filer.close(self)
@@ -292,6 +327,7 @@ class PiperDaemon(Actions):
             self._watch.close()
         if self._pid_file is not None:
             self._pid_file.remove()
+        logs.tell_repeats(self.logger)
         self.logger.info("The daemon has ended, with status %d", self.retc)
 
     @contextlib.contextmanager
@@ -306,6 +342,7 @@ class PiperDaemon(Actions):
 
     def _event_loop(self) -> None:
         """Handle events until a stop was asked for and nothing is left to be done now."""
+        self._handling = False
         while True:
             event, args = self.queue.next()
             if event is not None:
@@ -314,6 +351,8 @@ class PiperDaemon(Actions):
                     return
             elif self.is_done():
                 return
+            elif self.filer.go_on(self):
+                continue
             elif self._until_idle and self.filer.idle():
                 self.queue.schedule(self.EVENT_STOP)
             else:
@@ -331,7 +370,8 @@ class PiperDaemon(Actions):
             self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
             return
         self._handling = True
-        if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
+        self._event_args = args
+        if event == self._process_event:
             self._manager.alive()  # each message has the whole of `process_timeout`
         try:
             for handler in handlers:
@@ -347,9 +387,10 @@ class PiperDaemon(Actions):
                     return
         finally:
             self._handling = False
+            self._event_args = None
 
     def _handler_failed(self, event: str, args: Any, handler: Any, error: BaseException) -> None:
-        if event == self.filer.event(self.filer.EVENT_MSG_PROCESS):
+        if event == self._process_event:
             id = args.get("id") if isinstance(args, dict) else args
             if isinstance(id, str) and id in self.filer.queue.claimed():
                 self.filer.failed(self, id, error)
@@ -408,13 +449,13 @@ class PiperDaemon(Actions):
             self._end_now()
 
     def _end_now(self) -> None:
-        """End without finishing the message in work; recovery gives back what was claimed."""
+        """End, where need be in the middle of a component; recovery gives back what was claimed."""
         if not self._handling:
             self.queue.schedule_next(self.EVENT_TERMINATE)
             return
         if self._pid_file is not None:
             self._pid_file.remove()
-        os.write(2, f"{self.name}: ended in the middle of a message, which will be given back\n".encode())
+        os.write(2, f"{self.name}: ended without finishing; what was claimed will be given back\n".encode())
         os._exit(ExitStatus.FAILURE)
 
     # -- events ----------------------------------------------------------------------------------------------
@@ -460,6 +501,9 @@ class PiperDaemon(Actions):
         self.queue.schedule_next(self.EVENT_RELOADED)
         if self._reload():
             self.filer.configure(self)
+            self.filer.look_again(self)
+            for event in self._timers:
+                self._repeat(event)
             self.logger.setLevel(self.c(self.CONFIG_LOG_LEVEL).upper())
             self._give_signs()
             self.queue.schedule_next(self.EVENT_RELOAD)  # before the other
@@ -484,25 +528,47 @@ class PiperDaemon(Actions):
         self._save_run_log()
         return self.FLAG_CONTINUE, args
 
+    def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
+        """The components log their statistics, and again after `stats_interval` seconds."""
+        logs.tell_repeats(self.logger)
+        if not self.is_done():
+            self._repeat(self.EVENT_LOG_STATISTICS)
+        return self.FLAG_CONTINUE, args
+
     def cbk_event_save_runlog(self, daemon: PiperDaemon, args: Any) -> Result:
         """Write the run log, and again after `runlog_interval` seconds."""
         if not self.is_done():
-            self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
+            self._repeat(self.EVENT_SAVE_RUNLOG)
         self._save_run_log()
         return self.FLAG_CONTINUE, args
 
     def _save_run_log(self) -> None:
         if self._run_log is not None:
             statistics = {type(found).__name__: dict(found.statistics_cur) for found in self.components}
-            self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
-            self.logger.info("Run log saved to %s", self._run_log.path)
+            try:
+                self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
+            except OSError as error:
+                self.logger.error("The run log cannot be saved to %s: %s", self._run_log.path, error.strerror)
+            else:
+                self.logger.info("Run log saved to %s", self._run_log.path)
 
     def cbk_event_signal_usr2(self, daemon: PiperDaemon, args: Any) -> Result:
         """Write the state to the state file."""
         path = self._get_fn_state()
-        write_json(path, self._get_state())
-        self.logger.info("State saved to %s", path)
+        try:
+            write_json(path, self._get_state())
+        except OSError as error:
+            self.logger.error("The state cannot be saved to %s: %s", path, error.strerror)
+        else:
+            self.logger.info("State saved to %s", path)
         return self.FLAG_CONTINUE, args
+
+    def _counts(self) -> dict[str, int] | None:
+        """Messages in each part of the queue; None where they cannot be counted, which `status` says why."""
+        try:
+            return self.filer.queue.counts()
+        except (OSError, PiperError):
+            return None
 
     def _get_state(self) -> dict[str, Any]:
         """What SIGUSR2 writes, for programs and for `--action status`."""
@@ -513,7 +579,7 @@ class PiperDaemon(Actions):
             "pid": os.getpid(),
             "rc": self.retc,
             "status": self.status_line(),
-            "counts": self.filer.queue.counts(),
+            "counts": self._counts(),
             "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
             "paths": self.paths,
             "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},

@@ -24,7 +24,7 @@ from piperkit.daemon.paths import application_paths, checkout
 from piperkit.errors import ConfigError
 from piperkit.filer import FilerDaemonComponent
 
-_PATHS = ("log_file", "pid_file", "state_file", "runlog_dir", "work_dir", "chroot_dir")
+_PATHS = ("log_file", "pid_file", "state_file", "metrics_file", "runlog_dir", "work_dir", "chroot_dir")
 
 
 class Settings(ZenDaemon):
@@ -98,14 +98,10 @@ class Settings(ZenDaemon):
 
     def shown(self, key: str) -> str:
         """A value as it may be shown to anybody, in the form of a configuration file."""
-        option, value = self.options.get(key), self.config[key]
-        if option is not None and option.secret and value is not None:
-            return '"..."'
-        if option is not None and option.type == "mode" and value is not None:
-            value = f"0o{value:03o}"
+        value = self.config[key]
         if key in (self.CONFIG_USER, self.CONFIG_GROUP) and value is not None:
             value = value[0]
-        return json.dumps(value, default=str)
+        return self.options[key].shown(value) if key in self.options else json.dumps(value, default=str)
 
     def own_defaults(self) -> list[Option]:
         """All options, with the defaults that the application has changed."""
@@ -167,7 +163,23 @@ class Settings(ZenDaemon):
                 self.config[key] = os.path.join(self._start_dir, self.c(key))
         if self.c("retry_max") < self.c("retry_min"):
             raise ConfigError(f"retry_max is {self.c('retry_max'):g}; it must not be less than retry_min")
+        self._check_metrics()
         self.config[self.CORE][self.CORE_FILEQUEUE] = self._queue_settings()
+
+    def _check_metrics(self) -> None:
+        if not (self.c("metrics_address") or self.c("metrics_file")):
+            return
+        try:
+            # The extra, if it is wanted; and now, since after a chroot it may be out of reach.
+            from piperkit.daemon.exposition import SUFFIX, Address
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"metrics_address, metrics_file: there is no module {error.name}; pip install 'piperkit[metrics]'"
+            ) from None
+        if self.c("metrics_address"):
+            Address.parse(self.c("metrics_address"))
+        if self.c("metrics_file") and not self.c("metrics_file").endswith(SUFFIX):
+            raise ConfigError(f"metrics_file is {self.c('metrics_file')}; its name must end in {SUFFIX}")
 
     def _queue_settings(self) -> dict[str, Any]:
         queue_in = self.queue_path(self.c(self.CONFIG_QUEUE_IN_DIR))
@@ -207,7 +219,8 @@ class Settings(ZenDaemon):
             self._stage_setup_configuration()
         except ConfigError as error:
             self.config, self.origins = old, origins
-            self.logger.error("The new configuration is refused, and the old one stays: %s", error)
+            text = "The new configuration is refused, and the old one stays: %s"
+            self.logger.error(text, error, extra={"always": True})
             return False
         changed, kept = [], []
         for key in sorted(self.config.keys() - {self.CORE}):
@@ -224,7 +237,7 @@ class Settings(ZenDaemon):
         }
         self.logger.info("The configuration was read again; changed: %s", ", ".join(changed) or "nothing")
         if kept:
-            self.logger.warning("Changes that need a restart: %s", ", ".join(kept))
+            self.logger.warning("Changes that need a restart: %s", ", ".join(kept), extra={"always": True})
         return True
 
 

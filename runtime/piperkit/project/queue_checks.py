@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from shlex import quote
 
-from piperkit.dirq import DirectoryQueue, ensure_queue, fs, layout, names, records
+from piperkit.dirq import DirectoryQueue, ensure_queue, fs, instances, layout, names, records
 from piperkit.dirq.recovery import LITTER_AGE
 from piperkit.dirq.store import MIB, room
 from piperkit.dirq.view import QueueView
@@ -218,7 +218,7 @@ def _left_in_state(queue: Queue) -> Iterator[str]:
         found = fs.status(entry)
         if (
             found is not None
-            and not records.is_instance(entry.name)
+            and not instances.is_instance(entry.name)
             and time.time() - found.st_ctime >= queue.orphan_age
         ):
             places = ("pending", "deferred", "incoming", "outgoing") * 2
