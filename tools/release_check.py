@@ -144,12 +144,18 @@ def files(repository: Repository) -> Iterator[str]:
     for before, after, release in repository.steps():
         old, new = _files(repository, before), _files(repository, after)
         name = release.version or "unreleased"
-        for path in sorted(old - new):
-            if releases.renamed(path, [release]) not in new and not releases.is_deleted(path, [release]):
+        lost = {path for path in old if not _is_among(path, new)}
+        for path in sorted(lost):
+            if not _is_among(releases.renamed(path, [release]), new) and not releases.is_deleted(path, [release]):
                 yield f"{releases.FILE}: {name}: the template's file {path} is no more, and is not listed"
         for path in [*release.renamed_files, *release.deleted_files]:
-            if path not in old - new:
+            if path not in lost:
                 yield f"{releases.FILE}: {name}: {path} is listed as renamed or deleted, and is not"
+
+
+def _is_among(path: str, files: set[str]) -> bool:
+    """Whether one of the files can be called so."""
+    return any(re.fullmatch("[^/]*".join(map(re.escape, file.split("*"))), path) for file in files)
 
 
 def _files(repository: Repository, revision: str | None) -> set[str]:

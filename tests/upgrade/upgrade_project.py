@@ -42,7 +42,7 @@ def template_parts(target: Path) -> None:
         if (ROOT / part).is_dir():
             shutil.rmtree(target / part, ignore_errors=True)
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(ROOT / part, target / part, ignore=ignored)
+            shutil.copytree(ROOT / part, target / part, symlinks=True, ignore=ignored)
         else:
             shutil.copy(ROOT / part, target)
 
