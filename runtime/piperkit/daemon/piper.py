@@ -32,7 +32,7 @@ from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
-from piperkit.errors import ExitStatus, PiperError
+from piperkit.errors import ConfigError, ExitStatus, PiperError
 from piperkit.queue import Queue, Watch
 
 
@@ -125,6 +125,9 @@ class PiperDaemon(Reports):
         os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
+        work_dir = self.c(self.CONFIG_WORK_DIR)
+        if work_dir and not os.path.isdir(work_dir):
+            raise ConfigError(f"work_dir is {work_dir}, which is no directory; make it, or name another one")
         files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         core = self.cc(self.CORE_FILEQUEUE)
