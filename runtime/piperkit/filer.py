@@ -22,7 +22,7 @@ from pyzenkit.zendaemon import ZenDaemonComponent
 
 from piperkit.component import Result, Unread, log_statistics
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
-from piperkit.message import Failure, Format
+from piperkit.message import Contents, Failure, Format
 from piperkit.queue import Queue
 from piperkit.retry import RetryPolicy
 
@@ -244,6 +244,11 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """Something may have arrived: look now. Called by the daemon's loop."""
         if self._resting:
             self._schedule_next(daemon)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is claimed now; `waiting_for` says why."""
+        return self.status == self.STATUS_PAUSED
 
     def idle(self) -> bool:
         """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""
@@ -523,6 +528,26 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self.inc_statistic(self.STATS_CNT_ENQUEUED)
         self.wake(daemon)
         return daemon.FLAG_CONTINUE, args
+
+    def enqueue_all(self, daemon: PiperDaemon, contents: collections.deque[Contents]) -> None:
+        """Enqueue messages into our own queue, each taken off the front of `contents`; they are on the disk then.
+
+        Raises OSError, QueueError: then what is left in `contents` is not enqueued, and another call goes on with it.
+        One that is too large for the queue is dropped, with an error in the log.
+        """
+        self._begin_batch()
+        try:
+            while contents:
+                try:
+                    self.queue.enqueue(contents[0])
+                    self.inc_statistic(self.STATS_CNT_ENQUEUED)
+                except MessageTooLarge as error:
+                    self.inc_statistic(self.STATS_CNT_ERRORS)
+                    daemon.logger.error("Component '%s': a new message is not enqueued: %s", self.cid, error)
+                contents.popleft()
+        finally:
+            self.wake(daemon)
+        self._end_batch()
 
     def cbk_event_message_update(self, daemon: PiperDaemon, args: Any) -> Result:
         """Replace the contents by {data}, and keep working."""

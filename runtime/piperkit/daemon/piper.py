@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -253,9 +253,21 @@ class PiperDaemon(Actions):
         """Say that a long piece of work goes on, so that the watchdog leaves it alone."""
         self._manager.alive()
 
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call `handler` from the loop whenever `fd` is readable: it has to read what is there, or `unwatch(fd)`.
+
+        From `setup` on. A handler does little, and schedules an event for the rest.
+        """
+        assert self._waker is not None, "the daemon does not run yet; watch a descriptor from setup(daemon) on"
+        self._waker.watch(fd, handler)
+
+    def unwatch(self, fd: int) -> None:
+        """Do not watch `fd` any more."""
+        assert self._waker is not None
+        self._waker.unwatch(fd)
+
     def _watch_queue(self) -> None:
         """Let arrivals wake the loop."""
-        assert self._waker is not None
         try:
             watch = self.filer.queue.watch()
         except OSError as error:
@@ -268,7 +280,7 @@ class PiperDaemon(Actions):
             watch.drain()
             self.filer.wake(self)
 
-        self._waker.watch(watch.fileno(), arrived)
+        self.watch(watch.fileno(), arrived)
         self._watch = watch
         self.wakeable = True
 
@@ -312,10 +324,16 @@ class PiperDaemon(Actions):
                 return
             elif self.filer.go_on(self):
                 continue
-            elif self._until_idle and self.filer.idle():
+            elif self._until_idle and self._idle():
                 self.queue.schedule(self.EVENT_STOP)
             else:
                 self.wait(self.queue.wait())
+
+    def _idle(self) -> bool:
+        """Whether there is nothing to do, as far as components can tell, or nothing that can be done now."""
+        return self.filer.idle() and (
+            self.filer.paused or all(component.idle() for component in self.components if hasattr(component, "idle"))
+        )
 
     def wait(self, period: float) -> None:
         """Sleep for at most `period` seconds; a signal or an arrival ends it."""
