@@ -73,10 +73,16 @@ class Loop(Actions):
                 return
             elif self.filer.go_on(self):
                 continue
-            elif self._until_idle and self.filer.idle():
+            elif self._until_idle and self._idle():
                 self.queue.schedule(self.EVENT_STOP)
             else:
                 self.wait(self.queue.wait())
+
+    def _idle(self) -> bool:
+        """Whether there is nothing to do, as far as components can tell, or nothing that can be done now."""
+        return self.filer.idle() and (
+            self.filer.paused or all(component.idle() for component in self.components if hasattr(component, "idle"))
+        )
 
     def wait(self, period: float) -> None:
         """Sleep for at most `period` seconds; a signal or an arrival ends it."""

@@ -17,7 +17,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
@@ -237,9 +237,21 @@ class PiperDaemon(Reports):
         """Say that a long piece of work goes on, so that the watchdog leaves it alone."""
         self._manager.alive()
 
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call `handler` from the loop whenever `fd` is readable: it has to read what is there, or `unwatch(fd)`.
+
+        From `setup` on. A handler does little, and schedules an event for the rest.
+        """
+        assert self._waker is not None, "the daemon does not run yet; watch a descriptor from setup(daemon) on"
+        self._waker.watch(fd, handler)
+
+    def unwatch(self, fd: int) -> None:
+        """Do not watch `fd` any more."""
+        assert self._waker is not None
+        self._waker.unwatch(fd)
+
     def _watch_queue(self) -> None:
         """Let arrivals wake the loop."""
-        assert self._waker is not None
         try:
             watch = self.filer.queue.watch()
         except OSError as error:
@@ -252,7 +264,7 @@ class PiperDaemon(Reports):
             watch.drain()
             self.filer.wake(self)
 
-        self._waker.watch(watch.fileno(), arrived)
+        self.watch(watch.fileno(), arrived)
         self._watch = watch
         self.wakeable = True
 
