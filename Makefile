@@ -35,7 +35,7 @@ format: .venv/.made
 	.venv/bin/ruff format
 
 bench: .venv/.made
-	.venv/bin/python benchmarks/run.py $(ARGS)
+	.venv/bin/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv build dist runtime/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
