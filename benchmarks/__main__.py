@@ -18,6 +18,7 @@ from benchmarks.scenarios import Bench, calls, drain
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "delete": drain.run_delete,
     "move": drain.run_move,
+    "others": drain.run_others,
     "sync": drain.run_sync,
     "calls": calls.run_calls,
 }

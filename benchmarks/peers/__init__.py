@@ -37,7 +37,7 @@ class Peer:
         return Path(self.command[0]).exists()
 
 
-def _python(name: str, program: str, files: bool = False) -> Peer:
+def _python(name: str, program: str, *, files: bool = False) -> Peer:
     return Peer(name, (str(ENVIRONMENT / "bin/python"), str(HERE / program)), files)
 
 

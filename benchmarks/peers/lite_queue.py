@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from litequeue import LiteQueue
-
 from stopwatch import Stopwatch, arguments
 
 options = arguments()

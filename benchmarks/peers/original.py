@@ -14,7 +14,6 @@ import mentat.daemon.piper
 import mentat.dirq
 import orjson
 from pyzenkit.zendaemon import ZenDaemonComponent
-
 from stopwatch import Stopwatch, arguments
 
 
@@ -45,6 +44,7 @@ class Pass(ZenDaemonComponent):
 
     def on_stop(self, daemon: Any, args: Any) -> Any:
         queue = daemon.components[0].dirq
+        daemon.set_done()  # the event alone does not end its loop; the signal does both
         self._watch.report(failed_claims=queue.stats[queue.STAT_CNT_SKIPS])
         return daemon.FLAG_CONTINUE, args
 

@@ -9,10 +9,10 @@ import os
 import tempfile
 from typing import Any
 
+from stopwatch import Stopwatch, arguments
+
 from piperkit import Component, Message, Outcome, PiperDaemon
 from piperkit.dirq import DirectoryQueue, Sync
-
-from stopwatch import Stopwatch, arguments
 
 
 class Pass(Component):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from persistqueue import SQLiteAckQueue
-
 from stopwatch import Stopwatch, arguments
 
 options = arguments()
