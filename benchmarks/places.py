@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +26,22 @@ class Place:
     def workspace(self) -> Iterator[Path]:
         """A new directory, removed at the end."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        spread_out(self.directory)
         directory = Path(tempfile.mkdtemp(prefix="piper-bench-", dir=self.directory))
         try:
             yield directory
         finally:
             shutil.rmtree(directory)
+
+
+def spread_out(directory: Path) -> None:
+    """Let ext4 place new directories in here far from each other; elsewhere this does nothing.
+
+    ext4 uses no inode again that was freed in the last minute, and looks at each of these before it takes one: without
+    this, files are made thirty times slower after a turn in which as many were deleted.
+    """
+    if shutil.which("chattr"):
+        subprocess.run(["chattr", "+T", directory], stderr=subprocess.DEVNULL, check=False)
 
 
 def make_queue(queue: Path) -> Path:
