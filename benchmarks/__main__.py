@@ -13,13 +13,34 @@ from rich.console import Console
 from benchmarks import machine, peers, report
 from benchmarks.places import Place
 from benchmarks.results import Results, to_json
-from benchmarks.scenarios import Bench, calls, drain
+from benchmarks.scenarios import (
+    Bench,
+    backlog,
+    calls,
+    component,
+    drain,
+    enqueue,
+    instances,
+    large,
+    latency,
+    sizes,
+    start,
+)
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "delete": drain.run_delete,
     "move": drain.run_move,
     "others": drain.run_others,
     "sync": drain.run_sync,
+    "enqueue": enqueue.run_enqueue,
+    "component": component.run_component,
+    "instances": instances.run_instances,
+    "backlog": backlog.run_backlog,
+    "sizes": sizes.run_sizes,
+    "large": large.run_large,
+    "start": start.run_start,
+    "latency": latency.run_latency,
+    "idle": latency.run_idle,
     "calls": calls.run_calls,
 }
 

@@ -13,12 +13,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILT = HERE.parents[1] / ".bench"
 ENVIRONMENT = BUILT / "venv"
+#: Seconds that the slowest peer on the slowest disk may take.
+PATIENCE = 600.0
 #: What is measured beside ours; mentat-ng without its dependencies, of which its daemon needs pyzenkit only.
 PACKAGES = ("pyzenkit==0.67", "dirq==1.8", "persist-queue==1.1.0", "litequeue==0.9", "orjson>=3.10")
 PACKAGE_ALONE = "mentat-ng==2.15.4"
@@ -84,7 +87,11 @@ class Report:
     ended: float
     user: float
     system: float
-    failed_claims: int | None = None
+    first: float | None = None  #: seconds until a component was given the first message
+    peak: int = 0  #: KiB, the most memory that the program has used
+    failed_claims: int | None = None  #: where it counts them itself
+    #: From enqueue to processed, with `--work stamp`.
+    milliseconds: list[float] = dataclasses.field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -94,6 +101,11 @@ class Report:
     def rate(self) -> float:
         """Messages a second."""
         return self.messages / self.seconds
+
+    @property
+    def rate_from_first(self) -> float:
+        """Messages a second from the moment when the first one was there."""
+        return self.messages / (self.seconds - (self.first or 0.0))
 
     @property
     def cpu(self) -> float:
@@ -118,6 +130,18 @@ class Running:
         """Ask a daemon that works until it is stopped to report."""
         self._process.send_signal(signal.SIGINT)
 
+    def end(self) -> None:
+        """Wait for its end, whatever it has done."""
+        self._process.communicate()
+
+    def status(self, key: str) -> int:
+        """A figure of /proc/PID/status: `VmHWM` is its most memory in KiB, `voluntary_ctxt_switches` its waits."""
+        return _figure(Path(f"/proc/{self.pid}/status"), key)
+
+    def bytes_read(self) -> int:
+        """What it has read, from files and everything else."""
+        return _figure(Path(f"/proc/{self.pid}/io"), "rchar")
+
     def report(self) -> Report:
         """Wait for its end. Raises RuntimeError where it failed."""
         output, errors = self._process.communicate()
@@ -125,6 +149,19 @@ class Running:
         if self._process.returncode or not lines or not lines[-1].startswith("{"):
             raise RuntimeError(f"{self._process.args} failed:\n{output}{errors}")
         return Report(**json.loads(lines[-1]))
+
+
+def _figure(path: Path, key: str) -> int:
+    return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(f"{key}:"))
+
+
+def wait_until(reached: Callable[[], object], what: str, *, every: float = 0.005) -> None:
+    """Look again and again, every so many seconds, until something is so. Raises RuntimeError after ten minutes."""
+    deadline = time.monotonic() + PATIENCE
+    while not reached():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {PATIENCE:g} s in vain until {what}")
+        time.sleep(every)
 
 
 @contextlib.contextmanager

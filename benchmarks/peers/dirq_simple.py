@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dirq.QueueSimple import QueueSimple
+
 from stopwatch import Stopwatch, arguments
 
 options = arguments()

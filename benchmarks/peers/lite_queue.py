@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from litequeue import LiteQueue
+
 from stopwatch import Stopwatch, arguments
 
 options = arguments()

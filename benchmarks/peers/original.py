@@ -14,6 +14,7 @@ import mentat.daemon.piper
 import mentat.dirq
 import orjson
 from pyzenkit.zendaemon import ZenDaemonComponent
+
 from stopwatch import Stopwatch, arguments
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from typing import Any
 
-from stopwatch import Stopwatch, arguments
+import orjson
 
 from piperkit import Component, Message, Outcome, PiperDaemon
 from piperkit.dirq import DirectoryQueue, Sync
+from stopwatch import Stopwatch, arguments
 
 
 class Pass(Component):
@@ -45,16 +47,31 @@ class AddField(Pass):
     """A real component: JSON in, a field added, JSON out."""
 
     def process(self, message: Message) -> Outcome:
-        if self._watch.lap():
-            self._events.schedule("stop")
+        super().process(message)
         return message.commit(change(message.data))
 
 
 def change(data: bytes) -> bytes:
     """The component's own work."""
-    import orjson
-
     return orjson.dumps({**orjson.loads(data), "seen": True})
+
+
+class Stamp(Pass):
+    """Each message holds when it was enqueued, in nanoseconds of the monotonic clock, which is everybody's."""
+
+    def process(self, message: Message) -> Outcome:
+        self._taken.append((time.monotonic_ns() - int(message.data)) / 1e6)
+        return super().process(message)
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        super().setup(daemon)
+        self._taken: list[float] = []
+
+    def teardown(self, daemon: PiperDaemon) -> None:
+        self._watch.report(milliseconds=self._taken)
+
+
+WORK = {"pass": Pass, "json": AddField, "stamp": Stamp}
 
 
 def drain(options: Any, directory: str) -> None:
@@ -63,12 +80,24 @@ def drain(options: Any, directory: str) -> None:
         f"--queue-in-dir={options.queue}",
         *([f"--queue-out-dir={options.out}", "--queue-out-limit=10000000"] if options.out else []),
         f"--queue-sync={options.sync}",
+        f"--message-format={options.format}",
         *(f"--{key}={directory}/{place}" for key, place in files.items()),
         "--no-daemon",
         "--quiet",
     ]
-    component = {"pass": Pass, "json": AddField}[options.work](Stopwatch(options.count))
-    PiperDaemon(name="ours", argv=argv, components=[component]).run()
+    PiperDaemon(name="ours", argv=argv, components=[WORK[options.work](Stopwatch(options.count))]).run()
+
+
+def work(options: Any) -> None:
+    """What the component does, without a queue or a daemon around it; QUEUE is a message's file."""
+    with open(options.queue, "rb") as file:
+        data = file.read()
+    watch = Stopwatch(options.count)
+    watch.ready()
+    for _ in range(options.count):
+        change(data)
+        watch.lap()
+    watch.report()
 
 
 def enqueue(options: Any) -> None:
@@ -90,8 +119,8 @@ def enqueue(options: Any) -> None:
 
 if __name__ == "__main__":
     options = arguments()
-    if options.verb == "enqueue":
-        enqueue(options)
-    else:
+    if options.verb == "drain":
         with tempfile.TemporaryDirectory(dir=os.path.dirname(options.queue)) as directory:
             drain(options, directory)
+    else:
+        {"enqueue": enqueue, "work": work}[options.verb](options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from persistqueue import SQLiteAckQueue
+
 from stopwatch import Stopwatch, arguments
 
 options = arguments()

@@ -5,6 +5,9 @@ A peer is a program:
     PEER drain QUEUE [--count N] [--out QUEUE] [--sync MODE]     take N messages, and delete or move each
     PEER enqueue QUEUE --count N --size BYTES [--sync MODE]      put N messages
 
+Some know more: `--work json` adds a field to each message, `--work stamp` takes down how long each was on its way,
+`--format bytes` has the daemon not look into them, and the verb `work` is the component's work alone.
+
 It prints `ready` when it could begin, waits for a line on its standard input, works, and prints a report: one line of
 JSON. The clock runs from that line to the end of the last message, so neither start nor end of the program count; the
 processor's time is of the same interval. A daemon without a count works until SIGINT stops it, and reports then.
@@ -23,13 +26,14 @@ from typing import Any
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line of a peer."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=("drain", "enqueue"))
+    parser.add_argument("verb", choices=("drain", "enqueue", "work"))
     parser.add_argument("queue")
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--out")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--sync", choices=("off", "batch", "always"), default="off")
-    parser.add_argument("--work", choices=("pass", "json"), default="pass")
+    parser.add_argument("--work", choices=("pass", "json", "stamp"), default="pass")
+    parser.add_argument("--format", choices=("text", "bytes"), default="text")
     return parser.parse_args(argv)
 
 
@@ -42,7 +46,7 @@ class Stopwatch:
     def __init__(self, count: int = 0) -> None:
         self.count = count
         self.messages = 0
-        self._began = self._last = 0.0
+        self._began = self._first = self._last = 0.0
         self._user = self._system = 0.0
 
     def ready(self) -> None:
@@ -56,6 +60,8 @@ class Stopwatch:
         """One message more; returns whether it is the last."""
         self.messages += 1
         self._last = time.monotonic()
+        if self.messages == 1:
+            self._first = self._last
         return self.messages == self.count
 
     def report(self, **more: Any) -> None:
@@ -68,9 +74,17 @@ class Stopwatch:
             "ended": ended,
             "user": user - self._user,
             "system": system - self._system,
+            "first": self._first - self._began if self.messages else None,
+            "peak": _peak(),
             **more,
         }
         print(json.dumps(found), flush=True)
+
+
+def _peak() -> int:
+    """The most memory that this program has used, in KiB; rusage would count the program that started it, too."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
 
 def _processor() -> tuple[float, float]:

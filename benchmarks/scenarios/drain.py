@@ -13,16 +13,13 @@ from benchmarks.peers import FLOOR, ORIGINAL, OTHERS, OURS, Peer, Report, run
 from benchmarks.places import Place, fill, make_queue
 from benchmarks.scenarios import Bench, available
 
-#: Where messages take very long, one in so many will do.
-FEWER = 10
 
-
-def drain(peer: Peer, place: Place, count: int, *more: str, move: bool = False) -> Report:
+def drain(peer: Peer, place: Place, count: int, *more: str, move: bool = False, size: int = 1024) -> Report:
     """Fill a queue, and have a peer drain it."""
     with place.workspace() as directory:
         queue = directory / "in"
         if peer.files:
-            fill(queue, count)
+            fill(queue, count, size)
         else:
             run(peer, "enqueue", queue, "--count", count)
         out = ["--out", str(make_queue(directory / "out"))] if move else []
@@ -56,8 +53,7 @@ def run_others(bench: Bench) -> None:
     """
     for place in bench.places:
         peers = available(OURS, *OTHERS)
-        count = max(1, bench.messages // FEWER)
-        bench.rates("others", place.name, {peer.name: _turn(peer, place, count) for peer in peers})
+        bench.rates("others", place.name, {peer.name: _turn(peer, place, bench.few) for peer in peers})
 
 
 def run_sync(bench: Bench) -> None:
@@ -66,7 +62,7 @@ def run_sync(bench: Bench) -> None:
             "sync",
             place.name,
             {
-                sync: _turn(OURS, place, _count(bench, sync), "--sync", sync, move=True)
+                sync: _turn(OURS, place, bench.few if sync == "always" else bench.messages, "--sync", sync, move=True)
                 for sync in ("off", "batch", "always")
             },
         )
@@ -74,10 +70,6 @@ def run_sync(bench: Bench) -> None:
             batch, off, always = (f"sync/{place.name}/{sync}" for sync in ("batch", "off", "always"))
             bench.goal("drain, queue_sync=batch: of off", batch, against=off, at_least=0.6)
             bench.goal("drain, queue_sync=batch: of always", batch, against=always, at_least=10)
-
-
-def _count(bench: Bench, sync: str) -> int:
-    return max(1, bench.messages // FEWER) if sync == "always" else bench.messages
 
 
 def _turn(peer: Peer, place: Place, count: int, *more: str, move: bool = False) -> Callable[[], Report]:
