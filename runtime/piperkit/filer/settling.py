@@ -137,6 +137,7 @@ class Settling(Claiming):
                     daemon.logger.error("Component '%s': a new message is not enqueued: %s", self.cid, error)
                 for _ in group:
                     contents.popleft()
+            self._end_batch()  # if there is one, the directory is synced with it
         finally:
             self.wake(daemon)
 
