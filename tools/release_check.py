@@ -163,6 +163,7 @@ def _files(repository: Repository, revision: str | None) -> set[str]:
     parts = "{{" in yaml.safe_load(repository.read("copier.yml", revision))["_subdirectory"]
     found = set()
     for path in repository.template(revision):
+        path = path.replace("{{ _copier_conf.answers_file }}", ".copier-answers.yml")
         path = re.sub(r"\{%.*?%\}", "", path.removeprefix("template/").removesuffix(".jinja"))
         path = re.sub(r"(\{\{.*?\}\})+", "*", path)
         found.add(path.partition("/")[2] if parts else path)

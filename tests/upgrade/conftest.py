@@ -63,7 +63,7 @@ def made(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 @pytest.fixture
 def hub(history: Path, tmp_path: Path) -> Path:
     """The test's own copy of the template's repository, which may get further versions."""
-    shutil.copytree(history, tmp_path / "hub.git")
+    shutil.copytree(history, tmp_path / "hub.git", symlinks=True)
     return tmp_path / "hub.git"
 
 

@@ -125,7 +125,7 @@ def test_a_runtime_goes_with_the_templates_of_its_series(
 
 
 def test_every_generated_daemon_says_which_template_made_it() -> None:
-    daemons = [path for path in TEMPLATE.rglob("*.jinja") if "PiperDaemon(" in path.read_text(encoding="utf-8")]
+    daemons = [path for path in TEMPLATE.rglob("*.jinja") if "anchor=__file__" in path.read_text(encoding="utf-8")]
     assert daemons
     for path in daemons:
         assert 'template="{{ template_version }}"' in path.read_text(encoding="utf-8"), path.relative_to(ROOT)

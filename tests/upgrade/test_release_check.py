@@ -31,7 +31,7 @@ def whole(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repository(whole: Path, tmp_path: Path) -> Path:
-    shutil.copytree(whole, tmp_path / "repository")
+    shutil.copytree(whole, tmp_path / "repository", symlinks=True)
     return tmp_path / "repository"
 
 

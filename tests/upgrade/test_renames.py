@@ -26,7 +26,7 @@ files.deleted = [".gitignore", "tests/test_daemon.py"]
 def rename(work: Path) -> None:
     """A version of the template that renames and deletes files, and changes some of them."""
     parts = work / "template"
-    (systemd,) = (path for path in parts.rglob("*systemd*") if path.is_dir() and path.name.startswith("{%"))
+    (systemd,) = (path for path in parts.glob("*/*systemd*") if not path.is_symlink())
     for old, new in (
         ("{{ daemon_name }}.target.jinja", "all-{{ daemon_name }}.target.jinja"),
         ("sysusers.d/{{ daemon_name }}.conf.jinja", "account-{{ daemon_name }}.conf.jinja"),
@@ -35,11 +35,11 @@ def rename(work: Path) -> None:
         (systemd / old).rename(systemd / new)
     units = next(systemd.glob("*yield*.service.jinja"))
     units.rename(systemd / "{% yield many from ['.service', '.many'] %}{{ daemon_name }}{{ many }}{% endyield %}.jinja")
-    licence = next(parts.rglob("*'MIT'*LICENSE*"))
+    licence = next(parts.rglob("*LICENSE*"))
     licence.rename(licence.parent / licence.name.replace("LICENSE", "COPYING"))
     change(systemd / "all-{{ daemon_name }}.target.jinja", "WantedBy=multi-user.target", "WantedBy=default.target")
     change(systemd / "account-{{ daemon_name }}.conf.jinja", "g piper -", "g piper 900")
-    for gone in (".gitignore.jinja", "test_daemon.py.jinja"):
+    for gone in (".gitignore.jinja", "tests/*daemon.py.jinja"):
         next(parts.rglob(gone)).unlink()
     text = (work / "copier.yml").read_text(encoding="utf-8")
     (work / "copier.yml").write_text(re.sub(r"- version: \S+", f"- version: {NEXT}.post0", text), encoding="utf-8")
