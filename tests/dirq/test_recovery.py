@@ -215,6 +215,19 @@ def test_put_off_message_of_an_instance_that_died_comes_again(make_queue: MakeQu
     assert [claim.id for claim in make_queue().claim()] == ["x"]
 
 
+def test_message_that_another_instance_has_put_off_once_more_is_not_taken_back_too_early(make_queue: MakeQueue) -> None:
+    first, second = make_queue(), make_queue()
+    first.enqueue("x", "x")
+    first.claim()
+    first.retry("x", 0, FAILURE)
+    assert [claim.id for claim in second.claim()] == ["x"]
+    second.retry("x", 1000, FAILURE)
+    assert not first.claim()
+    due = first.next_look()
+    assert due is not None
+    assert 900 < due <= 1000
+
+
 def test_message_that_is_put_into_deferred_by_hand_is_due(make_queue: MakeQueue) -> None:
     queue = make_queue()
     Path(queue.path, "deferred", "x").write_text("x")
