@@ -19,11 +19,11 @@ LAYERS = (
     ("project",),
     ("daemon",),
     ("filer",),
-    ("batch", "component"),
+    ("batch", "component", "source"),
     ("config",),
     ("dirq",),
     ("queue",),
-    ("retry",),
+    ("pause", "retry", "versions"),
     ("message",),
     ("errors",),
 )

@@ -6,11 +6,12 @@ next, and the first outcome ends the chain. An outcome travels as the filer's ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyzenkit.zendaemon import ZenDaemonComponent
 
-from piperkit.message import Action, Format, Message, Outcome, encode
+from piperkit.message import Action, Format, Message, Outcome, UnreadMessage, encode
 
 if TYPE_CHECKING:
     from piperkit.config import Option
@@ -18,6 +19,26 @@ if TYPE_CHECKING:
 
 #: What an event's handler returns: whether the next handler is called, and with what.
 Result = tuple[int, Any]
+
+
+class Unread(dict[str, Any]):
+    """What an event says of a message of bytes: its `data` is read when somebody asks for it, and may be large."""
+
+    def __init__(self, facts: dict[str, Any], read: Callable[[str], bytes]) -> None:
+        super().__init__(facts)
+        self._read = read
+
+    def __missing__(self, key: str) -> bytes:
+        if key != "data":
+            raise KeyError(key)
+        data: bytes = self.setdefault(key, self._read(self["id"]))
+        return data
+
+    def __contains__(self, key: object) -> bool:
+        return key == "data" or super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self else default  # noqa: SIM401  it would call itself
 
 
 class Component(ZenDaemonComponent):
@@ -65,8 +86,8 @@ class Component(ZenDaemonComponent):
         if not isinstance(args, dict) or "data" not in args:
             return daemon.FLAG_CONTINUE, args  # an earlier component has taken the message, in the way of events
         self._daemon = daemon
-        message = Message(args["id"], encode(args["data"]), args.get("attempt", 1), args.get("arrived", 0.0))
-        if daemon.c("message_format") == Format.JSON.value:
+        message = _message(args)
+        if daemon.filer.format is Format.JSON:
             _ = message.json  # what is no JSON is rejected before the component can trip over it
         self.inc_statistic("cnt_processed")
         return (daemon.FLAG_STOP if self._take(daemon, message) else daemon.FLAG_CONTINUE), args
@@ -94,6 +115,14 @@ class Component(ZenDaemonComponent):
         """Log what this component has counted with `inc_statistic`."""
         log_statistics(daemon, self, type(self).__name__, self.get_statistics())
         return daemon.FLAG_CONTINUE, args
+
+
+def _message(args: dict[str, Any]) -> Message:
+    """The message that an event is about; one of bytes is read only when the component looks into it."""
+    facts = args["id"], args.get("attempt", 1), args.get("arrived", 0.0)
+    if isinstance(args, Unread):
+        return UnreadMessage(facts[0], lambda: encode(args["data"]), *facts[1:])
+    return Message(facts[0], encode(args["data"]), *facts[1:])
 
 
 def events_of(outcome: Outcome) -> list[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ import enum
 import functools
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from piperkit.errors import PiperError
@@ -80,6 +80,10 @@ class Outcome:
         return dataclasses.replace(self, copies=(*self.copies, queue))
 
 
+_COMMIT = Outcome(Action.COMMIT)
+_CANCEL = Outcome(Action.CANCEL)
+
+
 @dataclasses.dataclass(frozen=True)
 class Message:
     """One message, claimed by this daemon until its outcome is known."""
@@ -107,15 +111,28 @@ class Message:
 
     def commit(self, contents: Contents | None = None) -> Outcome:
         """Finished: pass it on to the output queue, with `contents` if given; delete it where there is none."""
-        return Outcome(Action.COMMIT, None if contents is None else encode(contents))
+        return _COMMIT if contents is None else Outcome(Action.COMMIT, encode(contents))
 
     def cancel(self) -> Outcome:
         """Finished: delete it, even where there is an output queue."""
-        return Outcome(Action.CANCEL)
+        return _CANCEL
 
     def dispatch(self, queue: str, contents: Contents | None = None) -> Outcome:
         """Finished: move it to `queue` (a name or path, as `queue_out_dir`) instead of the output queue."""
         return Outcome(Action.DISPATCH, None if contents is None else encode(contents), queue)
+
+
+class UnreadMessage(Message):
+    """A message whose data is read when somebody asks for it, which may fail with OSError."""
+
+    def __init__(self, id: str, read: Callable[[], bytes], attempt: int, arrived: float) -> None:
+        vars(self).update(id=id, attempt=attempt, arrived=arrived, _read=read)
+
+    @functools.cached_property
+    def data(self) -> bytes:
+        """The contents."""
+        data: bytes = vars(self)["_read"]()
+        return data
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pyzenkit.zendaemon import ZenDaemonComponent
 
 from piperkit import Component, Message, Option, Outcome, PiperDaemon, Reject, Retry
 from piperkit.filer import FilerDaemonComponent
+from sources import Datagrams, Lines
 
 
 class Upper(Component):
@@ -62,6 +63,24 @@ class Slow(Component):
         while not os.path.exists(os.path.join(self.gate, "go")):
             time.sleep(0.01)
         return message.commit()
+
+
+class Stuck(Echo):
+    """Does not come to an end in the hook that it is told to hang in."""
+
+    options: ClassVar = (Option("hang", str, "setup", "the hook", choices=("setup", "teardown")),)
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        self._hang(daemon, "setup")
+
+    def teardown(self, daemon: PiperDaemon) -> None:
+        self._hang(daemon, "teardown")
+
+    def _hang(self, daemon: PiperDaemon, hook: str) -> None:
+        if daemon.c("hang") == hook:
+            daemon.logger.info("It hangs")
+            while True:
+                time.sleep(0.01)
 
 
 class OldUpper(ZenDaemonComponent):
@@ -125,9 +144,12 @@ class Mapped(ZenDaemonComponent):
 
 
 COMPONENTS: dict[str, Any] = {
+    "datagrams": lambda: [Datagrams()],
+    "lines": lambda: [Lines()],
     "upper": lambda: [Upper()],
     "echo": lambda: [Echo()],
     "slow": lambda: [Slow()],
+    "stuck": lambda: [Stuck()],
     "old": lambda: [OldUpper()],
     "old-banish": lambda: [OldBanish()],
     "mapped": lambda: [FilerDaemonComponent(event_map=MAPPED), Mapped()],

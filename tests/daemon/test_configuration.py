@@ -13,6 +13,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+from pyzenkit.baseapp import BaseApp
 
 import apps
 from piperkit import Component, Message, Option, Outcome, PiperDaemon
@@ -241,3 +242,62 @@ def test_actions_on_the_configuration_touch_no_queue(piper: Piper, call: Call, a
     assert done.returncode == 0
     assert done.stdout
     assert not os.path.exists(new)
+
+
+SECRET = "xyzzy"
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ({"password": SECRET}, ["--action=config-view"]),
+        ({"password": SECRET}, ["--action=config-view", "--debug"]),
+        ({"password": [SECRET]}, ["--action=config-check"]),
+        ({"key": SECRET}, ["--action=config-check"]),
+        ({}, [f"--password={SECRET}", "--action=config-view"]),
+        ({}, [f"--key={SECRET}"]),
+        ({}, ["--help"]),
+        ({}, ["--action=config-template"]),
+        ({"password": SECRET, "queue_in_wait": "wrong"}, []),
+        ({"password": SECRET}, ["--debug", "--user=no-such-user"]),
+    ],
+)
+def test_secret_is_shown_by_no_output(
+    piper: Piper,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, object],
+    arguments: list[str],
+) -> None:
+    monkeypatch.setattr(BaseApp, "FLAG_DEBUG", False)  # --debug switches it on for the process
+    path = write(piper.directory / "secret.conf", given)
+    options = (
+        Option("password", str, None, "of the database", secret=True),
+        Option("key", int, 17, "of the safe", secret=True),
+    )
+    with pytest.raises(SystemExit):
+        PiperDaemon(
+            name="it", argv=[f"--config-file={path}", *arguments], components=[apps.Echo()], options=options,
+            schedule=(), default_password=f"{SECRET} too",
+        ).run()  # fmt: skip
+    shown = "".join(capfd.readouterr())
+    assert shown
+    assert SECRET not in shown
+
+
+def test_secret_is_in_no_file_that_a_daemon_writes(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BaseApp, "FLAG_DEBUG", False)
+    path = write(piper.directory / "secret.conf", {"password": SECRET})
+    schedule = [("start",), ("signal_hup",), ("signal_usr1",), ("signal_usr2",)]
+    option = Option("password", str, None, "of the database", secret=True)
+    piper.run(
+        lambda argv: PiperDaemon(name="it", argv=argv, components=[apps.Echo()], options=(option,), schedule=schedule),
+        f"--config-file={path}",
+        "--log-level=debug",
+        "--debug",
+    )
+    written = [found for found in piper.directory.rglob("*") if found.is_file() and found != path]
+    assert {"daemon.log", "daemon.state"} <= {found.name for found in written}
+    assert any(found.parent.name == "run-log" for found in written)
+    for found in written:
+        assert SECRET not in found.read_text(), found

@@ -104,7 +104,7 @@ def test_full_disk_holds_what_needs_room_and_the_status_says_why(
     until(lambda: piper.out == [b"ONE", b"TWO"], "the messages")
     until(lambda: "processing goes on" in log(piper), "the log to say so")
     assert log(piper).count("waiting for") == 1
-    assert not sum(queue.counts().values())
+    until(lambda: not sum(queue.counts().values()), "the originals to go")
     queue.close()
 
 

@@ -183,7 +183,7 @@ def test_message_whose_target_vanished_after_its_contents_were_final_is_never_st
         {"errors": 1} if way_out == "banish" else {}
     )
     assert queue.claimed() == []
-    assert os.listdir(Path(queue.path, "state")) == []
+    assert files(queue, "state") == {}
 
 
 def test_message_may_go_back_into_its_own_queue(make_queue: MakeQueue) -> None:

@@ -21,7 +21,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory.mkdir()
     for part in PARTS:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, directory / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / part, directory / part, symlinks=True, ignore=ignore)
         else:
             shutil.copy(ROOT / part, directory)
     return directory

@@ -20,7 +20,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, directory / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(source, directory / part, symlinks=True, ignore=ignore)
         elif source.exists():
             shutil.copy(source, directory)
     return directory
@@ -30,7 +31,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def template(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkout as a git repository of its own, with everything committed and no tag."""
     directory = tmp_path_factory.mktemp("source") / "piper-template"
-    shutil.copytree(unpacked, directory)
+    shutil.copytree(unpacked, directory, symlinks=True)
     git(directory, "init", "--quiet", "--initial-branch", "main")
     commit_all(directory, "Everything")
     return directory

@@ -21,13 +21,17 @@ ASKED = {
 
 def test_it_asks_few_questions_and_each_has_a_help_and_a_default() -> None:
     assert list(ASKED) == [
+        "part",
         "daemon_name",
+        "component_name",
+        "kind",
+        "messages",
         "description",
         "author",
         "licence",
-        "messages",
         "systemd",
         "network",
+        "metrics",
         "runtime_from",
     ]
     assert all("help" in question and "default" in question for question in ASKED.values())
@@ -42,9 +46,11 @@ def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template:
         "description": "Passes each message on",
         "author": "The mydaemon developers",
         "licence": "MIT",
+        "kind": "transform",
         "messages": "text",
         "systemd": True,
         "network": False,
+        "metrics": True,
         "runtime_from": str(template),
     }
 
@@ -121,6 +127,7 @@ RUNTIME = "must be a version range such as piperkit>=0.1.2, the absolute path"
         ("author", "Jane <jane@example.org>", PERSON),
         ("author", 'The "best"', PERSON),
         ("licence", "GPL-3.0", "Invalid choice for 'licence'"),
+        ("kind", "pipe", "Invalid choice for 'kind'"),
         ("messages", "xml", "Invalid choice for 'messages'"),
         ("runtime_from", "", RUNTIME),
         ("runtime_from", "0.1", RUNTIME),
@@ -184,7 +191,7 @@ def test_a_copy_without_git_can_be_copied(generate: Generate, unpacked: Path) ->
 def test_changes_that_are_not_committed_are_in_a_copy_of_head(template: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", str(template), str(clone))
-    with open(clone / "template" / "Makefile.jinja", "a", encoding="utf-8") as file:
+    with open(clone / "template" / "project" / "Makefile.jinja", "a", encoding="utf-8") as file:
         file.write("# changed\n")
     run_copier("copy", "--defaults", "--vcs-ref", "HEAD", clone, tmp_path / "it")
     assert (tmp_path / "it" / "Makefile").read_text(encoding="utf-8").endswith("# changed\n")

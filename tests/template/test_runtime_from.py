@@ -139,7 +139,7 @@ def test_make_test_and_lint_work_with_the_runtime_of_the_checkout(
     run_copier("copy", "--defaults", "--vcs-ref", "HEAD", clone, project)
     done = make(project, bare_environment, "test", "lint")
     assert done.returncode == 0, done.stdout
-    assert "5 passed" in done.stdout
+    assert "6 passed" in done.stdout
     assert "All checks passed!" in done.stdout
     assert (project / ".venv" / "bin" / "my-daemon").exists()
     assert "Making .venv" not in make(project, bare_environment, "test").stdout

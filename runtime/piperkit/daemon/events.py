@@ -15,7 +15,7 @@ from typing import Any
 
 from pyzenkit.zendaemon import EventQueueManager, QueueEmptyException
 
-#: What `schedule_at` and `schedule_after` return, for `cancel`.
+#: What `schedule_at` and `schedule_after` return, for `cancel`; first in it is the monotonic time when it is due.
 Timer = list[Any]
 
 
@@ -49,13 +49,16 @@ class EventQueue(EventQueueManager):
 
         Raises QueueEmptyException where there are none at all.
         """
-        self._drop_cancelled()
-        if self.events_at and self.events_at[0][0] <= self._monotonic():
-            _, _, event, args = heapq.heappop(self.events_at)
-            return event, args
+        timers = self.events_at
+        if timers:
+            if timers[0][2] is None:
+                self._drop_cancelled()
+            if timers and timers[0][0] <= self._monotonic():
+                _, _, event, args = heapq.heappop(timers)
+                return event, args
         if self.events:
             return self.events.popleft()
-        if not self.events_at:
+        if not timers:
             raise QueueEmptyException("Event queue is empty")
         return None, None
 

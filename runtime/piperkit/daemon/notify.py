@@ -39,8 +39,7 @@ class ServiceManager:
 
     def alive(self) -> None:
         """A sign of life; as often as one likes, since few of them are sent."""
-        now = time.monotonic()
-        if self.watches and now - self._alive >= self._pause:
+        if self.watches and (now := time.monotonic()) - self._alive >= self._pause:
             self._alive = now
             self.tell("WATCHDOG=1")
 

@@ -54,7 +54,7 @@ def place(
     copied: it is a copy from another file system, of which an earlier one may have arrived.
     """
     while True:
-        target = os.path.join(directory, name)
+        target = f"{directory}/{name}"
         try:
             fs.rename_exclusive(source, target)
             return name
@@ -80,7 +80,7 @@ class Delivery:
         Raises TargetUnavailable or NoRoom, with the message where it was, or FileNotFoundError where `source`
         is gone.
         """
-        incoming = os.path.join(target, "incoming")
+        incoming = f"{target}/incoming"
         try:
             name = place(source, fd, incoming, name, self._new_name)
         except OSError as error:
@@ -98,7 +98,7 @@ class Delivery:
 
     def copy(self, fd: int, target: str, name: str) -> str:
         """Copy the message behind `fd` into the queue `target`; returns the name it has there. Raises as `move`."""
-        incoming = os.path.join(target, "incoming")
+        incoming = f"{target}/incoming"
         stat = os.fstat(fd)
         try:
             temporary, copy = fs.create(os.path.join(target, "tmp"), self._new_name)

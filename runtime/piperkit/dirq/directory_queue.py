@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
-from piperkit.dirq import deadletters, fs, layout, names, records
+from piperkit.dirq import deadletters, fs, instances, layout, names
+from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.delivery import missing
-from piperkit.dirq.incoming import SOON, Incoming
+from piperkit.dirq.incoming import SOON, Share
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import MIB, Lease, Settings, Store
+from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
 from piperkit.errors import NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
-from piperkit.queue import Claim, Recovered
+from piperkit.queue import Claim, Recovered, Survey
 
 if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
 
 
-#: Seconds between looks at a message that somebody has just moved to `incoming`, and is about to let go of.
-_MOVED_PAUSES = (0.0005, 0.001, 0.002, 0.004, 0.008)
+#: Messages that `enqueue_many` publishes together.
+GROUP = 200
 #: Seconds, the longest delay of a retry: ten years, which every file system has a time stamp for.
 _DELAY_MAX = 10 * 366 * 86400.0
 
@@ -77,12 +81,13 @@ class DirectoryQueue:
         settings = Settings(perms, owner, sync, message_max, min_free, daemon)
         self._logger = logger or logging.getLogger("piperkit")
         self._store = Store(self.path, settings, names.Ids(host, pid, clock), self._logger, clock)
-        self._incoming = Incoming(self._store.part("incoming"), self._logger)
+        self._claimer = Claimer(self._store, self._logger, self._share)
         self._deferred = Deferred(self.path, clock)
-        self._instance = records.InstanceRecord(self._store.part("state"), self._store.ids.new)
+        self._instance = instances.InstanceRecord(self._store.part("state"), self._store.ids.new)
         self._recovery = Recovery(self._store, self.next_queue, orphan_age, crash_limit)
+        self._surveyor = Surveyor(self.path, self.next_queue)
         self._leases: dict[str, Lease] = {}
-        self._look_soon = False
+        self._in_work: dict[str, str] = {}  #: the ids that are being worked on, with their files' names
 
     # -- producing -------------------------------------------------------------------------------------------
 
@@ -96,6 +101,23 @@ class DirectoryQueue:
         self._store.check_size(len(data))
         self._store.check_room(len(data))
         return self._store.publish(lambda fd: fs.write_all(fd, data), name)
+
+    def enqueue_many(self, contents: Iterable[Contents]) -> list[str]:
+        """Publish messages together, and return their ids, in order: several times as fast as one by one.
+
+        They are published in groups of `GROUP`, each all or none; on the disk when this returns (outside of a batch).
+        Raises as `enqueue`; the groups before the one that failed are there then. It holds a group in memory, and as
+        many open files.
+        """
+        found: list[str] = []
+        encoded = map(encode, contents)
+        while group := list(itertools.islice(encoded, GROUP)):
+            for data in group:
+                self._store.check_size(len(data))
+            self._store.check_room(sum(map(len, group)))
+            with self._store.syncer.operation():
+                found += self._store.publish_group(group)
+        return found
 
     def enqueue_file(self, path: str | os.PathLike[str], name: str | None = None) -> str:
         """Publish a copy of an existing regular file; otherwise as `enqueue`."""
@@ -116,100 +138,18 @@ class DirectoryQueue:
         What cannot be claimed now, because somebody else is at it, is found at a later look (`next_look`).
         """
         self._return_due()
-        self._look_soon = False
-        claims: list[Claim] = []
-        scanned = False
-        while len(claims) < limit:
-            try:
-                if not self._incoming:
-                    if scanned:
-                        break
-                    self._incoming.scan()
-                    scanned = True
-                    continue
-                lease = self._take(self._incoming.pop())
-            except OSError as error:
-                if not claims:
-                    raise
-                self._look_soon = True  # first work with those that we have
-                return self._give_some_back(claims) if error.errno in fs.NO_DESCRIPTOR else claims
-            if lease is not None:
-                self._leases[lease.name] = lease
-                claims.append(lease.claim())
-        return claims
+        leases = self._claimer.take(limit, self._leases)
+        self._leases.update((lease.id, lease) for lease in leases)
+        return [lease.claim() for lease in leases]
 
-    def _give_some_back(self, claims: list[Claim]) -> list[Claim]:
-        """Keep the older half of the claims: each is an open file, and the work with them needs some too."""
-        kept, rest = claims[: (len(claims) + 1) // 2], claims[(len(claims) + 1) // 2 :]
-        self._incoming.clear()  # they come first at the next look
+    def _share(self) -> Share:
+        """Which of how many instances this one is."""
         try:
-            with self._store.syncer.operation():
-                while rest:
-                    self.requeue(rest[-1].id)
-                    rest.pop()
-        except (OSError, NotClaimed):
-            pass  # what was not given back is worked on
-        return [claim for claim in kept + rest if claim.id in self._leases]
-
-    def _take(self, name: str) -> Lease | None:
-        """Lock a message and move it to `pending`; None where that cannot be done now."""
-        try:
-            fd = fs.open_message(os.path.join(self._incoming.path, name))
-        except FileNotFoundError:
-            self._met_another()
-            return None
-        except OSError as error:
-            if error.errno not in fs.NO_MESSAGE:
-                raise
-            self._incoming.report(name, fs.NO_MESSAGE[error.errno])
-            return None
-        lease = None
-        try:
-            lease = self._claim_locked(name, fd)
-        except FileNotFoundError:
-            pass
-        except (FileExistsError, BlockingIOError):
-            # A message of that name is in work, and this one waits for its turn; or it is locked for long, by a
-            # process that was stopped just after it had moved it here.
-            self._look_soon = True
-            return None
-        finally:
-            if lease is None or lease.fd != fd:
-                os.close(fd)
-        if lease is None:
-            self._met_another()
-        else:
-            self._incoming.alone()
-        return lease
-
-    def _claim_locked(self, name: str, fd: int) -> Lease | None:
-        source = os.path.join(self._incoming.path, name)
-        pending = os.path.join(self._store.part("pending"), name)
-        # Locked before it moves, so nobody ever sees our claim without its lock.
-        for pause in _MOVED_PAUSES:
-            if fs.try_lock(fd):
-                break
-            if not fs.is_at(fd, source):
-                return None  # another instance has claimed it
-            # Whoever moved it here is about to let go of it. To pass it over would be to change the order.
-            time.sleep(pause)
-        else:
-            raise BlockingIOError
-        if name in self._leases:
-            raise FileExistsError  # it is on its way out of `outgoing`
-        lease = self._store.lease(name, fd, "pending")
-        fs.rename_exclusive(source, pending)
-        if fs.is_at(fd, pending):
-            return lease
-        # RACE: the file that we locked was moved away before our rename, and another one of that name stood there.
-        # That one is claimed now, and without a lock for this moment, which is far below orphan_age.
-        other = fs.lock_message(pending)
-        return None if other is None else self._store.lease(name, other, "pending")
-
-    def _met_another(self) -> None:
-        """Somebody else is at this message: there is more to find at the next look."""
-        self._incoming.met()
-        self._look_soon = True
+            self._instance.open()
+            found = sorted(filter(instances.is_instance, os.listdir(self._store.part("state"))))
+            return found.index(self._instance.name), len(found)
+        except (OSError, ValueError):
+            return 0, 1  # unknown to the others, it meets them more often
 
     def _return_due(self) -> None:
         """Move messages whose next attempt is due back to `incoming`."""
@@ -240,13 +180,13 @@ class DirectoryQueue:
 
     def busy(self) -> bool:
         """Whether the last `claim` left something to claim, which somebody else was at, or which was over its limit."""
-        return self._look_soon or bool(self._incoming)
+        return self._claimer.busy()
 
     def watch(self) -> Watch:
         """Something that is readable when a message may have arrived. Raises OSError where nothing tells."""
         from piperkit.dirq.watch import Watch  # a queue that is not watched needs the standard library only
 
-        return Watch(self._incoming.path)
+        return Watch(self._store.part("incoming"))
 
     def claimed(self) -> list[str]:
         """The ids that this instance holds."""
@@ -254,16 +194,22 @@ class DirectoryQueue:
 
     # -- working ---------------------------------------------------------------------------------------------
 
-    def read(self, id: str) -> bytes:
-        """The contents of a claimed message; it counts as in work from now on.
+    def begin(self, id: str) -> None:
+        """Work on a claimed message begins: if this instance dies now, it may be of this message.
 
-        Raises NotClaimed, and MessageTooLarge without reading it.
+        Raises NotClaimed, and MessageTooLarge, of which nothing is read.
         """
         lease = self._lease(id)
-        self._store.check_size(os.fstat(lease.fd).st_size)
+        self._store.check_size(lease.size)
         if not lease.begun:
             lease.begun = True
-            self._write_instance()
+            self._in_work[id] = lease.name
+            self._write_in_work()
+
+    def read(self, id: str) -> bytes:
+        """The contents of a claimed message. Raises as `begin`, which this is too."""
+        self.begin(id)
+        lease = self._leases[id]
         return fs.read_all(lease.fd, lease.size)
 
     def update(self, id: str, contents: Contents) -> None:
@@ -295,7 +241,7 @@ class DirectoryQueue:
     def _move(self, lease: Lease, target: str, contents: Contents | None, recorded: str | None) -> None:
         data = None if contents is None else encode(contents)
 
-        def step() -> None:
+        def step(lease: Lease) -> None:
             # In `outgoing`, an earlier call was cut off: its contents are final.
             if data is not None and lease.part == "pending":
                 self._begin_move(lease, target, data, recorded)
@@ -311,7 +257,7 @@ class DirectoryQueue:
         if recorded != lease.record.target:
             self._store.take_own_name(lease)
             record = dataclasses.replace(lease.record, target=recorded)
-            self._store.write_record(record, lease.name, self._store.clock())
+            self._store.write_record(lease, record, lease.name, self._store.clock())
             lease.record = record
         self._store.begin_move(lease, data)
 
@@ -323,12 +269,12 @@ class DirectoryQueue:
     def cancel(self, id: str) -> None:
         """Delete the message. Raises NotClaimed."""
         lease = self._lease(id)
-        self._settle(lease, lambda: self._store.drop(lease))
+        self._settle(lease, self._store.drop)
 
     def banish(self, id: str, failure: Failure) -> None:
         """Move the message to `errors`; NAME.meta, JSON, says why. Raises NotClaimed."""
         lease = self._lease(id)
-        self._settle(lease, lambda: self._store.banish(lease, failure))
+        self._settle(lease, lambda lease: self._store.banish(lease, failure))
 
     def retry(self, id: str, delay: float, failure: Failure) -> None:
         """Put the message off for `delay` seconds; its attempt and failure are recorded. Raises NotClaimed."""
@@ -337,39 +283,47 @@ class DirectoryQueue:
         name = self._store.own_name(lease)
         record = lease.record.failed(failure, self._store.timestamp())
 
-        def step() -> None:
+        def step(lease: Lease) -> None:
             if lease.part == "pending":  # in `outgoing`, its contents are final, and recovery delivers them
                 due = self._store.clock() + int(delay * 1e9)
-                self._store.write_record(record, name, due)
+                self._store.write_record(lease, record, name, due)
                 self._deferred.add(self._store.give_back(lease, "deferred", name), due)
 
         self._settle(lease, step)
         if lease.begun:
-            self._write_instance()
+            self._write_in_work()
 
     def requeue(self, id: str) -> None:
         """Give the message back to `incoming` as it is; no attempt is counted. Raises NotClaimed."""
         lease = self._lease(id)
 
-        def step() -> None:
+        def step(lease: Lease) -> None:
             if lease.part == "pending":  # as in `retry`
                 self._store.give_back(lease, "incoming", lease.name)
 
         self._settle(lease, step)
         if lease.begun:
-            self._write_instance()
+            self._write_in_work()
 
-    def _settle(self, lease: Lease, step: Callable[[], None]) -> None:
+    def _settle(self, lease: Lease, step: Callable[[Lease], None]) -> None:
         """Do the step that ends a claim, have it synced, and end the claim.
 
         Where only the sync fails, the claim stays; whatever it is settled with next then syncs and ends it.
         """
-        with self._store.syncer.operation(), self._gone_is_lost(lease):
+        syncer = self._store.syncer
+        syncer.enter()
+        try:
             if not lease.settled:
                 self._store.drop_original(lease)
-                step()
+                step(lease)
                 lease.settled = True
-                fs.unlock(lease.fd)  # its next owner may claim it; the sync takes its time
+                if syncer.leave_syncs:
+                    fs.unlock(lease.fd)  # its next owner may claim it; the sync takes its time
+        except FileNotFoundError:
+            self._lost(lease)
+            raise
+        finally:
+            syncer.leave()
         self._release(lease)
 
     # -- looking after the queue -----------------------------------------------------------------------------
@@ -388,7 +342,15 @@ class DirectoryQueue:
 
     def counts(self) -> dict[str, int]:
         """The number of messages in each part; sidecars and whatever is no message are not counted."""
-        return {part: len(layout.message_names(self.path, part)) for part in layout.HOLDING}
+        return {part: self.count(part) for part in layout.HOLDING}
+
+    def count(self, part: str) -> int:
+        """The number of messages in one part."""
+        return layout.count_messages(self.path, part)
+
+    def survey(self) -> Survey:
+        """How full the queue and the next queue are, at a bounded cost; see `piperkit.dirq.survey`. For any thread."""
+        return self._surveyor.survey()
 
     def room(self, limit: int) -> int:
         """How many messages fit into the next queue's `incoming` until it holds `limit`; counted afresh.
@@ -398,7 +360,7 @@ class DirectoryQueue:
         if self.next_queue is None:
             return limit
         try:
-            return max(0, limit - len(layout.message_names(self.next_queue, "incoming")))
+            return limit - layout.count_messages(self.next_queue, "incoming", limit)
         except (QueueMissing, PermissionError) as error:
             raise TargetUnavailable(str(error)) from error
 
@@ -414,7 +376,9 @@ class DirectoryQueue:
             try:
                 self.requeue(id)
             except (NotClaimed, OSError) as error:
-                self._logger.warning("%s: not given back, but recovery will: %s", fs.display(id), error)
+                self._logger.warning(
+                    "%s: not given back, but recovery will: %s", fs.display(id), error, extra=self._store.about(lease)
+                )
                 if id in self._leases:
                     self._release(lease)
         self._instance.close()
@@ -428,36 +392,32 @@ class DirectoryQueue:
     # -- leases ----------------------------------------------------------------------------------------------
 
     def _lease(self, id: str) -> Lease:
-        names.check_id(id)
-        try:
-            return self._leases[id]
-        except KeyError:
-            raise NotClaimed(f"{fs.display(id)} is not claimed by this instance") from None
+        lease = self._leases.get(id)
+        if lease is None:
+            names.check_id(id)
+            raise NotClaimed(f"{fs.display(id)} is not claimed by this instance")
+        return lease
 
     def _still_there(self, lease: Lease) -> None:
-        with self._gone_is_lost(lease):
-            if not fs.is_at(lease.fd, self._store.at(lease)):
-                raise FileNotFoundError
+        if not fs.is_at(lease.fd, self._store.at(lease)):
+            self._lost(lease)
+            raise FileNotFoundError(errno.ENOENT, "another file has its name", self._store.at(lease))
 
-    @contextlib.contextmanager
-    def _gone_is_lost(self, lease: Lease) -> Iterator[None]:
-        """A claimed file that is gone was removed by a program that does not keep to the protocol."""
-        try:
-            yield
-        except FileNotFoundError:
-            path = self._store.at(lease)
-            if os.path.lexists(path):
-                raise
+    def _lost(self, lease: Lease) -> None:
+        """A claimed file that is gone was taken by a program that keeps to no protocol. Raises NotClaimed then."""
+        path = self._store.at(lease)
+        if not os.path.lexists(path):
             self._release(lease)
             raise NotClaimed(f"{fs.display(path)} was removed by another program while it was claimed") from None
 
     def _release(self, lease: Lease) -> None:
         del self._leases[lease.id]
+        self._in_work.pop(lease.id, None)
         os.close(lease.fd)
 
-    def _write_instance(self) -> None:
+    def _write_in_work(self) -> None:
         try:
-            self._instance.write(lease.name for lease in self._leases.values() if lease.begun)
+            self._instance.write(self._in_work.values())
         except OSError as error:
             # A full disk, say: then a message that kills this process is not known for it, but work goes on.
             self._logger.warning("what is in work cannot be written down in %s/state: %s", self.path, error)

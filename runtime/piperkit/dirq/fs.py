@@ -11,12 +11,20 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 from collections.abc import Callable
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_ENCODING = sys.getfilesystemencoding()
 _COPY_CHUNK = 1 << 20
+#: How a message is opened: without following a link, or waiting for a FIFO's writer.
+OPEN_MESSAGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+#: File systems, as /proc/self/mountinfo calls them, that other machines change without our kernel's knowing at once.
+_REMOTE = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.gluster", "fuse.s3")
 
 #: What opening something says that is no message for us, and why.
 NO_MESSAGE = {
@@ -38,7 +46,13 @@ def rename_exclusive(source: str, target: str) -> None:
     knows no such rename (NFS) it is link(2) and unlink(2): for a moment, or after a crash, both names stand
     for one inode, which recovery recognises.
     """
-    if _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE):
+    if _libc.renameat2(
+        _AT_FDCWD,
+        source.encode(_ENCODING, "surrogateescape"),
+        _AT_FDCWD,
+        target.encode(_ENCODING, "surrogateescape"),
+        _RENAME_NOREPLACE,
+    ):
         code = ctypes.get_errno()
         if code not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(code, os.strerror(code), source, None, target)
@@ -67,8 +81,11 @@ def copy_all(source: int, target: int) -> None:
 
 def read_all(fd: int, size: int) -> bytes:
     """The whole file behind `fd`, of about `size` bytes, from its beginning."""
-    chunks = []
-    offset = 0
+    data = os.pread(fd, size + 1, 0)
+    if len(data) == size:
+        return data  # one byte more was asked for
+    chunks = [data]
+    offset = len(data)
     while chunk := os.pread(fd, max(size - offset, 0) + 1, offset):
         chunks.append(chunk)
         offset += len(chunk)
@@ -102,7 +119,7 @@ def open_message(path: str) -> int:
     Raises IsADirectoryError for anything that is not a regular file, ELOOP (an OSError) for a link, and else
     what open(2) raises.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, OPEN_MESSAGE)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise IsADirectoryError(errno.EISDIR, "not a regular file", path)
@@ -174,6 +191,26 @@ def unlink_if_there(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that a directory is on; empty where that cannot be found out."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+    except (OSError, ValueError, IndexError):
+        pass
+    return ""
+
+
+def is_remote(path: str) -> bool:
+    """Whether other machines may change a directory without our kernel's knowing at once."""
+    return file_system(path).startswith(_REMOTE)
 
 
 def status(entry: os.DirEntry[str]) -> os.stat_result | None:

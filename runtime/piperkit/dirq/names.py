@@ -22,7 +22,8 @@ from piperkit.errors import InvalidId
 #: The longest name, in bytes, that Linux file systems take (NAME_MAX, limits.h).
 NAME_MAX = 255
 
-_OURS = re.compile(r"\d{10}\.\d{9}\.\d+\.[^/]+")
+#: Whether (truth) a name is one that `Ids` makes.
+is_ours = re.compile(r"[0-9]{10}\.[0-9]{9}\.[0-9]+\.[^/]+").fullmatch
 
 
 def check_id(name: str) -> str:
@@ -42,12 +43,13 @@ def check_id(name: str) -> str:
 
 def sort_key(name: str) -> tuple[bool, str]:
     """Oldest first: ours by arrival, then foreign names by name."""
-    return not is_ours(name), name
+    return is_ours(name) is None, name
 
 
-def is_ours(name: str) -> bool:
-    """Whether a name is one that `Ids` makes."""
-    return _OURS.fullmatch(name) is not None
+def moment(name: str) -> float:
+    """When a message with a name of ours was made, in seconds since the epoch."""
+    seconds, nanoseconds, _ = name.split(".", 2)
+    return int(seconds) + int(nanoseconds) / 1e9
 
 
 class Ids:

@@ -1,4 +1,4 @@
-"""What is known about a message beside its contents, and what each instance is working on.
+"""What is known about a message beside its contents.
 
 `state/NAME` is a message's record: a line of JSON with its attempts and its history. Most messages never have one;
 it is made when a message fails, is put off, or outlives a crash. It belongs to the message of that name and of
@@ -6,9 +6,7 @@ that modification time, which is the message's arrival and which every operation
 earlier message of the same name is thus never taken for a later one's. The record's own modification time is when
 the message is due again.
 
-`state/.HOST.PID.N` is an instance's record: locked while the instance lives, it holds the names of the messages
-that it is working on (not of those it has merely claimed), so that after its death only these are suspected of
-having killed it. It is rewritten in place by a single write(2): it has to outlive a process, not a power cut.
+Whether there are any is known for a whole batch of claims at the cost of one stat(2) of `state`, see `RecordNames`.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import dataclasses
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable
+import time
 from typing import Any
 
 from piperkit.dirq import fs
@@ -25,13 +23,16 @@ from piperkit.message import Failure
 
 #: How many failures a message's history keeps: the first one, and the newest.
 HISTORY_MAX = 10
+#: Nanoseconds; longer than the kernel's clock for time stamps takes from one tick to the next.
+_TICK = 100_000_000
+#: Seconds from one listing of the records to the next, which may be many.
+_LIST_PAUSE = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MessageRecord:
-    """A message's past attempts."""
+    """A message's past attempts; the default is that of a new message."""
 
-    arrived: int  #: nanoseconds since the epoch; with the name, what identifies the message
     attempts: int = 0  #: attempts that have ended without an outcome
     crashes: int = 0  #: those of them that ended with the death of the daemon
     death: str | None = None  #: the last death that was counted, as the name of the dead instance's record
@@ -57,65 +58,73 @@ class MessageRecord:
         )
 
 
+#: What is known of most messages.
+NEW = MessageRecord()
+
+
 def load(path: str, arrived: int) -> MessageRecord:
-    """The record of the message that arrived then; an empty one where there is none, or it is not to be read."""
+    """The record of the message that arrived then (nanoseconds); NEW where there is none, or it is not to be read."""
     try:
         fd = fs.open_message(path)
     except OSError as error:
         if error.errno == errno.ENOENT or error.errno in fs.NO_MESSAGE:
-            return MessageRecord(arrived)
+            return NEW
         raise
     try:
         fields = json.loads(fs.read_all(fd, os.fstat(fd).st_size))
-        record = MessageRecord(**{**fields, "history": tuple(fields["history"])})
-    except (ValueError, TypeError, KeyError):
-        return MessageRecord(arrived)  # torn by a power cut without sync, or not ours: the message matters more
+        if fields.pop("arrived") != arrived:
+            return NEW
+        return MessageRecord(**{**fields, "history": tuple(fields["history"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return NEW  # torn by a power cut without sync, or not ours: the message matters more
     finally:
         os.close(fd)
-    return record if record.arrived == arrived else MessageRecord(arrived)
 
 
-def dump(record: MessageRecord) -> bytes:
-    """The bytes of a record's file."""
-    return json.dumps(dataclasses.asdict(record)).encode() + b"\n"
+def dump(record: MessageRecord, arrived: int) -> bytes:
+    """The bytes of the record's file of a message that arrived then."""
+    return json.dumps({"arrived": arrived, **dataclasses.asdict(record)}).encode() + b"\n"
 
 
-class InstanceRecord:
-    """This instance's file in `state`, made and locked at the first use and removed by `close`."""
+class RecordNames:
+    """Which names may have a record.
 
-    def __init__(self, directory: str, name: Callable[[], str]) -> None:
+    A directory's modification time tells whether a name was added since it was listed, as long as that time is not so
+    close to the listing that a change in the same tick of the clock could be missed; then, and on file systems of
+    other machines, whose times may be old ones, every name may have a record.
+    """
+
+    def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._name = name
-        self._fd = -1
-        self._path = ""
+        self._remote: bool | None = None
+        self._names: frozenset[str] | None = None
+        self._changed = -1
+        self._listed = float("-inf")
 
-    def write(self, names: Iterable[str]) -> None:
-        """Replace the names of the messages in work."""
-        if self._fd < 0:
-            self._path = os.path.join(self._directory, f".{self._name()}")
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                fs.try_lock(self._fd)
-            except BaseException:
-                self.close()
-                raise
-        # "//" ends the list, so that a shorter one needs no truncation, which would be a second step.
-        os.pwrite(self._fd, b"/".join(os.fsencode(name) for name in names) + b"//", 0)
+    def look(self) -> None:
+        """See whether there is anything new. Call it with the messages locked that are asked for."""
+        try:
+            self._look()
+        except OSError:
+            self._names = None  # too many open files, say
 
-    def close(self) -> None:
-        """Remove the record. Idempotent."""
-        if self._fd >= 0:
-            fs.unlink_if_there(self._path)
-            os.close(self._fd)
-            self._fd = -1
+    def _look(self) -> None:
+        if self._remote is None:
+            self._remote = fs.is_remote(self._directory)
+        if self._remote:
+            return
+        changed = os.stat(self._directory).st_mtime_ns
+        if changed == self._changed:
+            return
+        self._names, self._changed = None, -1
+        if time.monotonic() - self._listed < _LIST_PAUSE:
+            return
+        # Asked before the listing: what is added meanwhile is later.
+        if time.time_ns() - changed > _TICK:
+            self._listed = time.monotonic()
+            self._names = frozenset(os.listdir(self._directory))
+            self._changed = changed
 
-
-def is_instance(name: str) -> bool:
-    """Whether a file in `state` is an instance's record."""
-    return name.startswith(".")
-
-
-def names_in_work(fd: int) -> set[str]:
-    """The names in an instance's record."""
-    data = fs.read_all(fd, os.fstat(fd).st_size)
-    return {os.fsdecode(name) for name in data.partition(b"//")[0].split(b"/") if name}
+    def may_have(self, name: str) -> bool:
+        """Whether the message may have a record; asked after `look`."""
+        return self._names is None or name in self._names

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from piperkit.dirq import deadletters, fs, layout, names, records
+from piperkit.dirq import deadletters, fs, instances, layout, names
 from piperkit.dirq.store import Lease, Store
 from piperkit.errors import QueueError
 from piperkit.message import Failure
@@ -102,12 +102,12 @@ class Recovery:
         """The records of dead instances, by path, with the names of the messages that they were working on."""
         dead: dict[str, set[str]] = {}
         for entry in layout.regular_files(self._store.part("state")):
-            if records.is_instance(entry.name):
+            if instances.is_instance(entry.name):
                 # A shared lock: several may be reading, and only a living instance has it for itself.
                 fd = fs.lock_message(entry.path, shared=True)
                 if fd is not None:
                     try:
-                        dead[entry.path] = records.names_in_work(fd)
+                        dead[entry.path] = instances.names_in_work(fd)
                     finally:
                         os.close(fd)
         return dead
@@ -195,24 +195,28 @@ class Recovery:
         name = fs.display(lease.name)
         if death is None:
             self._store.give_back(lease, "incoming", lease.name)
-            self._store.logger.warning("%s: given back, since nobody holds its claim any more", name)
+            self._store.logger.warning(
+                "%s: given back, since nobody holds its claim any more", name, extra=self._store.about(lease)
+            )
             return False
+        about = self._store.about(lease)
         failure = Failure("the daemon died while it was working on this message")
         record = lease.record.failed(failure, self._store.timestamp(), death=death)
         if record.crashes >= self._crash_limit:
             lease.record = record
             reason = f"{record.crashes} times the daemon died while it was working on this message"
             self._store.banish(lease, Failure(reason, "Crash"))
-            self._store.logger.error("%s: banished: %s", name, reason)
+            self._store.logger.error("%s: banished: %s", name, reason, extra=about)
             return True
         given = self._store.own_name(lease)
-        self._store.write_record(record, given, self._store.clock())
+        self._store.write_record(lease, record, given, self._store.clock())
         self._store.give_back(lease, "incoming", given)
         self._store.logger.warning(
             "%s: given back after its daemon died (attempt %d, death %d)",
             name,
             record.attempts,
             record.crashes,
+            extra=about,
         )
         return False
 
@@ -256,7 +260,7 @@ class Recovery:
         removed = 0
         for entry in layout.regular_files(self._store.part("state")):
             stat = fs.status(entry)
-            if records.is_instance(entry.name) or stat is None or not self._old_enough(stat):
+            if instances.is_instance(entry.name) or stat is None or not self._old_enough(stat):
                 continue
             # Twice, in the order in which messages move: one that moves on meanwhile is seen the second time.
             if not any(

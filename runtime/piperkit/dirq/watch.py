@@ -5,21 +5,17 @@ Nothing tells of what another machine does in a network file system; there, look
 
 from __future__ import annotations
 
-import os
-
 import inotify_simple
 
-#: File systems, as /proc/self/mountinfo calls them, where another machine's changes are not told.
-_REMOTE = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.gluster", "fuse.s3")
+from piperkit.dirq import fs
 
 
 class Watch:
     """Readable when something has arrived in a directory. Raises OSError where that cannot be told."""
 
     def __init__(self, directory: str) -> None:
-        kind = file_system(directory)
-        if kind.startswith(_REMOTE):
-            raise OSError(f"arrivals on {kind} are not told")
+        if fs.is_remote(directory):
+            raise OSError(f"arrivals on {fs.file_system(directory)} are not told")
         self._inotify = inotify_simple.INotify()
         try:
             self._inotify.add_watch(directory, inotify_simple.flags.MOVED_TO | inotify_simple.flags.CREATE)
@@ -36,18 +32,3 @@ class Watch:
 
     def close(self) -> None:
         self._inotify.close()
-
-
-def file_system(path: str) -> str:
-    """The type of the file system that a directory is on; empty where that cannot be found out."""
-    device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            for line in mounts:
-                fields = line.split()
-                if fields[2] == wanted:
-                    return fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
-        pass
-    return ""
