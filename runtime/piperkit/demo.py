@@ -64,7 +64,10 @@ class DemoEmptyComponent(ZenDaemonComponent):
         return daemon.FLAG_CONTINUE, args
 
     def cbk_event_demo_empty(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Take everything out of the output queue; when everything has come, stop the daemon."""
+        """Take everything out of the output queue if it is full; when everything has come, stop the daemon."""
+        if daemon.filer.status != daemon.filer.STATUS_PAUSED:
+            daemon.queue.schedule_after(daemon.c("queue_out_wait"), "demo_empty")
+            return daemon.FLAG_CONTINUE, args
         with DirectoryQueue(daemon.filer.queue_out_dir or "", create=False) as output:
             taken = output.claim(self._left)
             for claim in taken:

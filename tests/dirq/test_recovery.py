@@ -313,11 +313,11 @@ def test_record_of_a_message_that_a_foreign_program_took_away_is_removed(make_qu
     queue.enqueue("x", "x")
     queue.claim()
     queue.retry("x", 0, FAILURE)
-    assert os.listdir(Path(queue.path, "state")) == ["x"]
+    assert files(queue, "state").keys() == {"x"}
     os.unlink(Path(queue.path, "deferred", "x"))
     clock.forward(11)
     assert queue.recover().litter == 1
-    assert not os.listdir(Path(queue.path, "state"))
+    assert not files(queue, "state")
 
 
 # -- many instances ------------------------------------------------------------------------------------------
