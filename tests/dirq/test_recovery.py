@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -313,11 +312,11 @@ def test_record_of_a_message_that_a_foreign_program_took_away_is_removed(make_qu
     queue.enqueue("x", "x")
     queue.claim()
     queue.retry("x", 0, FAILURE)
-    assert os.listdir(Path(queue.path, "state")) == ["x"]
+    assert list(files(queue, "state")) == ["x"]
     os.unlink(Path(queue.path, "deferred", "x"))
     clock.forward(11)
     assert queue.recover().litter == 1
-    assert not os.listdir(Path(queue.path, "state"))
+    assert not files(queue, "state")
 
 
 # -- many instances ------------------------------------------------------------------------------------------
@@ -361,9 +360,9 @@ queue.close()
 """
     found = list(run_all([start(code, queue.path) for _ in range(8)]))
     assert sorted(number for _, got in found for number in got) == list(range(2000))
-    # Without the windows and the skipping ahead they would miss each message seven times.
-    assert sum(missed for missed, _ in found) < 3 * 2000
+    # Running for the same messages, they would come too late for each of them seven times.
+    assert sum(missed for missed, _ in found) < 2000 / 4
     for _, got in found:
-        back = sum(earlier > later for earlier, later in itertools.pairwise(got))
-        assert back <= max(3, len(got) // 20), "an instance takes older messages after newer ones"
-    assert not sum(queue.counts().values())
+        # In their own parts, that is; in the end they help each other.
+        early = got[: len(got) // 2]
+        assert sum(number < 1200 for number in early) >= 0.8 * len(early), "newer messages are taken before older ones"
