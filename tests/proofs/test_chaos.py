@@ -28,7 +28,7 @@ import pytest
 import summary
 from chaos_app import check
 from needs import need
-from piperkit.dirq import DirectoryQueue, records
+from piperkit.dirq import DirectoryQueue, instances
 from piperkit.dirq.view import QueueView
 
 APP = Path(__file__).with_name("chaos_app.py")
@@ -149,7 +149,7 @@ class Chaos:
         in_work = 0
         for path in self.disk.glob(f"*/state/.*.{victim.pid}.*"):
             with path.open("rb") as record:
-                in_work += len(records.names_in_work(record.fileno()))
+                in_work += len(instances.names_in_work(record.fileno()))
         if victim not in self.producers:
             self.in_work += max(1, in_work)  # on a full disk it could not be written down
         victim.kill()
