@@ -36,7 +36,7 @@ format: .venv/.made
 	.venv/bin/ruff format
 
 bench: .venv/.made
-	.venv/bin/python benchmarks/run.py $(ARGS)
+	.venv/bin/python -m benchmarks $(ARGS)
 
 release-check: .venv/.made
 	@.venv/bin/python tools/release_check.py

@@ -19,7 +19,7 @@ LAYERS = (
     ("project",),
     ("daemon",),
     ("filer",),
-    ("batch", "component"),
+    ("batch", "component", "source"),
     ("config",),
     ("dirq",),
     ("queue",),

@@ -1,27 +1,62 @@
-"""Write the template's configuration file anew, from what the runtime knows of its keys.
+"""Write the template's configuration file anew, and what each kind of component adds to it, from what the runtime knows.
 
-Run it after a change to `piperkit.daemon.options`: .venv/bin/python tools/template_config.py
-A test compares the two.
+Run it after a change to the options of the runtime or of a component: .venv/bin/python tools/template_config.py
+A test compares.
 """
 
+import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-TARGET = Path(__file__).parents[1] / "template" / "daemon" / "etc" / "{{ daemon_name }}.conf.jinja"
+TEMPLATE = Path(__file__).parents[1] / "template"
+TARGET = TEMPLATE / "daemon" / "etc" / "{{ daemon_name }}.conf.jinja"
+KINDS = TEMPLATE / "kinds"
 NAME = "the-name-of-the-daemon"
-CODE = f"from piperkit import PiperDaemon; PiperDaemon(name={NAME!r}, description='', schedule=()).run()"
+CODE = """
+from piperkit import PiperDaemon
+import stub
+
+PiperDaemon(name="the-name-of-the-daemon", description="", schedule=(), components=stub.components).run()
+"""
+#: What a kind adds stands before the closing brace.
+MORE = '{% include "template/kinds/" ~ stub ~ "/keys.conf.jinja" ignore missing -%}\n}\n'
 
 
-def render() -> str:
-    """The configuration file that a daemon prints, as a template."""
-    command = [sys.executable, "-c", CODE, "--action", "config-template"]
-    text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+def render() -> dict[Path, str]:
+    """The files and their contents: the configuration file, and a fragment for each kind that has keys of its own."""
+    base = _printed("components = []").removesuffix("}\n")
     default = '"message_format": "text"'
-    assert text.count(default) == 1
-    return text.replace(default, '"message_format": "{{ messages }}"').replace(NAME, "{{ daemon_name }}")
+    assert base.count(default) == 1
+    found = {TARGET: _named(base.replace(default, '"message_format": "{{ messages }}"') + MORE)}
+    for stub in sorted(KINDS.glob("*/component.py.jinja")):
+        code = re.sub(r"{{ \w+ }}", "Stub", stub.read_text(encoding="utf-8"))
+        more = _printed(f"{code}\ncomponents = [Stub()]").removesuffix("}\n").removeprefix(base)
+        if more:
+            found[stub.with_name("keys.conf.jinja")] = _named(more)
+    return found
+
+
+def _named(text: str) -> str:
+    return text.replace(NAME, "{{ daemon_name }}")
+
+
+def _printed(stub: str) -> str:
+    """The configuration file that a daemon with these components prints."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "stub.py").write_text(stub, encoding="utf-8")
+        return subprocess.run(
+            [sys.executable, "-c", CODE, "--action", "config-template"],
+            env={**os.environ, "PYTHONPATH": directory},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
 
 
 if __name__ == "__main__":
-    TARGET.write_text(render(), encoding="utf-8")
-    print(f"{TARGET} is written")
+    for path, text in render().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"{path} is written")

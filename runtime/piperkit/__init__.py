@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from piperkit.batch import BatchComponent
     from piperkit.component import Component
     from piperkit.daemon import PiperDaemon
+    from piperkit.source import Source
 
 __all__ = [
     "BatchComponent",
@@ -24,10 +25,11 @@ __all__ = [
     "PiperError",
     "Reject",
     "Retry",
+    "Source",
 ]
 
 
-_ON_PYZENKIT = {"BatchComponent": "batch", "Component": "component", "PiperDaemon": "daemon"}
+_ON_PYZENKIT = {"BatchComponent": "batch", "Component": "component", "PiperDaemon": "daemon", "Source": "source"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -67,9 +67,11 @@ class Piper:
     def run(self, build: Build, *more: str) -> int:
         """Run the daemon in this process until there is nothing to do; returns its exit status.
 
-        more: further options. A message that is put off, or that finds no room, stays where it is.
+        more: further options. A message that is put off, or that finds no room, stays where it is. The daemon is
+        started in `directory`, where relative paths begin.
         """
         cwd, umask = os.getcwd(), os.umask(0o022)
+        os.chdir(self.directory)
         try:
             return build(self.options(*more)).run_until_idle()
         finally:
@@ -77,27 +79,33 @@ class Piper:
             os.umask(umask)
 
     def crash_walk(
-        self, build: Build, *contents: Contents, delivered: Callable[[Piper], list[bytes]] | None = None
+        self,
+        build: Build,
+        *contents: Contents,
+        delivered: Callable[[Piper], list[bytes]] | None = None,
+        places: Sequence[str] = (),
     ) -> int:
-        """Kill the daemon at every system call that changes a queue while it works through `contents`.
+        """Kill the daemon at every system call that changes its queues, or `places`, while it works through `contents`.
 
         After each kill the daemon runs again, unharmed, and then the books have to be those of a run that nobody
         killed: the same messages banished, nothing left behind, and everything delivered that was delivered then. That
         a message is seen twice is allowed, that one is lost is not: AssertionError says at which point it was.
         Returns the number of points.
 
-        build: a function of a module, since the daemon runs as a process of its own.
+        build: a function of a module, since the daemon runs as a process of its own. It is called in the directory of
+            one walk, where the daemon works, and makes there what the daemon needs beside its two queues.
         delivered: what has arrived where the component writes, in whole pieces; by default, in the output queue. It is
-            called with the surroundings of one walk, whose `directory` is the daemon's working directory.
+            called with the surroundings of one walk; `directory` is where the daemon works.
+        places: what else the daemon writes: names in that directory, of files or queues, and what begins with them.
 
         Skips the test where strace(1) is missing.
         """
         if not crashwalk.available():
             pytest.skip("strace: needs strace(1), with the right to trace")
-        walks = [_CrashWalk(Piper(self.directory / f"walk{number}"), build, contents) for number in range(2)]
+        walks = [_CrashWalk(Piper(self.directory / f"walk{number}"), build, contents, places) for number in range(2)]
         delivered = delivered or (lambda piper: piper.out)
         walks[0].prepare()
-        points = crashwalk.crash_points(walks[0].command, *walks[0].queues, env=walks[0].environment)
+        points = crashwalk.crash_points(walks[0].command, *walks[0].places, env=walks[0].environment)
         wanted = walks[0].books(delivered)
         assert not wanted.left, f"messages are left when nobody kills the daemon: {wanted.left}"
 
@@ -161,21 +169,22 @@ class _Books:
 class _CrashWalk:
     """One place where the daemon is killed again and again."""
 
-    def __init__(self, piper: Piper, build: Build, contents: tuple[Contents, ...]) -> None:
+    def __init__(self, piper: Piper, build: Build, contents: tuple[Contents, ...], places: Sequence[str]) -> None:
         self._piper = piper
         self._contents = contents
         imported = f"from {build.__module__} import {build.__name__} as build"
-        code = f"import sys; {imported}; sys.exit(build(sys.argv[1:]).run_until_idle())"
+        here = f"os.chdir({str(piper.directory)!r})"
+        code = f"import os, sys; {here}; {imported}; sys.exit(build(sys.argv[1:]).run_until_idle())"
         options = [f"--work-dir={piper.directory}", "--orphan-age=0", "--retry-min=0", "--retry-max=0", "--log-file="]
         self.command = [os.path.realpath(sys.executable), "-c", code, *piper.options("--quiet", *options)]
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self.queues = [piper.directory / "in", piper.directory / "out"]
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        self.places = [piper.directory / name for name in ("in", "out", *places)]
 
     def prepare(self) -> None:
         """The messages are there, and nothing else, as before every run."""
         shutil.rmtree(self._piper.directory)
-        queue = DirectoryQueue(self.queues[0])
-        DirectoryQueue(self.queues[1])
+        queue = DirectoryQueue(self.places[0])
+        DirectoryQueue(self.places[1])
         for number, each in enumerate(self._contents):
             queue.enqueue(each, f"message-{number}")
 

@@ -11,6 +11,7 @@ from pyzenkit.zendaemon import ZenDaemonComponent
 
 from piperkit import Component, Message, Option, Outcome, PiperDaemon, Reject, Retry
 from piperkit.filer import FilerDaemonComponent
+from sources import Datagrams, Lines
 
 
 class Upper(Component):
@@ -143,6 +144,8 @@ class Mapped(ZenDaemonComponent):
 
 
 COMPONENTS: dict[str, Any] = {
+    "datagrams": lambda: [Datagrams()],
+    "lines": lambda: [Lines()],
     "upper": lambda: [Upper()],
     "echo": lambda: [Echo()],
     "slow": lambda: [Slow()],

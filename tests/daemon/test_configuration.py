@@ -83,6 +83,12 @@ def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
         ('{"retry_min": 10, "retry_max": 5}', "retry_max is 5; it must not be less than retry_min"),
         ('{"user": "no-such-user"}', "user: there is no account no-such-user"),
         ('{"queue_out_dir": "upper"}', "which is the input queue"),
+        ('{"queue_out_dir": "in/pending"}', "in/pending, which is a part of a queue; it must be a queue"),
+        ('{"queue_in_dir": ""}', 'queue_in_dir is ""; it must be a path, or a bare name'),
+        ('{"work_dir": "/nowhere"}', "work_dir is /nowhere, which is no directory"),
+        ('{"chroot_dir": "/nowhere"}', "chroot_dir: cannot chroot into /nowhere"),
+        ('{"group": "no-such-group"}', "group: there is no group no-such-group"),
+        ('{"message_format": null, "queue_in_wait": "Infinity"}', 'queue_in_wait is "Infinity"; it must be a number'),
         ('{"paralel": true, "paralel": false}', "paralel stands there twice"),
         ('{\n"paralel" true}', "line 2: Expecting ':' delimiter"),
         ("[]", "must be a JSON object"),
@@ -90,7 +96,7 @@ def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
 )
 def test_wrong_configuration_ends_the_start_with_one_line(piper: Piper, call: Call, content: str, says: str) -> None:
     path = write(piper.directory / "wrong.conf", content)
-    done = call("upper", f"--config-file={path}", "--no-daemon", "--queue-in-dir=upper", alone=True)
+    done = call("upper", f"--config-file={path}", "--no-daemon", alone=True, cwd=piper.directory)
     assert done.returncode == 78
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1

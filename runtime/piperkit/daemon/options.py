@@ -119,7 +119,7 @@ OPTIONS = (
         "retry_min",
         float,
         5.0,
-        "delay before the first retry; it doubles each time",
+        "shortest delay before a retry; it doubles each time, and up to as much again is left to chance",
         unit="seconds",
         minimum=0,
         group=_FAILURE,

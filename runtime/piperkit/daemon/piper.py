@@ -14,14 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
@@ -29,28 +25,18 @@ from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
 from piperkit import versions
 from piperkit.component import Result
 from piperkit.daemon import logs, process
-from piperkit.daemon.actions import Actions
-from piperkit.daemon.events import EventQueue, Timer
-from piperkit.daemon.notify import ServiceManager
-from piperkit.daemon.runlog import VERSIONS, RunLog, write_json
+from piperkit.daemon.events import Timer
+from piperkit.daemon.reports import INTERVALS, Reports
+from piperkit.daemon.runlog import VERSIONS, RunLog
 from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
-from piperkit.errors import ExitStatus, PiperError
+from piperkit.errors import ConfigError, ExitStatus, PiperError
 from piperkit.queue import Queue, Watch
 
-#: A stop signal that comes this often ends the daemon at once.
-STOP_SIGNALS_MAX = 3
-#: Seconds beyond `stop_timeout` that the loop has to end by itself before it is ended.
-STOP_GRACE = 1.0
-_SIGNAL_EVENTS = {signal.SIGHUP: "signal_hup", signal.SIGUSR1: "signal_usr1", signal.SIGUSR2: "signal_usr2"}
-_ERRORS_MAX = 100
-#: Events that come again and again, and the keys that say how often.
-_INTERVALS = {"log_statistics": "stats_interval", "save_runlog": "runlog_interval"}
 
-
-class PiperDaemon(Actions):
+class PiperDaemon(Reports):
     """A daemon with a filer in front of its components.
 
     name, description: as shown; the name is also that of its files and of its default input queue.
@@ -64,47 +50,20 @@ class PiperDaemon(Actions):
     schedule, schedule_next, schedule_at, schedule_after: first events, as in pyzenkit.
     """
 
-    EVENT_SAVE_RUNLOG = "save_runlog"
     EVENT_RELOAD = "reload"
     EVENT_RELOADED = "reloaded"
     EVENT_WATCHDOG = "watchdog"
-
-    queue: EventQueue
 
     def __init__(self, **kwargs: Any) -> None:
         # Timers follow the configuration, unless the application sets its own.
         self._default_timers = self.CONFIG_SCHEDULE_AFTER not in kwargs
         kwargs.setdefault(self.CONFIG_SCHEDULE_AFTER, ())
         self.wakeable = False  #: whether an arrival in the input queue wakes the loop
-        self._errors: list[str] = []
-        self._said: set[str] = set()
-        self._event_args: Any = None  #: those of the event that is being handled
-        self._handling = True  #: code of a component may be running, for any time
-        self._started = 0.0
         self._background = process.Background()
-        self._pid_file: process.PidFile | None = None
-        self._run_log: RunLog | None = None
-        self._waker: Waker | None = None
         self._watch: Watch | None = None
-        self._until_idle = False
-        self._manager = ServiceManager()
         self._metrics = contextlib.ExitStack()
         self._sign: Timer | None = None  #: the timer of the next sign of life
-        self._timers: dict[str, Timer] = {}  #: by event, see _INTERVALS
-        self._stopping_told = False
         super().__init__(**kwargs)
-
-    def _init_components(self, **kwargs: Any) -> None:
-        super()._init_components(**kwargs)
-        # Ours first: it reads the message that the others, wherever they want to stand, are given.
-        self._process_event = self.filer.process_event
-        handlers = self.callbacks[self._process_event]
-        handlers.remove(self.filer.cbk_event_message_process)
-        handlers.insert(0, self.filer.cbk_event_message_process)
-
-    def _init_schedule(self, **kwargs: Any) -> None:
-        self.queue = EventQueue()
-        super()._init_schedule(**kwargs)
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -166,6 +125,9 @@ class PiperDaemon(Actions):
         os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
+        work_dir = self.c(self.CONFIG_WORK_DIR)
+        if work_dir and not os.path.isdir(work_dir):
+            raise ConfigError(f"work_dir is {work_dir}, which is no directory; make it, or name another one")
         files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         core = self.cc(self.CORE_FILEQUEUE)
@@ -249,7 +211,7 @@ class PiperDaemon(Actions):
         self._watch_queue()
         self._expose_metrics()
         if self._default_timers:
-            for event in _INTERVALS:
+            for event in INTERVALS:
                 self._repeat(event)
         self._background.ready()
         self._manager.tell("READY=1", f"STATUS={self.status_line()}")
@@ -262,12 +224,6 @@ class PiperDaemon(Actions):
 
             exposition.expose(self, self._metrics)
 
-    def _repeat(self, event: str) -> None:
-        """Schedule one of the events that come at an interval, instead of the one that is scheduled already."""
-        if event in self._timers:
-            self.queue.cancel(self._timers[event])
-        self._timers[event] = self.queue.schedule_after(self.c(_INTERVALS[event]), event)
-
     def _give_signs(self) -> None:
         """Have the service manager wait `process_timeout` for a sign of life, and give one three times in that time."""
         seconds = self.c("process_timeout")
@@ -277,21 +233,25 @@ class PiperDaemon(Actions):
                 self.queue.cancel(self._sign)
             self._sign = self.queue.schedule_after(seconds / 3, self.EVENT_WATCHDOG)
 
-    def status_line(self) -> str:
-        """One line for people: what it does, or waits for, and how much it has done."""
-        return self._status_of.line(self.is_done())
-
-    def tell_status(self) -> None:
-        """Tell the service manager how we are."""
-        self._manager.tell(f"STATUS={self.status_line()}")
-
     def progress(self) -> None:
         """Say that a long piece of work goes on, so that the watchdog leaves it alone."""
         self._manager.alive()
 
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Call `handler` from the loop whenever `fd` is readable: it has to read what is there, or `unwatch(fd)`.
+
+        From `setup` on. A handler does little, and schedules an event for the rest.
+        """
+        assert self._waker is not None, "the daemon does not run yet; watch a descriptor from setup(daemon) on"
+        self._waker.watch(fd, handler)
+
+    def unwatch(self, fd: int) -> None:
+        """Do not watch `fd` any more."""
+        assert self._waker is not None
+        self._waker.unwatch(fd)
+
     def _watch_queue(self) -> None:
         """Let arrivals wake the loop."""
-        assert self._waker is not None
         try:
             watch = self.filer.queue.watch()
         except OSError as error:
@@ -304,7 +264,7 @@ class PiperDaemon(Actions):
             watch.drain()
             self.filer.wake(self)
 
-        self._waker.watch(watch.fileno(), arrived)
+        self.watch(watch.fileno(), arrived)
         self._watch = watch
         self.wakeable = True
 
@@ -338,126 +298,6 @@ class PiperDaemon(Actions):
         except Exception as error:
             self.error(f"{what} failed: {type(error).__name__}: {error}", self.retc, error.__traceback__)
 
-    # -- the loop --------------------------------------------------------------------------------------------
-
-    def _event_loop(self) -> None:
-        """Handle events until a stop was asked for and nothing is left to be done now."""
-        self._handling = False
-        while True:
-            event, args = self.queue.next()
-            if event is not None:
-                self._handle(event, args)
-                if event == self.EVENT_TERMINATE:
-                    return
-            elif self.is_done():
-                return
-            elif self.filer.go_on(self):
-                continue
-            elif self._until_idle and self.filer.idle():
-                self.queue.schedule(self.EVENT_STOP)
-            else:
-                self.wait(self.queue.wait())
-
-    def wait(self, period: float) -> None:
-        """Sleep for at most `period` seconds; a signal or an arrival ends it."""
-        assert self._waker is not None
-        self._waker.wait(period)
-
-    def _handle(self, event: str, args: Any) -> None:
-        """Call the handlers of an event; what one raises ends the event, never the daemon."""
-        handlers = self.callbacks.get(event)
-        if not handlers:
-            self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
-            return
-        self._handling = True
-        self._event_args = args
-        if event == self._process_event:
-            self._manager.alive()  # each message has the whole of `process_timeout`
-        try:
-            for handler in handlers:
-                given = args
-                try:
-                    flag, args = handler(self, args)
-                except ZenDaemonStopException:
-                    raise
-                except (Exception, SystemExit) as error:
-                    self._handler_failed(event, given, handler, error)
-                    return
-                if flag != self.FLAG_CONTINUE:
-                    return
-        finally:
-            self._handling = False
-            self._event_args = None
-
-    def _handler_failed(self, event: str, args: Any, handler: Any, error: BaseException) -> None:
-        if event == self._process_event:
-            id = args.get("id") if isinstance(args, dict) else args
-            if isinstance(id, str) and id in self.filer.queue.claimed():
-                self.filer.failed(self, id, error)
-                return
-        where = getattr(handler, "__qualname__", repr(handler))
-        text = f"{where} failed on the event '{event}': {type(error).__name__}: {error}"
-        self.error(text, self.retc, error.__traceback__)
-
-    def log_once(self, key: str, text: str) -> None:
-        """Log a warning, but not again for the same key."""
-        if key not in self._said:
-            self._said.add(key)
-            self.logger.warning(text)
-
-    def error(self, error: Any, retc: int | None = None, trcb: Any = None) -> None:
-        """Log an error and keep it for the run log; `retc` becomes the exit status, by default 1."""
-        self.retc = int(self.RC_FAILURE if retc is None else retc)
-        if len(self._errors) < _ERRORS_MAX:
-            self._errors.append(str(error))
-        if self.logger is not None:
-            trace = "\n" + "".join(traceback.format_tb(trcb)).rstrip() if trcb else ""
-            self.logger.error("%s%s", error, trace)
-
-    # -- signals ---------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn signals into events; none of them is lost, and none raises in the middle of a component."""
-        handlers: dict[int, Any] = dict.fromkeys(_SIGNAL_EVENTS, self._on_signal)
-        handlers |= {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGALRM: self._on_alarm}
-        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    # Handlers only schedule: they run between any two steps of the program, so they must not log, or touch what the
-    # step had in hand. Appending to a deque is one step.
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.queue.schedule_next(_SIGNAL_EVENTS[signal.Signals(number)])
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self.flag_loop_done += 1
-        if self.flag_loop_done == 1:
-            self.queue.schedule_next(self.EVENT_STOP)
-            signal.setitimer(signal.ITIMER_REAL, self.c("stop_timeout") + STOP_GRACE)
-            self._tell_stopping()  # now: the message in work may take longer than a service manager would wait
-        elif self.flag_loop_done >= STOP_SIGNALS_MAX:
-            self._end_now()
-
-    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
-        if self.is_done():
-            self._end_now()
-
-    def _end_now(self) -> None:
-        """End, where need be in the middle of a component; recovery gives back what was claimed."""
-        if not self._handling:
-            self.queue.schedule_next(self.EVENT_TERMINATE)
-            return
-        if self._pid_file is not None:
-            self._pid_file.remove()
-        os.write(2, f"{self.name}: ended without finishing; what was claimed will be given back\n".encode())
-        os._exit(ExitStatus.FAILURE)
-
     # -- events ----------------------------------------------------------------------------------------------
 
     def get_events(self) -> list[dict[str, Any]]:
@@ -482,13 +322,6 @@ class PiperDaemon(Actions):
         self._tell_stopping()
         self.queue.schedule_after(self.c("stop_timeout"), self.EVENT_TERMINATE)
         return self.FLAG_CONTINUE, args
-
-    def _tell_stopping(self) -> None:
-        """Tell the service manager that we stop, and how long that may take. Idempotent."""
-        if not self._stopping_told:
-            self._stopping_told = True
-            seconds = self.c("stop_timeout") + 2 * STOP_GRACE
-            self._manager.tell("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def cbk_event_terminate(self, daemon: PiperDaemon, args: Any) -> Result:
         """The loop ends after the components' handlers of this event."""
@@ -522,66 +355,3 @@ class PiperDaemon(Actions):
 
     def cbk_event_reload(self, daemon: PiperDaemon, args: Any) -> Result:
         return self.FLAG_CONTINUE, args
-
-    def cbk_event_signal_usr1(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Write the run log."""
-        self._save_run_log()
-        return self.FLAG_CONTINUE, args
-
-    def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
-        """The components log their statistics, and again after `stats_interval` seconds."""
-        logs.tell_repeats(self.logger)
-        if not self.is_done():
-            self._repeat(self.EVENT_LOG_STATISTICS)
-        return self.FLAG_CONTINUE, args
-
-    def cbk_event_save_runlog(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Write the run log, and again after `runlog_interval` seconds."""
-        if not self.is_done():
-            self._repeat(self.EVENT_SAVE_RUNLOG)
-        self._save_run_log()
-        return self.FLAG_CONTINUE, args
-
-    def _save_run_log(self) -> None:
-        if self._run_log is not None:
-            statistics = {type(found).__name__: dict(found.statistics_cur) for found in self.components}
-            try:
-                self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
-            except OSError as error:
-                self.logger.error("The run log cannot be saved to %s: %s", self._run_log.path, error.strerror)
-            else:
-                self.logger.info("Run log saved to %s", self._run_log.path)
-
-    def cbk_event_signal_usr2(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Write the state to the state file."""
-        path = self._get_fn_state()
-        try:
-            write_json(path, self._get_state())
-        except OSError as error:
-            self.logger.error("The state cannot be saved to %s: %s", path, error.strerror)
-        else:
-            self.logger.info("State saved to %s", path)
-        return self.FLAG_CONTINUE, args
-
-    def _counts(self) -> dict[str, int] | None:
-        """Messages in each part of the queue; None where they cannot be counted, which `status` says why."""
-        try:
-            return self.filer.queue.counts()
-        except (OSError, PiperError):
-            return None
-
-    def _get_state(self) -> dict[str, Any]:
-        """What SIGUSR2 writes, for programs and for `--action status`."""
-        return {
-            "time": time.time(),
-            "started": self._started,
-            "name": self.name,
-            "pid": os.getpid(),
-            "rc": self.retc,
-            "status": self.status_line(),
-            "counts": self._counts(),
-            "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
-            "paths": self.paths,
-            "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},
-            "components": {type(component).__name__: component.get_state() for component in self.components},
-        }

@@ -21,9 +21,13 @@ from piperkit.config import Option, Parser, check_all, load_directory, load_file
 from piperkit.daemon import process
 from piperkit.daemon.options import OPTIONS
 from piperkit.daemon.paths import application_paths, checkout
+from piperkit.dirq import is_queue
+from piperkit.dirq.layout import ADDED, PROTOCOL
 from piperkit.errors import ConfigError
 from piperkit.filer import FilerDaemonComponent
 
+#: The names of a queue's parts, which are no queues themselves.
+PARTS = PROTOCOL + ADDED
 _PATHS = ("log_file", "pid_file", "state_file", "metrics_file", "runlog_dir", "work_dir", "chroot_dir")
 
 
@@ -182,10 +186,15 @@ class Settings(ZenDaemon):
             raise ConfigError(f"metrics_file is {self.c('metrics_file')}; its name must end in {SUFFIX}")
 
     def _queue_settings(self) -> dict[str, Any]:
+        if not self.c(self.CONFIG_QUEUE_IN_DIR):
+            raise ConfigError('queue_in_dir is ""; it must be a path, or a bare name for a queue under var/spool')
         queue_in = self.queue_path(self.c(self.CONFIG_QUEUE_IN_DIR))
         queue_out = self.c(self.CONFIG_QUEUE_OUT_DIR) and self.queue_path(self.c(self.CONFIG_QUEUE_OUT_DIR))
         if queue_out and os.path.realpath(queue_in) == os.path.realpath(queue_out):
             raise ConfigError(f"queue_out_dir is {queue_out}, which is the input queue; it must be another queue")
+        for key, path in ((self.CONFIG_QUEUE_IN_DIR, queue_in), (self.CONFIG_QUEUE_OUT_DIR, queue_out)):
+            if path and os.path.basename(path) in PARTS and is_queue(os.path.dirname(path)):
+                raise ConfigError(f"{key} is {path}, which is a part of a queue; it must be a queue")
         return {
             "dir_queue": queue_in,
             "dir_next_queue": queue_out or None,
@@ -199,8 +208,10 @@ class Settings(ZenDaemon):
     def queue_path(self, queue: str) -> str:
         """The directory of a queue: a bare name is one under var/spool, and a path to its `incoming` means the queue.
 
-        A relative path begins where the daemon was started.
+        A relative path begins where the daemon was started. Raises ConfigError where nothing is named.
         """
+        if not queue:
+            raise ConfigError("a queue has no name; it must be a path, or a bare name for one under var/spool")
         if os.path.basename(queue) == queue and queue not in (".", ".."):
             return os.path.join(self.paths[self.PATH_VAR], "spool", queue)
         path = os.path.normpath(os.path.join(self._start_dir, queue))

@@ -42,11 +42,17 @@ class Waker:
         self._poll.register(fd, select.POLLIN)
         self._handlers[fd] = handler
 
+    def unwatch(self, fd: int) -> None:
+        """Do not watch `fd` any more."""
+        self._poll.unregister(fd)
+        del self._handlers[fd]
+
     def wait(self, seconds: float) -> None:
         """Sleep for `seconds` at most, and call the handlers of what has become readable."""
         # Up, or a wait of less than a millisecond would be a busy one.
         for fd, _ in self._poll.poll(math.ceil(seconds * 1000)):
-            self._handlers[fd]()
+            if fd in self._handlers:  # it may be unwatched by the handler before it
+                self._handlers[fd]()
 
     def _drain(self) -> None:
         try:

@@ -154,20 +154,21 @@ class DirectoryQueue:
     def _return_due(self) -> None:
         """Move messages whose next attempt is due back to `incoming`."""
         due = self._deferred.pop_due()
-        for position, name in enumerate(due):
+        for position, (name, recorded) in enumerate(due):
             try:
-                self._return_one(name)
+                self._return_one(name, recorded)
             except OSError:
                 for left in due[position:]:
-                    self._deferred.add(left, 1.0)
+                    self._deferred.again(*left, 1.0)
                 raise
 
-    def _return_one(self, name: str) -> None:
+    def _return_one(self, name: str, recorded: int) -> None:
         fd = fs.lock_message(os.path.join(self._store.part("deferred"), name))
         if fd is None:
             return  # another instance was here first
         try:
-            self._store.give_back(self._store.lease(name, fd, "deferred"), "incoming", name)
+            if self._deferred.still_due(name, recorded):
+                self._store.give_back(self._store.lease(name, fd, "deferred"), "incoming", name)
         except FileNotFoundError:
             pass
         finally:
@@ -284,8 +285,9 @@ class DirectoryQueue:
 
         def step(lease: Lease) -> None:
             if lease.part == "pending":  # in `outgoing`, its contents are final, and recovery delivers them
-                self._store.write_record(lease, record, name, self._store.clock() + int(delay * 1e9))
-                self._deferred.add(self._store.give_back(lease, "deferred", name), delay)
+                due = self._store.clock() + int(delay * 1e9)
+                self._store.write_record(lease, record, name, due)
+                self._deferred.add(self._store.give_back(lease, "deferred", name), due)
 
         self._settle(lease, step)
         if lease.begun:

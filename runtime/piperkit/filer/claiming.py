@@ -29,7 +29,7 @@ class Claiming(Waiting):
 
         Called by the daemon's loop before it sleeps, for components that settle their messages some time later.
         """
-        if self._next_queued or self._resting or self.status == self.STATUS_PAUSED or daemon.is_done():
+        if self._next_queued or self._resting or self.paused or daemon.is_done():
             return False
         self._schedule_next(daemon)
         return True
@@ -54,7 +54,7 @@ class Claiming(Waiting):
         if self._look is not None:
             daemon.queue.cancel(self._look)
             self._look = None
-        if self.status == self.STATUS_PAUSED or daemon.is_done():
+        if self.paused or daemon.is_done():
             return daemon.FLAG_STOP, args
         if not self._ready:
             try:
@@ -133,7 +133,7 @@ class Claiming(Waiting):
         """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""
         if self._next_queued:
             return False
-        return self.status == self.STATUS_PAUSED or (self._resting and not self.queue.busy())
+        return self.paused or (self._resting and not self.queue.busy())
 
     def _begin_batch(self) -> None:
         """What is done from now on becomes durable together."""

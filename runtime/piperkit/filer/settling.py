@@ -5,6 +5,8 @@ For each operation there is an event; one wrapper does it, counts it, and decide
 
 from __future__ import annotations
 
+import collections
+import itertools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 from piperkit.component import Result, Unread
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
 from piperkit.filer.claiming import FLUSH_AGE, Claiming
-from piperkit.message import Failure, Format
+from piperkit.message import Contents, Failure, Format
 
 if TYPE_CHECKING:
     from piperkit.daemon import PiperDaemon
+
+
+#: Messages that `enqueue_all` has published together, so that a failure is that of few.
+ENQUEUED_TOGETHER = 100
 
 
 class Settling(Claiming):
@@ -109,6 +115,31 @@ class Settling(Claiming):
         self.inc_statistic(self.STATS_CNT_ENQUEUED)
         self.wake(daemon)
         return daemon.FLAG_CONTINUE, args
+
+    def enqueue_all(self, daemon: PiperDaemon, contents: collections.deque[Contents]) -> None:
+        """Enqueue messages into our own queue, taken off the front of `contents`; they are on the disk then.
+
+        Raises OSError, QueueError: then what is left in `contents` is not enqueued, and another call goes on with it.
+        One that is too large for the queue is dropped, with an error in the log.
+        """
+        try:
+            size = ENQUEUED_TOGETHER
+            while contents:
+                group = list(itertools.islice(contents, size))
+                try:
+                    self.queue.enqueue_many(group)
+                    self.inc_statistic(self.STATS_CNT_ENQUEUED, len(group))
+                except MessageTooLarge as error:
+                    if size > 1:
+                        size = 1  # none of the group was enqueued; one by one, the others are
+                        continue
+                    self.inc_statistic(self.STATS_CNT_ERRORS)
+                    daemon.logger.error("Component '%s': a new message is not enqueued: %s", self.cid, error)
+                for _ in group:
+                    contents.popleft()
+            self._end_batch()  # if there is one, the directory is synced with it
+        finally:
+            self.wake(daemon)
 
     def cbk_event_message_update(self, daemon: PiperDaemon, args: Any) -> Result:
         """Replace the contents by {data}, and keep working."""

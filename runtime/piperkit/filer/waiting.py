@@ -27,6 +27,11 @@ _TRIED_AGAIN = "tried again"
 class Waiting(FilerBase):
     """The part of the filer that pauses and goes on."""
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is claimed now; `waiting_for` says why."""
+        return bool(self.status == self.STATUS_PAUSED)
+
     def _schedule_next(self, daemon: PiperDaemon) -> None:
         """Have the next message begun, as soon as what is due now is done."""
         if not self._next_queued:
@@ -88,7 +93,7 @@ class Waiting(FilerBase):
                 daemon.queue.schedule(event, event_args)
             daemon.queue.schedule(self.event(self.EVENT_QUEUE_CHECK), _TRIED_AGAIN)
             return daemon.FLAG_CONTINUE, args
-        if self.status == self.STATUS_PAUSED:
+        if self.paused:
             try:
                 room = self._room()
             except (OSError, QueueError) as error:
