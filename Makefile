@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo test test-fast lint format bench clean
+.PHONY: help demo test test-fast lint format bench release-check clean
 
 help:
 	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
@@ -11,6 +11,7 @@ help:
 	@echo 'make lint        check style, format and types'
 	@echo 'make format      format the code'
 	@echo 'make bench       measure the runtime'
+	@echo 'make release-check  do versions, changelog, releases.toml and migrations agree?'
 	@echo 'make clean       remove what was installed and built'
 
 demo: .venv/.made
@@ -35,7 +36,10 @@ format: .venv/.made
 	.venv/bin/ruff format
 
 bench: .venv/.made
-	.venv/bin/python benchmarks/run.py $(ARGS)
+	.venv/bin/python -m benchmarks $(ARGS)
+
+release-check: .venv/.made
+	@.venv/bin/python tools/release_check.py
 
 clean:
 	rm -rf .venv build dist runtime/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

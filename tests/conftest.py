@@ -1,13 +1,19 @@
-"""What all tests share: waiting for a state, and the proofs' summary at the end."""
+"""What all tests share: waiting for a state, other file systems, and the proofs' summary at the end."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 import summary
+from needs import need
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -30,3 +36,28 @@ def until() -> Iterator[Callable[..., None]]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A directory on another file system than `tmp_path`."""
+    shm = Path("/dev/shm")
+    other = shm.is_dir() and os.access(shm, os.W_OK) and shm.stat().st_dev != tmp_path.stat().st_dev
+    need("shm", other, "a second file system at /dev/shm")
+    directory = Path(tempfile.mkdtemp(prefix="piper-", dir=shm))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The root of a file system of 512 KiB."""
+    need("root", os.geteuid() == 0, "root, to mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk], check=False, capture_output=True
+    )
+    need("mount", mounted.returncode == 0, "permission to mount a tmpfs")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)

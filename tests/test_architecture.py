@@ -23,7 +23,7 @@ LAYERS = (
     ("config",),
     ("dirq",),
     ("queue",),
-    ("retry",),
+    ("pause", "retry", "versions"),
     ("message",),
     ("errors",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from piperkit import Component, PiperDaemon
+from piperkit.daemon.options import OPTIONS
 from piperkit.dirq.view import QueueView
 from piperkit.testing import Piper
 
@@ -79,7 +81,25 @@ def test_every_fault_in_the_table_names_a_test_that_exists() -> None:
             assert f"def {name}(" in tests, name
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/what-happens-when.md"])
+def test_nothing_that_a_test_needs_can_be_missing_where_the_ci_runs() -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    needed = set(re.findall(r'\bneed\(\s*"([a-z]+)"', tests))
+    required = re.search(r"PIPER_REQUIRE=(\S+)", (ROOT / ".ci/run").read_text())
+    assert required is not None
+    assert needed == set(required[1].split(","))
+
+
+def test_reference_is_what_the_runtime_knows_of_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If not: .venv/bin/python tools/reference.py"""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    reference = importlib.import_module("reference")
+    text = reference.TARGET.read_text()
+    assert text == reference.render()
+    for option in OPTIONS:
+        assert option.help.replace("|", "\\|") in text
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
 def test_links_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / path).read_text()):
         assert (ROOT / path).parent.joinpath(target).exists(), target

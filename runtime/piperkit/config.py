@@ -18,6 +18,9 @@ from typing import Any, NoReturn
 
 from piperkit.errors import ConfigError, ExitStatus
 
+#: What is shown instead of a secret.
+HIDDEN = '"..."'
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
@@ -120,7 +123,8 @@ class Option:
             except ValueError:
                 pass  # it stays a text, which is no mode
         if not KINDS[self.type].accepts(found) or not self._in_range(found):
-            raise ConfigError(f"{where}: {self.key} is {json.dumps(value, default=str)}; it must be {self.expected}")
+            shown = HIDDEN if self.secret else json.dumps(value, default=str)
+            raise ConfigError(f"{where}: {self.key} is {shown}; it must be {self.expected}")
         return found
 
     def parse(self, text: str) -> Any:
@@ -131,7 +135,7 @@ class Option:
                 return value
         except (ValueError, KeyError):
             pass
-        raise argparse.ArgumentTypeError(f"{text!r}; it must be {self.expected}")
+        raise argparse.ArgumentTypeError(f"{HIDDEN if self.secret else repr(text)}; it must be {self.expected}")
 
     def _in_range(self, value: Any) -> bool:
         return not (
@@ -146,10 +150,17 @@ class Option:
 
     def shown_default(self, places: Mapping[str, str]) -> str:
         """The default as it would be written in a configuration file."""
-        value = self.fill(places)
+        return self.shown(self.fill(places))
+
+    def shown(self, value: Any) -> str:
+        """A value as it may be shown to anybody, in the form of a configuration file."""
+        if self.secret and value is not None:
+            return HIDDEN
         if self.type == "mode" and value is not None:
             value = f"0o{value:03o}"
-        return f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return json.dumps(value, default=str)
 
 
 class Parser(argparse.ArgumentParser):

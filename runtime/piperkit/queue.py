@@ -11,6 +11,7 @@ nothing, or has recorded what it will finish when it is called again; the messag
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -40,6 +41,33 @@ class Recovered:
         return bool(self.returned or self.finished or self.banished or self.litter)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Depth:
+    """How full one part of a queue is."""
+
+    queue: str  #: "input", or "output" for the next queue
+    part: str  #: such as "incoming"
+    messages: int | None  #: None: it cannot be counted now
+    oldest: float | None  #: when the oldest message was written first, in seconds since the epoch; None: none is there
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Space:
+    """The file system that a queue is on."""
+
+    queue: str  #: as in `Depth`
+    available: int  #: bytes
+    size: int  #: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Survey:
+    """What whoever watches a queue wants to know of it."""
+
+    depths: tuple[Depth, ...]
+    spaces: tuple[Space, ...] = ()  #: of an engine that keeps its messages on a file system of this machine
+
+
 class Watch(Protocol):
     """What a loop can sleep on."""
 
@@ -57,6 +85,10 @@ class Queue(Protocol):
 
     def enqueue(self, contents: Contents, name: str | None = None) -> str:
         """Publish a complete message; returns its id. Atomic: nobody sees a part of it, or nobody sees it."""
+        ...
+
+    def enqueue_many(self, contents: Iterable[Contents]) -> list[str]:
+        """Publish complete messages, several times as fast as one by one; returns their ids, in order."""
         ...
 
     def claim(self, limit: int = 1) -> list[Claim]:
@@ -109,6 +141,13 @@ class Queue(Protocol):
 
     def counts(self) -> dict[str, int]:
         """Messages in each part of the queue."""
+        ...
+
+    def count(self, part: str) -> int:
+        """Messages in one part of the queue."""
+
+    def survey(self) -> Survey:
+        """How full the queue and the next queue are. It may be called by any thread; raises nothing for their sake."""
         ...
 
     def room(self, limit: int) -> int:

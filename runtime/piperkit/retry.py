@@ -25,14 +25,14 @@ class Decision:
 class RetryPolicy:
     """How often and how soon a message is tried again."""
 
-    minimum: float = 5.0  #: seconds before the first retry
+    minimum: float = 5.0  #: seconds, the shortest delay; the first one is up to twice as long
     maximum: float = 3600.0  #: seconds, the longest delay
     limit: int = 5  #: attempts in all, the first one included
 
     def delay(self, attempt: int, chance: float) -> float:
         """Seconds to wait after failed attempt number `attempt`; `chance` is uniform in [0, 1)."""
         # min() before the power would overflow for a large attempt count.
-        full = min(self.maximum, self.minimum * 2.0 ** min(attempt - 1, 63))
+        full = min(self.maximum, self.minimum * 2.0 ** min(attempt, 63))
         return max(self.minimum, full / 2 + full / 2 * chance)
 
     def decide(self, error: BaseException, attempt: int, chance: float | None = None) -> Decision:

@@ -95,7 +95,7 @@ class Source(Component):
             self._timer = None
         if daemon.is_done():
             return daemon.FLAG_CONTINUE, args
-        if daemon.filer.paused or daemon.filer.queue.counts()["incoming"] >= daemon.c("source_limit"):
+        if daemon.filer.paused or daemon.filer.queue.count("incoming") >= daemon.c("source_limit"):
             self._later(daemon)
         elif not self._try_fetch(daemon):
             self._more = False  # as far as can be known: whoever waits for the end of all work does not wait for that

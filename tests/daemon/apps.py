@@ -65,6 +65,24 @@ class Slow(Component):
         return message.commit()
 
 
+class Stuck(Echo):
+    """Does not come to an end in the hook that it is told to hang in."""
+
+    options: ClassVar = (Option("hang", str, "setup", "the hook", choices=("setup", "teardown")),)
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        self._hang(daemon, "setup")
+
+    def teardown(self, daemon: PiperDaemon) -> None:
+        self._hang(daemon, "teardown")
+
+    def _hang(self, daemon: PiperDaemon, hook: str) -> None:
+        if daemon.c("hang") == hook:
+            daemon.logger.info("It hangs")
+            while True:
+                time.sleep(0.01)
+
+
 class OldUpper(ZenDaemonComponent):
     """As components for the original are written: events and callbacks."""
 
@@ -131,6 +149,7 @@ COMPONENTS: dict[str, Any] = {
     "upper": lambda: [Upper()],
     "echo": lambda: [Echo()],
     "slow": lambda: [Slow()],
+    "stuck": lambda: [Stuck()],
     "old": lambda: [OldUpper()],
     "old-banish": lambda: [OldBanish()],
     "mapped": lambda: [FilerDaemonComponent(event_map=MAPPED), Mapped()],

@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from pyzenkit.baseapp import BaseApp
 
 import apps
 from piperkit import Component, Message, Option, Outcome, PiperDaemon
@@ -82,6 +83,12 @@ def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
         ('{"retry_min": 10, "retry_max": 5}', "retry_max is 5; it must not be less than retry_min"),
         ('{"user": "no-such-user"}', "user: there is no account no-such-user"),
         ('{"queue_out_dir": "upper"}', "which is the input queue"),
+        ('{"queue_out_dir": "in/pending"}', "in/pending, which is a part of a queue; it must be a queue"),
+        ('{"queue_in_dir": ""}', 'queue_in_dir is ""; it must be a path, or a bare name'),
+        ('{"work_dir": "/nowhere"}', "work_dir is /nowhere, which is no directory"),
+        ('{"chroot_dir": "/nowhere"}', "chroot_dir: cannot chroot into /nowhere"),
+        ('{"group": "no-such-group"}', "group: there is no group no-such-group"),
+        ('{"message_format": null, "queue_in_wait": "Infinity"}', 'queue_in_wait is "Infinity"; it must be a number'),
         ('{"paralel": true, "paralel": false}', "paralel stands there twice"),
         ('{\n"paralel" true}', "line 2: Expecting ':' delimiter"),
         ("[]", "must be a JSON object"),
@@ -89,7 +96,7 @@ def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
 )
 def test_wrong_configuration_ends_the_start_with_one_line(piper: Piper, call: Call, content: str, says: str) -> None:
     path = write(piper.directory / "wrong.conf", content)
-    done = call("upper", f"--config-file={path}", "--no-daemon", "--queue-in-dir=upper", alone=True)
+    done = call("upper", f"--config-file={path}", "--no-daemon", alone=True, cwd=piper.directory)
     assert done.returncode == 78
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -201,3 +208,62 @@ def test_actions_on_the_configuration_touch_no_queue(piper: Piper, call: Call, a
     assert done.returncode == 0
     assert done.stdout
     assert not os.path.exists(new)
+
+
+SECRET = "xyzzy"
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ({"password": SECRET}, ["--action=config-view"]),
+        ({"password": SECRET}, ["--action=config-view", "--debug"]),
+        ({"password": [SECRET]}, ["--action=config-check"]),
+        ({"key": SECRET}, ["--action=config-check"]),
+        ({}, [f"--password={SECRET}", "--action=config-view"]),
+        ({}, [f"--key={SECRET}"]),
+        ({}, ["--help"]),
+        ({}, ["--action=config-template"]),
+        ({"password": SECRET, "queue_in_wait": "wrong"}, []),
+        ({"password": SECRET}, ["--debug", "--user=no-such-user"]),
+    ],
+)
+def test_secret_is_shown_by_no_output(
+    piper: Piper,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, object],
+    arguments: list[str],
+) -> None:
+    monkeypatch.setattr(BaseApp, "FLAG_DEBUG", False)  # --debug switches it on for the process
+    path = write(piper.directory / "secret.conf", given)
+    options = (
+        Option("password", str, None, "of the database", secret=True),
+        Option("key", int, 17, "of the safe", secret=True),
+    )
+    with pytest.raises(SystemExit):
+        PiperDaemon(
+            name="it", argv=[f"--config-file={path}", *arguments], components=[apps.Echo()], options=options,
+            schedule=(), default_password=f"{SECRET} too",
+        ).run()  # fmt: skip
+    shown = "".join(capfd.readouterr())
+    assert shown
+    assert SECRET not in shown
+
+
+def test_secret_is_in_no_file_that_a_daemon_writes(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BaseApp, "FLAG_DEBUG", False)
+    path = write(piper.directory / "secret.conf", {"password": SECRET})
+    schedule = [("start",), ("signal_hup",), ("signal_usr1",), ("signal_usr2",)]
+    option = Option("password", str, None, "of the database", secret=True)
+    piper.run(
+        lambda argv: PiperDaemon(name="it", argv=argv, components=[apps.Echo()], options=(option,), schedule=schedule),
+        f"--config-file={path}",
+        "--log-level=debug",
+        "--debug",
+    )
+    written = [found for found in piper.directory.rglob("*") if found.is_file() and found != path]
+    assert {"daemon.log", "daemon.state"} <= {found.name for found in written}
+    assert any(found.parent.name == "run-log" for found in written)
+    for found in written:
+        assert SECRET not in found.read_text(), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -16,9 +17,12 @@ import pytest
 
 import apps
 from needs import need
-from piperkit import PiperDaemon
+from piperkit import PiperDaemon, crashwalk
 from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
+
+#: The calls that give up rights, in the order in which they have to be made.
+RIGHTS = ("setgroups(", "setgid(", "setuid(")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,6 +82,30 @@ def test_stop_timeout_ends_a_component_that_does_not_come_to_an_end(piper: Piper
     piper.put("a")
     daemon = start("slow", f"--gate={piper.directory}", "--stop-timeout=0.1")
     until(lambda: began(piper), "the message to be begun")
+    daemon.send_signal(signal.SIGTERM)
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 1
+
+
+@pytest.mark.parametrize("hook", ["setup", "teardown"])
+def test_third_stop_signal_ends_a_component_that_hangs_in_a_hook(
+    piper: Piper, start: Start, until: Until, hook: str
+) -> None:
+    daemon = start("stuck", f"--hang={hook}")
+    if hook == "teardown":
+        until(lambda: "The daemon starts" in log(piper), "the start")
+        daemon.send_signal(signal.SIGTERM)
+    until(lambda: "It hangs" in log(piper), "the hook")
+    while daemon.poll() is None:  # signals of one kind that wait are one
+        daemon.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    assert daemon.returncode == 1
+    assert not (piper.directory / "daemon.pid").exists()
+
+
+def test_stop_timeout_ends_a_start_that_does_not_come_to_an_end(piper: Piper, start: Start, until: Until) -> None:
+    daemon = start("stuck", "--stop-timeout=0.1")
+    until(lambda: "It hangs" in log(piper), "the hook")
     daemon.send_signal(signal.SIGTERM)
     until(gone(daemon), "the daemon to end")
     assert daemon.returncode == 1
@@ -198,28 +226,36 @@ def test_background_start_that_fails_says_so_where_it_was_started(piper: Piper, 
     assert "pending is in the way: a queue's part must be a directory" in done.stderr
 
 
-def test_user_is_taken_on_with_its_groups_and_no_others(piper: Piper, call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "user", "group"),
+    [
+        (["--user=nobody"], "nobody", "nogroup"),
+        (["--user=nobody", "--group=daemon"], "nobody", "daemon"),
+        (["--group=daemon"], "root", "daemon"),
+    ],
+)
+def test_user_and_group_are_taken_on_with_their_groups_and_no_others(
+    public: Path, options: list[str], user: str, group: str
+) -> None:
     need("root", os.geteuid() == 0, "root")
-    account = pwd.getpwnam("nobody")
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    new = piper.directory / "owned"
-    script = tmp_path / "who.py"
+    uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+    script = public / "who.py"
     script.write_text(
         f"import os, sys; sys.path.insert(0, {os.path.dirname(apps.__file__)!r}); import apps\n"
         "class Who(apps.Upper):\n"
         "    def process(self, message):\n"
-        "        return message.commit({'uid': os.getuid(), 'groups': os.getgroups(), 'euid': os.geteuid()})\n"
+        "        return message.commit([os.getresuid(), os.getresgid(), os.getgroups()])\n"
         "apps.COMPONENTS['upper'] = lambda: [Who()]\n"
         "sys.exit(apps.build('upper', sys.argv[1:]).run_until_idle())\n"
     )
-    DirectoryQueue(new, owner=(account.pw_uid, account.pw_gid)).enqueue("hello")
-    options = ["--no-daemon", "--user=nobody", "--log-file=", f"--queue-in-dir={new}"]
-    options += [f"--queue-out-dir={piper.directory}/made", f"--runlog-dir={piper.directory}/run/log"]
+    DirectoryQueue(public / "owned", owner=(uid, gid)).enqueue("hello")
+    places = {"queue-in-dir": "owned", "queue-out-dir": "made", "runlog-dir": "run/log", "pid-file": "run/x.pid"}
+    places |= {"log-file": "logs/x.log"}
     done = subprocess.run(
-        [os.path.realpath(sys.executable), str(script), *options, f"--pid-file={piper.directory}/run/x.pid"],
+        [
+            *(os.path.realpath(sys.executable), str(script), "--no-daemon", *options),
+            *(f"--{key}={public / place}" for key, place in places.items()),
+        ],
         text=True,
         capture_output=True,
         check=False,
@@ -228,12 +264,36 @@ def test_user_is_taken_on_with_its_groups_and_no_others(piper: Piper, call: Call
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.returncode == 0, done.stderr
-    (found,) = (json.loads(each) for each in piper.contents("made"))
-    assert found == {"uid": account.pw_uid, "euid": account.pw_uid, "groups": [account.pw_gid]}
-    for path in (piper.directory / "made", piper.directory / "made/incoming", piper.directory / "run"):
-        assert path.stat().st_uid == account.pw_uid
-    (message,) = (piper.directory / "made/incoming").iterdir()
-    assert message.stat().st_uid == account.pw_uid
+    assert [json.loads(each.read_text()) for each in (public / "made/incoming").iterdir()] == [
+        [[uid] * 3, [gid] * 3, [gid]]
+    ]
+    made = [found for name in ("made", "run", "logs") for found in (public / name).rglob("*")]
+    assert {found.name for found in made} >= {"incoming", "log", "x.log"}
+    for found in [*made, *(public / name for name in ("made", "run", "logs"))]:
+        assert (found.stat().st_uid, found.stat().st_gid) == (uid, gid), found
+
+
+def test_rights_are_given_up_before_anything_from_a_queue_is_touched(piper: Piper, tmp_path: Path) -> None:
+    need("root", os.geteuid() == 0, "root")
+    need("strace", crashwalk.available(), "strace(1), with the right to trace")
+    jail = tmp_path / "jail"
+    jail.mkdir()
+    nobody = pwd.getpwnam("nobody").pw_uid
+    id = DirectoryQueue(jail / "in", owner=(nobody, -1)).enqueue("hello")
+    options = ["--no-daemon", f"--chroot-dir={jail}", "--user=nobody", "--queue-in-dir=/in", "--log-file="]
+    options += ["--pid-file=/run/u.pid", "--runlog-dir=/run/log"]
+    code = "import sys, apps; sys.exit(apps.build('upper', sys.argv[1:]).run_until_idle())"
+    trace = tmp_path / "trace"
+    calls = "--trace=setgroups,setgid,setuid,openat,rename,renameat2,getdents64"
+    command = ["strace", calls, "-o", str(trace), os.path.realpath(sys.executable), "-c", code, *options]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run(command, env=environment, cwd=os.path.dirname(apps.__file__), capture_output=True, check=True)
+    lines = trace.read_text().splitlines()
+    given_up = [next(number for number, line in enumerate(lines) if line.startswith(call)) for call in RIGHTS]
+    touched = [number for number, line in enumerate(lines) if '"/in/' in line]
+    assert given_up == sorted(given_up)
+    assert any(id in lines[number] for number in touched)
+    assert given_up[-1] < touched[0]
 
 
 def test_component_that_kills_its_daemon_costs_only_its_message(piper: Piper, start: Start, until: Until) -> None:

@@ -7,23 +7,31 @@ import functools
 import json
 import logging
 import os
+import pwd
+import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 import apps
-from piperkit import Option, PiperDaemon
+from needs import need
+from piperkit import Message, Option, Outcome, PiperDaemon
 from piperkit.daemon import logs
+from piperkit.daemon.status import Status
 from piperkit.dirq.view import QueueView
+from piperkit.filer import FilerDaemonComponent
 from piperkit.testing import Piper
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
+Capture = pytest.CaptureFixture[str]
 
 
 def log(piper: Piper) -> str:
@@ -44,6 +52,21 @@ def test_reload_changes_what_can_change_and_names_what_cannot(piper: Piper, star
     assert "Changes that need a restart: queue_sync" in log(piper)
 
 
+def test_reload_does_not_wait_for_moments_that_followed_from_the_old_settings(
+    piper: Piper, start: Start, until: Until
+) -> None:
+    path = piper.directory / "live.conf"
+    path.write_text('{"stats_interval": 100000, "runlog_interval": 100000, "queue_out_limit": 1}')
+    daemon = start("echo", f"--config-file={path}", "--queue-out-wait=100000", "--queue-in-wait=100000")
+    piper.put(*"abc")
+    until(lambda: "pauses" in log(piper), "the pause")
+    path.write_text('{"stats_interval": 0.1, "runlog_interval": 0.1}')
+    daemon.send_signal(signal.SIGHUP)
+    until(lambda: len(piper.out) == 3, "the rest")
+    until(lambda: log(piper).count("Processing statistics") > 2, "statistics")
+    until(lambda: log(piper).count("Run log saved") > 2, "run logs")
+
+
 def test_broken_configuration_is_refused_and_the_old_one_stays(piper: Piper, start: Start, until: Until) -> None:
     path = piper.directory / "live.conf"
     path.write_text('{"queue_out_limit": 5}')
@@ -56,6 +79,8 @@ def test_broken_configuration_is_refused_and_the_old_one_stays(piper: Piper, sta
     daemon.send_signal(signal.SIGUSR2)
     until(lambda: "State saved" in log(piper), "the state")
     assert json.loads((piper.directory / "daemon.state").read_text())["config"]["queue_out_limit"] == 5
+    daemon.send_signal(signal.SIGHUP)
+    until(lambda: log(piper).count("refused, and the old one stays") == 2, "an answer to each signal")
 
 
 def test_components_are_told_of_a_new_configuration(piper: Piper) -> None:
@@ -79,11 +104,61 @@ def test_status_says_how_the_daemon_is(piper: Piper, start: Start, call: Call, u
     done = call("upper", "--action=status")
     assert done.returncode == 0
     assert f"running, pid {daemon.pid}, since 20" in done.stdout
-    assert (
-        "waiting for room in the output queue: its limit of 1 messages is reached; 2 messages, 1 banished"
-        in done.stdout
-    )
+    assert "waiting for room in the output queue: its limit of 1 messages is reached; 2 messages" in done.stdout
+    assert re.search(r"2 messages, [\d.e-]+/s, 1 banished\n", done.stdout)
     assert "queue: 1 incoming, 1 errors" in done.stdout
+
+
+def test_status_of_a_daemon_in_the_middle_of_a_message_is_the_last_one(
+    piper: Piper, start: Start, call: Call, until: Until, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    daemon = start("slow", f"--gate={piper.directory}")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    assert call("slow", "--action=status").returncode == 0
+    piper.put("long")
+    until((piper.directory / "begun").exists, "the message in work")
+    monkeypatch.setattr("piperkit.daemon.actions.STATUS_WAIT", 0.0)
+    with pytest.raises(SystemExit) as end:
+        apps.build("slow", piper.options("--action=status")).run()
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"running, pid {daemon.pid}, since \S+ \S+; it is in the middle of a message, and was at", shown)
+    assert "idle" in shown
+
+
+def test_status_may_be_asked_for_by_anybody(piper: Piper, start: Start, until: Until, public: Path) -> None:
+    need("root", os.geteuid() == 0, "root")
+    pid_file = f"--pid-file={public}/it.pid"
+    daemon = start("upper", pid_file)
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    # Loaded as root: an interpreter in root's home directory is out of nobody's reach.
+    code = f"import encodings.ascii, os, sys, apps; os.setgroups([]); os.setuid({nobody});"
+    code += "apps.build('upper', sys.argv[1:]).run()"
+    command = [sys.executable, "-c", code, *piper.options(pid_file, "--action=status")]
+    directory = os.path.dirname(apps.__file__)
+    done = subprocess.run(command, cwd=directory, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"running, pid {daemon.pid}; it tells how it is to its user and to root" in done.stdout
+
+
+def test_rate_is_that_of_the_last_seconds() -> None:
+    now = 0.0
+    filer = FilerDaemonComponent()
+    status = Status(filer, lambda: now)
+
+    def line(messages: int, seconds: float) -> str:
+        nonlocal now
+        now += seconds
+        filer.inc_statistic("cnt_fetched", messages)
+        return status.line(False)
+
+    assert line(0, 1) == "idle"
+    assert line(30, 9) == "idle; 30 messages, 3/s"
+    assert line(0, 5) == "idle; 30 messages, 2/s"
+    assert line(50, 5) == "idle; 80 messages, 5/s"
+    assert line(0, 5) == "idle; 80 messages, 3.33/s"
+    assert line(0, 20) == "idle; 80 messages, 0/s"
 
 
 def test_configuration_view_says_where_each_value_comes_from_and_shows_no_secret(
@@ -213,25 +288,79 @@ def test_json_log_has_one_object_a_line_with_the_message_that_it_is_about(piper:
 
 
 def test_lines_for_the_journal_begin_with_their_priority() -> None:
-    formatter = logs.JournalFormatter("%(message)s")
+    formatter = logs.JournalFormatter(logs.TextFormatter("%(message)s"))
     for level, number in ((logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)):
         record = logging.LogRecord("x", level, __file__, 1, "one\ntwo", None, None)
         assert formatter.format(record) == f"<{number}>one\n<{number}>two"
 
 
-def test_fault_that_repeats_is_logged_some_times_and_then_counted() -> None:
+def test_fault_that_repeats_is_logged_once_and_then_counted() -> None:
     now = 0.0
     repeats = logs.Repeats(lambda: now)
 
-    def passes(level: int = logging.WARNING, line: int = 1) -> str | None:
-        record = logging.LogRecord("x", level, __file__, line, "fault %d", (1,), None)
+    def passes(text: str = "fault", level: int = logging.WARNING, line: int = 1, **more: str) -> str | None:
+        record = logging.LogRecord("x", level, __file__, line, "%s", (text,), None)
+        vars(record).update(more)
         return record.getMessage() if repeats.filter(record) else None
 
-    assert [passes() for _ in range(100)] == ["fault 1"] * 10 + [None] * 90
-    assert passes(line=2) == "fault 1"
-    assert passes(logging.INFO) == "fault 1"
+    assert [passes() for _ in range(100)] == ["fault"] + [None] * 99
+    assert passes("another") == "another"
+    assert passes("fault of m1", message_id="m1")
+    assert passes("fault of m2", message_id="m2") is None  # the same one, of another message
+    assert passes("boom in attempt 1", fault="boom")
+    assert passes("boom in attempt 2", fault="boom") is None
+    assert passes(line=2) == "fault"
+    assert [passes(level=logging.INFO) for _ in range(2)] == ["fault"] * 2
     now = 61.0
-    assert passes() == "fault 1 (and 90 more like it in the 61 s before)"
+    assert passes("again") == "again (101 more like it in the 61 s before)"
+    assert [passes(str(number)) for number in range(20)] == [str(number) for number in range(9)] + [None] * 11
+    logger = logging.Logger("repeats")
+    told: list[str] = []
+    logger.addFilter(repeats)
+    logger.addFilter(lambda record: told.append(record.getMessage()) or False)
+    repeats.tell(logger)
+    repeats.tell(logger)
+    assert told == ["11 more like: again"]
+
+
+def test_many_messages_with_one_fault_make_one_line_and_a_count(piper: Piper) -> None:
+    piper.put(*["raise boom"] * 30, "raise another")
+    piper.run(functools.partial(apps.build, "upper"))
+    assert piper.log.count("RuntimeError: boom\n") - piper.log.count("\nRuntimeError: boom\n") == 1
+    assert re.search(r"WARNING: 29 more like: Component 'filer': message '.*', attempt 1, is put off", piper.log)
+    assert "RuntimeError: another" in piper.log
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_a_component_logs_says_which_message_it_works_on(piper: Piper, form: str) -> None:
+    class Saying(apps.Upper):
+        def setup(self, daemon: PiperDaemon) -> None:
+            self.logger = daemon.logger
+
+        def process(self, message: Message) -> Outcome | None:
+            self.logger.info("It is %s", message.text)
+            return message.commit()
+
+    (id,) = piper.put("nice")
+    piper.run(
+        lambda argv: PiperDaemon(name="saying", argv=argv, components=[Saying()]), f"--log-format={form}"
+    )  # fmt: skip
+    (line,) = (line for line in piper.log.splitlines() if "It is nice" in line)
+    facts = {"message_id": id, "queue": str(piper.directory / "in"), "attempt": 1}
+    if form == "json":
+        assert json.loads(line).items() >= facts.items()
+    else:
+        assert line.endswith("[" + ", ".join(f"{key}={value}" for key, value in facts.items()) + "]")
+    assert "message_id" not in next(line for line in piper.log.splitlines() if "The daemon starts" in line)
+
+
+def test_recovery_says_which_message_it_is_about(piper: Piper, start: Start, until: Until) -> None:
+    (id,) = piper.put("kill")
+    start("upper", "--orphan-age=0").wait(60)
+    start("echo", "--orphan-age=0")
+    until(lambda: "given back after its daemon died" in log(piper), "the recovery")
+    (line,) = (line for line in log(piper).splitlines() if "given back after" in line)
+    assert line.endswith(f"[message_id={id}, queue={piper.directory}/in, attempt=1]")
 
 
 def test_names_that_are_no_utf8_do_not_lose_a_log_line(piper: Piper) -> None:

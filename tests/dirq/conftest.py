@@ -1,11 +1,8 @@
-"""Queues in a directory of the test's own, and a place on another file system."""
+"""Queues in a directory of the test's own."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,6 @@ from typing import Any
 import pytest
 
 from dirq_tools import Clock, MakeQueue, Process
-from needs import need
 from piperkit.dirq import DirectoryQueue
 
 
@@ -57,28 +53,3 @@ def start() -> Iterator[Callable[..., Process]]:
     yield run
     for process in started:
         process.kill()
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """A directory on another file system than `tmp_path`."""
-    shm = Path("/dev/shm")
-    other = shm.is_dir() and os.access(shm, os.W_OK) and shm.stat().st_dev != tmp_path.stat().st_dev
-    need("shm", other, "a second file system at /dev/shm")
-    directory = Path(tempfile.mkdtemp(prefix="piper-", dir=shm))
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The root of a file system of 512 KiB."""
-    need("root", os.geteuid() == 0, "root, to mount a small file system")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk], check=False, capture_output=True
-    )
-    need("mount", mounted.returncode == 0, "permission to mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)

@@ -73,18 +73,19 @@ def produce(path: str, journal: Journal, number: str) -> None:
 class Worker(Component):
     """Passes messages on, some of them changed, some after a failure."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, stage: str, journal: Journal) -> None:
         super().__init__()
+        self._stage = stage
         self._journal = journal
 
     def process(self, message: Message) -> Outcome:
         key = check(message.text)
-        self._journal.write("begun", os.getpid(), key)
+        self._journal.write("begun", self._stage, key)
         if key is None:
             raise Reject("torn")
         chance = zlib.crc32(key.encode()) % 20
         if chance == 0 and message.attempt == 1:
-            self._journal.write("retried", os.getpid(), key)
+            self._journal.write("retried", self._stage, key)
             raise Retry("once more", 0.05)
         if chance < 10:
             return message.commit(make(key, "done"))
@@ -96,5 +97,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "producer":
         produce(sys.argv[2], Journal(sys.argv[3]), sys.argv[4])
     else:
-        components = [Worker(Journal(sys.argv[2]))]
-        PiperDaemon(name="chaos", argv=sys.argv[3:], components=components).run()
+        components = [Worker(sys.argv[2], Journal(sys.argv[3]))]
+        PiperDaemon(name=sys.argv[2], argv=sys.argv[4:], components=components).run()

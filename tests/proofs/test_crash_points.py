@@ -369,7 +369,7 @@ def far_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     here = tmp_path_factory.getbasetemp().stat().st_dev
     others = [path for path in ("/dev/shm", "/tmp", "/var/tmp", os.path.expanduser("~")) if os.access(path, os.W_OK)]
     found = next((path for path in others if os.stat(path).st_dev != here), None)
-    need("strace", found is not None, "two file systems to write to, such as /tmp and /dev/shm")
+    need("shm", found is not None, "two file systems to write to, such as /tmp and /dev/shm")
     with tempfile.TemporaryDirectory(dir=found) as directory:
         yield Path(directory)
 

@@ -214,6 +214,10 @@ def test_a_component_that_hangs_is_restarted_and_its_message_counted_as_crashed(
     assert found["reason"].startswith("2 times the daemon died")
     journal = service.journal()
     assert 'component.py", line' in journal  # where it hung
+    errors = service.box.run("journalctl", "--quiet", "--output=cat", "--unit=mydaemon", "--priority=3..3").stdout
+    (banished,) = (line for line in errors.splitlines() if "banished: 2 times the daemon died" in line)
+    assert not banished.startswith("<")
+    assert f"queue={QUEUE}, attempt=" in banished
     summary.add(f"systemd: a component that hung twice cost its message, which is in errors: {found['reason']}")
 
 
@@ -282,6 +286,29 @@ def test_three_instances_share_the_work(service: Service) -> None:
     service.systemctl("disable", "mydaemon@3")
     counts = Counter(pid for _, pid in found)
     summary.add(f"systemd: three instances shared 60 messages: {', '.join(map(str, sorted(counts.values())))}")
+
+
+def test_metrics_are_served_on_the_loopback_once_the_unit_allows_it(service: Service) -> None:
+    service.configure(metrics_address="9464", metrics_file="/var/lib/mydaemon/it.prom")
+    service.box.run(
+        "install", "-D", "--mode=644", "--target-directory=/run/systemd/system/mydaemon.service.d",
+        "/usr/local/share/mydaemon/monitoring/mydaemon.loopback.conf",
+    )  # fmt: skip
+    service.systemctl("daemon-reload")
+    service.systemctl("start", PLAIN)
+    service.put("one")
+    service.comes_out("one: attempt 1")
+    code = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
+    wanted = 'piper_messages_total{daemon="mydaemon",outcome="committed"} 1.0'
+    service.wait(lambda: wanted in service.box.run("python3", "-c", code).stdout, "the count")
+    assert "piper_queue_messages" in service.mark("it.prom").read_text()
+
+
+def test_metrics_that_the_unit_does_not_allow_end_the_start_and_say_why(service: Service) -> None:
+    service.configure(metrics_address="9464")
+    service.systemctl("start", PLAIN, check=False)
+    service.wait(lambda: service.state("ExecMainStatus") == "69", "the end")
+    assert "metrics_address: cannot listen on 127.0.0.1:9464: Address family not supported" in service.journal()
 
 
 DENIED = "Read-only file system"

@@ -15,6 +15,7 @@ from needs import need
 from systemd_project import Generate, make
 
 UNITS = ("mydaemon.service", "mydaemon@.service", "mydaemon.target")
+MONITORING = ("mydaemon.loopback.conf", "mydaemon.dashboard.json", "mydaemon.rules.yml")
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -43,6 +44,22 @@ def test_units_are_rated_as_safe(generate: Generate, network: bool, limit: float
         assert found, done.stdout
         assert float(found[1]) <= limit
         summary.add(f"systemd: exposure of {unit}{' with the network' if network else ''}: {found[1]}")
+
+
+def test_the_drop_in_for_metrics_leaves_a_unit_as_safe_as_one_with_the_network(generate: Generate) -> None:
+    project = generate()
+    drop_in = project / "systemd" / "mydaemon.service.d"
+    drop_in.mkdir()
+    (project / "monitoring" / "mydaemon.loopback.conf").rename(drop_in / "loopback.conf")
+    unit = project / "systemd" / UNITS[0]
+    done = analyze("security", "--offline=true", unit)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) <= 2.0
+    assert re.search("PrivateNetwork=.*Service has access to the host's network", done.stdout)  # it was read
+    unit.write_text(unit.read_text().replace("/usr/local/bin/mydaemon", sys.executable))
+    done = analyze("verify", unit)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_what_needs_no_second_try_is_not_started_again(generate: Generate) -> None:
@@ -76,6 +93,7 @@ def test_files_of_a_package_are_where_they_belong(generate: Generate, tmp_path: 
         f"{library}/sysusers.d/mydaemon.conf",
         f"{library}/tmpfiles.d/mydaemon.conf",
         *(f"{prefix[1:]}/share/doc/mydaemon/{name}" for name in ("LICENSE", "README.md")),
+        *(f"{prefix[1:]}/share/mydaemon/monitoring/{name}" for name in MONITORING),
     }
     for unit in UNITS[:2]:
         text = (root / library / "systemd/system" / unit).read_text()
@@ -94,7 +112,7 @@ def test_install_leaves_a_configuration_alone_and_so_does_uninstall(generate: Ge
 
 
 def test_a_project_without_units_installs_none(generate: Generate, tmp_path: Path) -> None:
-    project, root = generate(systemd=False, licence="none"), tmp_path / "root"
+    project, root = generate(systemd=False, licence="none", metrics=False), tmp_path / "root"
     make(project, "install-files", f"DESTDIR={root}", "PREFIX=/usr")
     assert files(root) == {"etc/mydaemon.conf", "usr/share/doc/mydaemon/README.md"}
     make(project, "uninstall", f"DESTDIR={root}", "PREFIX=/usr")

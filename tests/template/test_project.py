@@ -27,6 +27,7 @@ FACTORS: dict[str, list[Any]] = {
     "messages": ["text", "bytes", "json"],
     "systemd": [True, False],
     "network": [True, False],
+    "metrics": [True, False],
     "runtime_from": ["piperkit>=0.1,<0.2", "/a path/with it's spaces", "git+https://example.org/it.git@v0.1.0"],
 }
 ALWAYS = {
@@ -72,6 +73,10 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
     if row["systemd"]:
         expected |= {f"systemd/{name}{unit}" for unit in (".service", "@.service", ".target")}
         expected |= {f"systemd/{kind}.d/{name}.conf" for kind in ("sysusers", "tmpfiles")}
+    if row["metrics"]:
+        expected |= {f"monitoring/{name}.{kind}" for kind in ("rules.yml", "dashboard.json")}
+        if row["systemd"] and not row["network"]:
+            expected.add(f"monitoring/{name}.loopback.conf")
     assert files(project) == expected
 
     texts = {file: (project / file).read_text(encoding="utf-8") for file in expected}
@@ -128,7 +133,8 @@ def test_generated_python_reads_as_python_in_the_template() -> None:
         if re.fullmatch(r'{% include "template/kinds/" ~ stub ~ "/\w+.py.jinja" -%}\n', text):
             continue
         used = set(re.findall(r"{{ (.*?) }}", text))
-        assert used <= {"daemon_name", "package_name", "module_name", "class_name", "description", "messages"}
+        known = {"daemon_name", "package_name", "module_name", "class_name", "description", "messages", "template_version"}
+        assert used <= known
         assert "{%" not in text
         assert "{#" not in text
 
@@ -164,7 +170,7 @@ def test_its_runtime_is_pinned_to_the_range_of_this_version(generate: Generate) 
     major, minor = map(int, tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"].split(".")[:2])
     above = f"0.{minor + 1}" if major == 0 else f"{major + 1}"
     described = tomllib.loads((generate() / "pyproject.toml").read_text(encoding="utf-8"))
-    assert described["project"]["dependencies"] == [f"piperkit>={major}.{minor},<{above}"]
+    assert described["project"]["dependencies"] == [f"piperkit>={major}.{minor},<{above}", "piperkit[metrics]"]
 
 
 def test_its_tools_have_one_version_each(generate: Generate) -> None:
@@ -203,6 +209,7 @@ def test_run_from_its_checkout_everything_is_under_var(generate: Generate, until
         *ALWAYS,
         "LICENSE",
         "etc",
+        "monitoring",
         "src",
         "systemd",
         "tests",

@@ -31,6 +31,7 @@ def test_it_asks_few_questions_and_each_has_a_help_and_a_default() -> None:
         "licence",
         "systemd",
         "network",
+        "metrics",
         "runtime_from",
     ]
     assert all("help" in question and "default" in question for question in ASKED.values())
@@ -49,6 +50,7 @@ def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template:
         "messages": "text",
         "systemd": True,
         "network": False,
+        "metrics": True,
         "runtime_from": str(template),
     }
 

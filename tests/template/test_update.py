@@ -14,16 +14,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def source(template: Path, tmp_path: Path) -> Path:
-    """A template of our own, released as v0.1.0."""
+    """A template of our own, released as v0.2.0."""
     directory = tmp_path / "template"
     shutil.copytree(template, directory, symlinks=True)
-    git(directory, "tag", "v0.1.0")
+    git(directory, "tag", "v0.2.0")
     return directory
 
 
 @pytest.fixture
 def project(source: Path, tmp_path: Path) -> Path:
-    """A project made from v0.1.0."""
+    """A project made from v0.2.0."""
     directory = tmp_path / "mydaemon"
     run_copier("copy", "--defaults", "--data", "description=Counts birds", source, directory)
     git(directory, "init", "--quiet", "--initial-branch", "main")
@@ -42,7 +42,7 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 def new_version(source: Path) -> None:
-    """Release v0.2.0 of the template: every part that matters is changed."""
+    """Release v0.3.0 of the template: every part that matters is changed."""
     parts = source / "template"
     change(parts / "project" / "Makefile.jinja", ".PHONY: help", "# new in 0.2\n\n.PHONY: help")
     change(parts / "daemon" / "etc" / "{{ daemon_name }}.conf.jinja", "# longest delay before a retry", "# new words")
@@ -51,7 +51,7 @@ def new_version(source: Path) -> None:
     change(parts / "kinds" / "transform-text" / "test_component.py.jinja", "What the component makes", "A new test")
     (parts / "project" / "NEWS.md").write_text("New in 0.2\n", encoding="utf-8")
     change(source / "copier.yml", ">=0.1,<0.2", ">=0.2,<0.3")
-    commit_all(source, "0.2", "v0.2.0")
+    commit_all(source, "0.2", "v0.3.0")
 
 
 def update(project: Path) -> None:
@@ -82,7 +82,7 @@ def test_it_brings_what_is_new_and_keeps_what_was_changed(source: Path, project:
     assert texts["NEWS.md"] == "New in 0.2\n"
     assert 'dependencies = ["piperkit>=0.2,<0.3"]' in texts["pyproject.toml"]
     assert (component.read_bytes(), (project / "tests" / "test_component.py").read_bytes()) == written
-    assert answers(project)["_commit"] == "v0.2.0"
+    assert answers(project)["_commit"] == "v0.3.0"
     assert answers(project)["description"] == "Counts birds"
 
 
@@ -122,16 +122,16 @@ def test_the_runtime_follows_the_template_from_a_git_address(template: Path, tmp
     """The answer names no version; the Makefile names the template's."""
     bare = tmp_path / "it.git"
     git(tmp_path, "clone", "--quiet", "--bare", str(template), str(bare))
-    git(bare, "tag", "v0.1.0")
+    git(bare, "tag", "v0.2.0")
     project = tmp_path / "mydaemon"
     run_copier("copy", "--defaults", bare, project)
     git(project, "init", "--quiet")
     commit_all(project, "New")
-    assert f"RUNTIME_FROM ?= git+file://{bare}@v0.1.0\n" in (project / "Makefile").read_text()
+    assert f"RUNTIME_FROM ?= git+file://{bare}@v0.2.0\n" in (project / "Makefile").read_text()
     work = tmp_path / "work"
     git(tmp_path, "clone", "--quiet", str(bare), str(work))
     new_version(work)
     git(work, "push", "--quiet", "--tags", "origin", "main")
     update(project)
-    assert f"RUNTIME_FROM ?= git+file://{bare}@v0.2.0\n" in (project / "Makefile").read_text()
+    assert f"RUNTIME_FROM ?= git+file://{bare}@v0.3.0\n" in (project / "Makefile").read_text()
     assert answers(project)["runtime_from"] == f"git+file://{bare}"

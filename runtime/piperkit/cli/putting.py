@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -11,9 +10,11 @@ from pathlib import Path
 from piperkit.cli import sources
 from piperkit.cli.interrupts import Interrupts
 from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.directory_queue import GROUP
+from piperkit.errors import QueueError
 
-#: Messages that become durable together.
-GROUP = 256
+#: A group also ends at so many bytes, which are held in memory.
+_HELD_MAX = 8 << 20
 
 #: Told of progress: messages put, bytes read since the last call.
 Advance = Callable[[int, int], None]
@@ -48,8 +49,8 @@ class Putter:
         self._interrupts = interrupts
         self._advance = advance
         self._tell = tell
-        self._batch = contextlib.ExitStack()
-        self._group: list[tuple[str, int]] = []
+        self._group: list[tuple[bytes, int, int]] = []  #: contents, line, and the bytes that were read for them
+        self._held = 0  #: bytes in the group
         self.messages = 0  #: that are on the disk
         self.bytes = 0  #: in these messages
         self.blank = 0  #: lines that were skipped
@@ -62,13 +63,13 @@ class Putter:
             # By its real path: the queue takes no links, but whoever gives us one means the file.
             path = os.path.realpath(source)
             length = os.stat(path).st_size
-            self._begin()
-            self._put(self._queue.enqueue_file(path), length, length)
+            self._interrupts.check()
+            self.flush()
+            self._done([self._queue.enqueue_file(path)], length, length)
             return
         with sources.reading(source, self._interrupts, self.flush) as read:
             data = sources.whole(read, self._message_max)
-        self._begin()
-        self._put(self._queue.enqueue(data), len(data), len(data))
+        self._put(data, len(data))
 
     def lines(self, source: Path) -> None:
         """Put each line of a source as one message; blank lines are skipped."""
@@ -78,28 +79,36 @@ class Putter:
             for line in sources.lines(read, self._message_max):
                 data = line.removesuffix(b"\n")
                 if data.strip():
-                    self._begin()
-                    self._put(self._queue.enqueue(data), len(data), len(line))
+                    self._put(data, len(line))
                 else:
                     self.blank += 1
                     self._advance(0, len(line))
                 self.line += 1
 
     def flush(self) -> None:
-        """Have what was put on the disk, and tell it."""
-        group, self._group = self._group, []  # first: what cannot be synced is never told
-        self._batch.close()
-        self.messages += len(group)
-        self.bytes += sum(length for _, length in group)
-        self._tell([id for id, _ in group])
+        """Have what was read on the disk, and tell it."""
+        group, self._group = self._group, []  # first: what has failed is not tried again
+        if not group:
+            return
+        try:
+            ids = self._queue.enqueue_many(data for data, _, _ in group)
+        except (OSError, QueueError):
+            # None of them was put. One by one they are put up to the one that cannot be, which is named.
+            for data, self.line, read in group:
+                self._done([self._queue.enqueue(data)], len(data), read)
+        else:
+            self._done(ids, sum(len(data) for data, _, _ in group), sum(read for _, _, read in group))
 
-    def _begin(self) -> None:
+    def _put(self, data: bytes, read: int) -> None:
         self._interrupts.check()
-        if not self._group:
-            self._batch.enter_context(self._queue.batch())
-
-    def _put(self, id: str, length: int, read: int) -> None:
-        self._group.append((id, length))
-        self._advance(1, read)
-        if len(self._group) >= GROUP:
+        self._group.append((data, self.line, read))
+        self._held += len(data)
+        if len(self._group) >= GROUP or self._held >= _HELD_MAX:
+            self._held = 0
             self.flush()
+
+    def _done(self, ids: list[str], length: int, read: int) -> None:
+        self.messages += len(ids)
+        self.bytes += length
+        self._advance(len(ids), read)
+        self._tell(ids)

@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 from piperkit.config import render_file
 from piperkit.daemon import process
+from piperkit.daemon.runlog import VERSIONS
 from piperkit.daemon.settings import Settings
 from piperkit.dirq.layout import HOLDING
 from piperkit.errors import ExitStatus
@@ -55,11 +57,28 @@ class Actions(Settings):
             if key in self.config and not self.options[key].cli_only:
                 print(f"{key:{width}} = {self.shown(key)}  ({self.origins.get(key, 'default')})")
 
+    def cbk_action_describe(self) -> None:
+        """Print, as JSON, what this daemon is and where its queues are: for `piperctl doctor`, and other programs."""
+        core = self.cc(self.CORE_FILEQUEUE)
+        path = self.c(self.CONFIG_PID_FILE)
+        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
+        facts = {
+            "name": self.name,
+            "template": self.template,
+            "versions": VERSIONS,
+            "checkout": self.checkout,
+            "queue": core["dir_queue"],
+            "next_queue": core["dir_next_queue"],
+            "pids": [pid for file in files if (pid := process.running_pid(file)) is not None],
+            "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
+        }
+        print(json.dumps(facts))
+
     def cbk_action_status(self) -> None:
         """Say how the running daemon is; the exit status is 0 where it runs, and 3 where it does not.
 
-        It is asked to write its state file, so this has to be done by its user or by root; a daemon that is in the
-        middle of a message answers when that is finished.
+        It is asked to write its state file, which its user and root may do. For others, and while it is in the middle
+        of a message, it is as it was when it last wrote that.
         """
         path = self.c(self.CONFIG_PID_FILE)
         files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
@@ -69,24 +88,36 @@ class Actions(Settings):
             state: str = self.c(self.CONFIG_STATE_FILE)
             self.p(self._status(f"{state.removesuffix('.state')}.{serial}.state" if self.c("paralel") else state, pid))
         if not running:
-            self.p(f"{self.name}: not running ({path})")
+            self.p(f"{self.name}: not running ({path})" if path else f"{self.name}: has no pid file")
             self.retc = ExitStatus.NOT_RUNNING
 
     def _status(self, path: str, pid: int) -> str:
         """Ask one instance for its state; what it says, for people."""
         before = _written(path)
-        os.kill(pid, signal.SIGUSR2)
-        deadline = time.monotonic() + STATUS_WAIT
-        while _written(path) == before and time.monotonic() < deadline:
-            time.sleep(0.02)
+        try:
+            os.kill(pid, signal.SIGUSR2)
+        except ProcessLookupError:
+            return f"{self.name}: pid {pid} has just ended"
+        except PermissionError:
+            why = "it tells how it is to its user and to root"
+        else:
+            why = "it is in the middle of a message"
+            deadline = time.monotonic() + STATUS_WAIT
+            while _written(path) == before and time.monotonic() < deadline:
+                time.sleep(0.02)
+        state = _read(path)
+        if state.get("pid") != pid:
+            return f"{self.name}: running, pid {pid}; {why}"
+        first = f"{self.name}: running, pid {pid}, since {_moment(state['started'])}"
         if _written(path) == before:
-            return f"{self.name}: running, pid {pid}; it is in the middle of a message"
-        with open(path, encoding="utf-8") as file:
-            state = json.load(file)
-        since = datetime.datetime.fromtimestamp(state["started"]).isoformat(" ", "seconds")
-        parts = ", ".join(f"{state['counts'][part]} {part}" for part in HOLDING if state["counts"][part]) or "empty"
-        first = f"{self.name}: running, pid {pid}, since {since}"
-        return "\n".join([first, f"  {state['status']}", f"  queue: {parts}"])
+            first += f"; {why}, and was at {_moment(state['time'])}:"
+        counts = state["counts"]
+        found = (
+            "cannot be counted now"
+            if counts is None
+            else ", ".join(f"{counts[part]} {part}" for part in HOLDING if counts[part])
+        )
+        return "\n".join([first, f"  {state['status']}", f"  queue: {found or 'empty'}"])
 
     def cbk_action_config_template(self) -> None:
         """Print a configuration file in which every key is explained."""
@@ -97,5 +128,19 @@ class Actions(Settings):
 def _written(path: str) -> float | None:
     try:
         return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return None
+    except OSError:
+        return None  # not there, or not for us
+
+
+def _read(path: str) -> dict[str, Any]:
+    """What a state file holds; nothing where it is not there, or not for us."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")

@@ -15,7 +15,7 @@ from typing import Any
 
 from pyzenkit.zendaemon import EventQueueManager, QueueEmptyException
 
-#: What `schedule_at` and `schedule_after` return, for `cancel`.
+#: What `schedule_at` and `schedule_after` return, for `cancel`; first in it is the monotonic time when it is due.
 Timer = list[Any]
 
 

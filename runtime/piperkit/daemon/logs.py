@@ -3,12 +3,15 @@
 In the foreground they go to the terminal, or to the journal with their priority (sd-daemon(3)); besides, or else, to
 the log file if there is one; in the background without a log file, to the system's log. `log_format` is text or json.
 
-A fault that repeats is logged once, and then counted: after the first lines of a kind (the same call in the program) in
-a minute, its others are left out, and the next minute begins with how many they were.
+A line that is about a message carries the message's id, its queue and which attempt it is, in either format. Whatever
+is logged while an event of a message is handled is about that message, a component's own lines too.
+
+A fault that repeats is logged once, and then counted; see `Repeats`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import logging.handlers
@@ -20,9 +23,10 @@ from typing import Any
 
 from piperkit.errors import ExitStatus, PiperError
 
-#: How many warnings and errors of one kind are logged in a period, and its length in seconds.
-REPEATS = 10
+#: Seconds after which a fault that still repeats is logged again, with how often that was.
 PERIOD = 60.0
+#: How many different faults are logged in a period by one call in the program: their texts may hold anything.
+FAULTS_MAX = 10
 #: What a line about a message says besides; the keys of `extra`.
 FACTS = ("message_id", "queue", "attempt")
 
@@ -38,21 +42,34 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    found = {key: getattr(record, key) for key in FACTS if getattr(record, key, None) is not None}
+    return {key: _printable(value) if isinstance(value, str) else value for key, value in found.items()}
+
+
 class TextFormatter(logging.Formatter):
-    """Lines for people."""
+    """Lines for people; what one is about stands at the end of its first line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _printable(super().format(record))
+        text = _printable(super().format(record))
+        if facts := ", ".join(f"{key}={value}" for key, value in _facts(record).items()):
+            first, newline, rest = text.partition("\n")
+            text = f"{first} [{facts}]{newline}{rest}"
+        return text
 
 
-class JournalFormatter(TextFormatter):
-    """Lines for the journal: each begins with its priority, as syslog(3) counts them."""
+class JournalFormatter(logging.Formatter):
+    """What another formatter makes, each line beginning with its priority, as syslog(3) counts them."""
 
     _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
     def format(self, record: logging.LogRecord) -> str:
         priority = next((number for level, number in self._PRIORITIES if record.levelno >= level), 7)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in self._inner.format(record).splitlines())
 
 
 class JsonFormatter(logging.Formatter):
@@ -70,70 +87,123 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
             "message": _printable(record.getMessage()),
         }
-        line |= {key: getattr(record, key) for key in FACTS if hasattr(record, key)}
-        if "message_id" in line:
-            line["message_id"] = _printable(line["message_id"])
+        line |= _facts(record)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
+class About(logging.Filter):
+    """Adds to a line what it is about, where it does not say so itself."""
+
+    def __init__(self, subject: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self._subject = subject
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "message_id"):
+            vars(record).update(self._subject())
+        return True
+
+
+@dataclasses.dataclass(slots=True)
+class _Site:
+    """A call in the program that logs faults, and what it has logged in this period."""
+
+    began: float
+    example: str
+    faults: set[str] = dataclasses.field(default_factory=set)
+    left_out: int = 0
+
+
 class Repeats(logging.Filter):
-    """Lets the first warnings and errors of a kind pass in each period, and counts the others."""
+    """Lets a warning or error pass once in a period, and counts it from then on.
+
+    The same fault is: the same call in the program, with the same text but for the message's id; or with the same
+    `fault` in `extra`, for texts that differ each time. What has `always` there passes, such as an answer to a signal.
+    The next period begins with how many lines were left out, and `tell` says so where no other follows.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._monotonic = monotonic
-        self._kinds: dict[tuple[str, int], tuple[float, int]] = {}
+        self._sites: dict[tuple[str, int], _Site] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING or hasattr(record, "always"):
             return True
-        kind = (record.pathname, record.lineno)
         now = self._monotonic()
-        began, count = self._kinds.get(kind, (now, 0))
-        if now - began >= PERIOD:
-            if count > REPEATS:
-                record.msg = (
-                    f"{record.getMessage()} (and {count - REPEATS} more like it in the {now - began:.0f} s before)"
-                )
+        where = (record.pathname, record.lineno)
+        text = record.getMessage()
+        fault = getattr(record, "fault", None) or text.replace(str(getattr(record, "message_id", None)), "")
+        site = self._sites.get(where)
+        if site is None or now - site.began >= PERIOD:
+            if site is not None and site.left_out:
+                record.msg = f"{text} ({site.left_out} more like it in the {now - site.began:.0f} s before)"
                 record.args = None
-            began, count = now, 0
-        self._kinds[kind] = (began, count + 1)
-        return count < REPEATS
+            site = self._sites[where] = _Site(now, text.partition("\n")[0])
+        if fault in site.faults or len(site.faults) >= FAULTS_MAX:
+            site.left_out += 1
+            return False
+        site.faults.add(fault)
+        return True
+
+    def tell(self, logger: logging.Logger) -> None:
+        """Log how many lines were left out since that was last said."""
+        for site in self._sites.values():
+            if site.left_out:
+                logger.warning("%d more like: %s", site.left_out, site.example, extra={"always": True})
+                site.left_out = 0
+
+
+def tell_repeats(logger: logging.Logger) -> None:
+    """Log how often the faults were met that were left out of the log."""
+    for found in logger.filters:
+        if isinstance(found, Repeats):
+            found.tell(logger)
 
 
 def setup(
-    name: str, level: str, log_file: str | None, *, console: bool, form: str = "text", background: bool = False
+    name: str,
+    level: str,
+    log_file: str | None,
+    *,
+    console: bool,
+    form: str = "text",
+    background: bool = False,
+    subject: Callable[[], dict[str, Any]] = dict,
 ) -> logging.Logger:
-    """The daemon's logger, set up anew. Raises LogFileError."""
+    """The daemon's logger, set up anew; `subject` says what lines are about. Raises LogFileError."""
     logger = logging.getLogger(f"piperkit.{name}")
     logger.propagate = False
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
     logger.filters.clear()
+    logger.addFilter(About(subject))
     logger.addFilter(Repeats())
     logger.setLevel(level.upper())
-    handlers: list[tuple[logging.Handler, logging.Formatter]] = []
-    if console:
-        formatter: logging.Formatter = TextFormatter("%(asctime)s %(levelname)s: %(message)s")
-        if _is_journal(sys.stderr):
-            formatter = JournalFormatter("%(message)s")
-        handlers.append((logging.StreamHandler(sys.stderr), formatter))
+    handlers: list[logging.Handler] = []
+
+    def add(handler: logging.Handler, pattern: str, journal: bool = False) -> None:
+        formatter = JsonFormatter(name) if form == "json" else TextFormatter(pattern)
+        handler.setFormatter(JournalFormatter(formatter) if journal else formatter)
+        handlers.append(handler)
+
+    if console and _is_journal(sys.stderr):
+        add(logging.StreamHandler(sys.stderr), "%(message)s", journal=True)
+    elif console:
+        add(logging.StreamHandler(sys.stderr), "%(asctime)s %(levelname)s: %(message)s")
     if log_file:
         try:
             # Watched: opened again after logrotate(8) has moved it.
             file = logging.handlers.WatchedFileHandler(log_file, encoding="utf-8")
         except OSError as error:
             raise LogFileError(f"the log file {log_file} cannot be written: {error.strerror}") from error
-        handlers.append((file, TextFormatter(f"%(asctime)s {name} [%(process)d] %(levelname)s: %(message)s")))
+        add(file, f"%(asctime)s {name} [%(process)d] %(levelname)s: %(message)s")
     elif background and os.path.exists("/dev/log"):
-        handlers.append(
-            (logging.handlers.SysLogHandler("/dev/log"), TextFormatter(f"{name}[%(process)d]: %(message)s"))
-        )
-    for handler, formatter in handlers:
-        handler.setFormatter(JsonFormatter(name) if form == "json" else formatter)
+        add(logging.handlers.SysLogHandler("/dev/log"), f"{name}[%(process)d]: %(message)s")
+    for handler in handlers:
         logger.addHandler(handler)
     if not handlers:
         logger.addHandler(logging.NullHandler())

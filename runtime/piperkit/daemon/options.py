@@ -9,6 +9,7 @@ _QUEUE = "queues"
 _FAILURE = "failures"
 _PROCESS = "the process"
 _LOGS = "logs and run log"
+_METRICS = "metrics"
 _SOURCES = "configuration"
 _ACTION = "actions"
 
@@ -118,7 +119,7 @@ OPTIONS = (
         "retry_min",
         float,
         5.0,
-        "delay before the first retry; it doubles each time",
+        "shortest delay before a retry; it doubles each time, and up to as much again is left to chance",
         unit="seconds",
         minimum=0,
         group=_FAILURE,
@@ -221,6 +222,33 @@ OPTIONS = (
     Option("debug", bool, False, "print what happens while starting", fixed=True, group=_LOGS),
     Option("quiet", bool, False, "print nothing to the terminal", fixed=True, group=_LOGS),
     Option("verbosity", "count", 0, "print more to the terminal; may be repeated", fixed=True, group=_LOGS),
+    Option(
+        "metrics_address",
+        str,
+        None,
+        "where metrics are served over HTTP: PORT of the loopback, HOST:PORT or [IPV6]:PORT; with --paralel, PORT is"
+        " a range FIRST-LAST",
+        fixed=True,
+        group=_METRICS,
+    ),
+    Option(
+        "metrics_file",
+        "path",
+        None,
+        "file that metrics are written to, NAME.prom, for node-exporter's textfile collector",
+        fixed=True,
+        group=_METRICS,
+    ),
+    Option(
+        "metrics_interval",
+        float,
+        15.0,
+        "time between writes of the metrics file",
+        unit="seconds",
+        minimum=0.1,
+        fixed=True,
+        group=_METRICS,
+    ),
     Option("config_file", "path", "{cfg}/{name}.conf", "configuration file", cli_only=True, group=_SOURCES),
     Option(
         "config_dir",

@@ -12,18 +12,17 @@ def application_paths(anchor: str, name: str = "") -> dict[str, str]:
     from a checkout: its configuration is in etc/ there, everything else under var/. Installed, it has a directory
     called `name` in /run, which can belong to its account.
     """
-    package = os.path.dirname(os.path.abspath(anchor))
-    for root in (os.path.dirname(package), os.path.dirname(os.path.dirname(package))):
-        if os.path.isfile(os.path.join(root, "pyproject.toml")):
-            var = os.path.join(root, "var")
-            return {
-                "path_bin": os.path.join(root, "bin"),
-                "path_cfg": os.path.join(root, "etc"),
-                "path_var": var,
-                "path_log": os.path.join(var, "log"),
-                "path_run": os.path.join(var, "run"),
-                "path_tmp": os.path.join(var, "tmp"),
-            }
+    root = checkout(anchor)
+    if root is not None:
+        var = os.path.join(root, "var")
+        return {
+            "path_bin": os.path.join(root, "bin"),
+            "path_cfg": os.path.join(root, "etc"),
+            "path_var": var,
+            "path_log": os.path.join(var, "log"),
+            "path_run": os.path.join(var, "run"),
+            "path_tmp": os.path.join(var, "tmp"),
+        }
     return {
         "path_cfg": "/etc",
         "path_var": "/var",
@@ -31,3 +30,12 @@ def application_paths(anchor: str, name: str = "") -> dict[str, str]:
         "path_run": os.path.join("/run", name),
         "path_tmp": "/var/tmp",
     }
+
+
+def checkout(anchor: str) -> str | None:
+    """The checkout that the program with its code in the file `anchor` runs from; None where it is installed."""
+    package = os.path.dirname(os.path.abspath(anchor))
+    for root in (os.path.dirname(package), os.path.dirname(os.path.dirname(package))):
+        if os.path.isfile(os.path.join(root, "pyproject.toml")):
+            return root
+    return None

@@ -13,39 +13,30 @@ It is a `pyzenkit.zendaemon.ZenDaemon`, so components written for that run on it
 from __future__ import annotations
 
 import contextlib
-import json
+import gc
 import os
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any
 
 from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
 
+from piperkit import versions
 from piperkit.component import Result
 from piperkit.daemon import logs, process
-from piperkit.daemon.actions import Actions
-from piperkit.daemon.events import EventQueue, Timer
-from piperkit.daemon.notify import ServiceManager
-from piperkit.daemon.runlog import RunLog, write_json
+from piperkit.daemon.events import Timer
+from piperkit.daemon.reports import INTERVALS, Reports
+from piperkit.daemon.runlog import VERSIONS, RunLog
+from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
-from piperkit.errors import ExitStatus, PiperError
+from piperkit.errors import ConfigError, ExitStatus, PiperError
 from piperkit.queue import Queue, Watch
 
-#: A stop signal that comes this often ends the daemon at once.
-STOP_SIGNALS_MAX = 3
-#: Seconds beyond `stop_timeout` that the loop has to end by itself before it is ended.
-STOP_GRACE = 1.0
-_SIGNAL_EVENTS = {signal.SIGHUP: "signal_hup", signal.SIGUSR1: "signal_usr1", signal.SIGUSR2: "signal_usr2"}
-_ERRORS_MAX = 100
 
-
-class PiperDaemon(Actions):
+class PiperDaemon(Reports):
     """A daemon with a filer in front of its components.
 
     name, description: as shown; the name is also that of its files and of its default input queue.
@@ -54,48 +45,25 @@ class PiperDaemon(Actions):
     default_KEY: another default for a key.
     path_cfg, path_var, path_log, path_run, path_tmp: where its files are; or
     anchor: `__file__` of the application, from which these follow, see `piperkit.daemon.paths`.
+    template: the version of the template that the program was made by, which has to go with this runtime.
     argv: the command line, without the program's name; None: the process's own.
     schedule, schedule_next, schedule_at, schedule_after: first events, as in pyzenkit.
     """
 
-    EVENT_SAVE_RUNLOG = "save_runlog"
     EVENT_RELOAD = "reload"
     EVENT_RELOADED = "reloaded"
     EVENT_WATCHDOG = "watchdog"
-
-    queue: EventQueue
 
     def __init__(self, **kwargs: Any) -> None:
         # Timers follow the configuration, unless the application sets its own.
         self._default_timers = self.CONFIG_SCHEDULE_AFTER not in kwargs
         kwargs.setdefault(self.CONFIG_SCHEDULE_AFTER, ())
         self.wakeable = False  #: whether an arrival in the input queue wakes the loop
-        self._errors: list[str] = []
-        self._said: set[str] = set()
-        self._handling = False
-        self._started = 0.0
         self._background = process.Background()
-        self._pid_file: process.PidFile | None = None
-        self._run_log: RunLog | None = None
-        self._waker: Waker | None = None
         self._watch: Watch | None = None
-        self._until_idle = False
-        self._manager = ServiceManager()
+        self._metrics = contextlib.ExitStack()
         self._sign: Timer | None = None  #: the timer of the next sign of life
-        self._stopping_told = False
         super().__init__(**kwargs)
-
-    def _init_components(self, **kwargs: Any) -> None:
-        super()._init_components(**kwargs)
-        # Ours first: it reads the message that the others, wherever they want to stand, are given.
-        self._process_event = self.filer.process_event
-        handlers = self.callbacks[self._process_event]
-        handlers.remove(self.filer.cbk_event_message_process)
-        handlers.insert(0, self.filer.cbk_event_message_process)
-
-    def _init_schedule(self, **kwargs: Any) -> None:
-        self.queue = EventQueue()
-        super()._init_schedule(**kwargs)
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -115,6 +83,8 @@ class PiperDaemon(Actions):
             self.error(f"{type(error).__name__}: {error}", trcb=error.__traceback__)
             self._report(f"{type(error).__name__}: {error}")
         self._background.failed(self.retc)
+        if not self._until_idle:
+            gc.freeze()  # or the interpreter looks for cycles in all that was loaded, which takes most of a short stop
         sys.exit(self.retc)
 
     def _report(self, text: str) -> None:
@@ -137,6 +107,9 @@ class PiperDaemon(Actions):
 
     def _stage_setup(self) -> None:
         """Everything before the background and the queue. Raises PiperError."""
+        # Before the configuration, in which another version's keys would only puzzle.
+        if self.template is not None and not self._config_cli.get(self.CONFIG_ACTION):
+            versions.check(self.template, VERSIONS["piperkit"], self.checkout)
         self._stage_setup_configuration()
         if self.c(self.CONFIG_ACTION):
             self.logger = logs.setup(self.name, self.c(self.CONFIG_LOG_LEVEL), None, console=True)
@@ -152,7 +125,10 @@ class PiperDaemon(Actions):
         os.umask(self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
-        files = [self.c(key) for key in ("log_file", "pid_file", "state_file") if self.c(key)]
+        work_dir = self.c(self.CONFIG_WORK_DIR)
+        if work_dir and not os.path.isdir(work_dir):
+            raise ConfigError(f"work_dir is {work_dir}, which is no directory; make it, or name another one")
+        files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         core = self.cc(self.CORE_FILEQUEUE)
         for directory in (core["dir_queue"], core["dir_next_queue"]):
@@ -170,7 +146,14 @@ class PiperDaemon(Actions):
             console=foreground and not self.c(self.CONFIG_QUIET),
             form=self.c("log_format"),
             background=not foreground,
+            subject=self._subject,
         )
+
+    def _subject(self) -> dict[str, Any]:
+        """What log lines are about: the message whose event is being handled."""
+        args = self._event_args
+        id = args.get("id") if isinstance(args, dict) else args
+        return self.filer.about(self, id) if isinstance(id, str) else {}
 
     def open_queue(self) -> Queue:
         """The input queue, as configured; the filer calls it. Raises QueueMissing."""
@@ -222,15 +205,24 @@ class PiperDaemon(Actions):
 
     def _start(self) -> None:
         self._started = time.time()
+        self._status_of = Status(self.filer)
         self._run_log = RunLog(self.c("runlog_dir"), self.name, self._started)
         self._sub_stage_setup()  # the components' own
         self._watch_queue()
+        self._expose_metrics()
         if self._default_timers:
-            self.queue.schedule_after(self.c(self.CONFIG_STATS_INTERVAL), self.EVENT_LOG_STATISTICS)
-            self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
+            for event in INTERVALS:
+                self._repeat(event)
         self._background.ready()
         self._manager.tell("READY=1", f"STATUS={self.status_line()}")
         self._give_signs()
+
+    def _expose_metrics(self) -> None:
+        """Raises MetricsUnavailable."""
+        if self.c("metrics_address") or self.c("metrics_file"):
+            from piperkit.daemon import exposition  # an extra, for those who want metrics
+
+            exposition.expose(self, self._metrics)
 
     def _give_signs(self) -> None:
         """Have the service manager wait `process_timeout` for a sign of life, and give one three times in that time."""
@@ -240,14 +232,6 @@ class PiperDaemon(Actions):
             if self._sign is not None:
                 self.queue.cancel(self._sign)
             self._sign = self.queue.schedule_after(seconds / 3, self.EVENT_WATCHDOG)
-
-    def status_line(self) -> str:
-        """One line for people: what it does, or waits for, and how much it has done."""
-        return self.filer.status_line(self.is_done())
-
-    def tell_status(self) -> None:
-        """Tell the service manager how we are."""
-        self._manager.tell(f"STATUS={self.status_line()}")
 
     def progress(self) -> None:
         """Say that a long piece of work goes on, so that the watchdog leaves it alone."""
@@ -286,11 +270,14 @@ class PiperDaemon(Actions):
 
     def _finish(self) -> None:
         """Whatever the reason for the end is: give back, tear down, write the run log."""
+        self._handling = True
         for component in reversed(self.components):
             teardown = getattr(component, "teardown", None)
             if teardown is not None:
                 with self._logged(f"{type(component).__name__}.teardown"):
                     teardown(self)
+        with self._logged("the end of metrics"):
+            self._metrics.close()
         if hasattr(self.filer, "queue"):
             with self._logged("closing the queue"):
                 self.filer.close(self)
@@ -300,6 +287,7 @@ class PiperDaemon(Actions):
             self._watch.close()
         if self._pid_file is not None:
             self._pid_file.remove()
+        logs.tell_repeats(self.logger)
         self.logger.info("The daemon has ended, with status %d", self.retc)
 
     @contextlib.contextmanager
@@ -309,129 +297,6 @@ class PiperDaemon(Actions):
             yield
         except Exception as error:
             self.error(f"{what} failed: {type(error).__name__}: {error}", self.retc, error.__traceback__)
-
-    # -- the loop --------------------------------------------------------------------------------------------
-
-    def _event_loop(self) -> None:
-        """Handle events until a stop was asked for and nothing is left to be done now."""
-        while True:
-            event, args = self.queue.next()
-            if event is not None:
-                self._handle(event, args)
-                if event == self.EVENT_TERMINATE:
-                    return
-            elif self.is_done():
-                return
-            elif self.filer.go_on(self):
-                continue
-            elif self._until_idle and self._idle():
-                self.queue.schedule(self.EVENT_STOP)
-            else:
-                self.wait(self.queue.wait())
-
-    def _idle(self) -> bool:
-        """Whether there is nothing to do, as far as components can tell, or nothing that can be done now."""
-        return self.filer.idle() and (
-            self.filer.paused or all(component.idle() for component in self.components if hasattr(component, "idle"))
-        )
-
-    def wait(self, period: float) -> None:
-        """Sleep for at most `period` seconds; a signal or an arrival ends it."""
-        assert self._waker is not None
-        self._waker.wait(period)
-
-    def _handle(self, event: str, args: Any) -> None:
-        """Call the handlers of an event; what one raises ends the event, never the daemon."""
-        handlers = self.callbacks.get(event)
-        if not handlers:
-            self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
-            return
-        self._handling = True
-        if event == self._process_event:
-            self._manager.alive()  # each message has the whole of `process_timeout`
-        try:
-            for handler in handlers:
-                given = args
-                try:
-                    flag, args = handler(self, args)
-                except ZenDaemonStopException:
-                    raise
-                except (Exception, SystemExit) as error:
-                    self._handler_failed(event, given, handler, error)
-                    return
-                if flag != self.FLAG_CONTINUE:
-                    return
-        finally:
-            self._handling = False
-
-    def _handler_failed(self, event: str, args: Any, handler: Any, error: BaseException) -> None:
-        if event == self._process_event:
-            id = args.get("id") if isinstance(args, dict) else args
-            if isinstance(id, str) and id in self.filer.queue.claimed():
-                self.filer.failed(self, id, error)
-                return
-        where = getattr(handler, "__qualname__", repr(handler))
-        text = f"{where} failed on the event '{event}': {type(error).__name__}: {error}"
-        self.error(text, self.retc, error.__traceback__)
-
-    def log_once(self, key: str, text: str) -> None:
-        """Log a warning, but not again for the same key."""
-        if key not in self._said:
-            self._said.add(key)
-            self.logger.warning(text)
-
-    def error(self, error: Any, retc: int | None = None, trcb: Any = None) -> None:
-        """Log an error and keep it for the run log; `retc` becomes the exit status, by default 1."""
-        self.retc = int(self.RC_FAILURE if retc is None else retc)
-        if len(self._errors) < _ERRORS_MAX:
-            self._errors.append(str(error))
-        if self.logger is not None:
-            trace = "\n" + "".join(traceback.format_tb(trcb)).rstrip() if trcb else ""
-            self.logger.error("%s%s", error, trace)
-
-    # -- signals ---------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn signals into events; none of them is lost, and none raises in the middle of a component."""
-        handlers: dict[int, Any] = dict.fromkeys(_SIGNAL_EVENTS, self._on_signal)
-        handlers |= {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGALRM: self._on_alarm}
-        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    # Handlers only schedule: they run between any two steps of the program, so they must not log, or touch what the
-    # step had in hand. Appending to a deque is one step.
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.queue.schedule_next(_SIGNAL_EVENTS[signal.Signals(number)])
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self.flag_loop_done += 1
-        if self.flag_loop_done == 1:
-            self.queue.schedule_next(self.EVENT_STOP)
-            signal.setitimer(signal.ITIMER_REAL, self.c("stop_timeout") + STOP_GRACE)
-            self._tell_stopping()  # now: the message in work may take longer than a service manager would wait
-        elif self.flag_loop_done >= STOP_SIGNALS_MAX:
-            self._end_now()
-
-    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
-        if self.is_done():
-            self._end_now()
-
-    def _end_now(self) -> None:
-        """End without finishing the message in work; recovery gives back what was claimed."""
-        if not self._handling:
-            self.queue.schedule_next(self.EVENT_TERMINATE)
-            return
-        if self._pid_file is not None:
-            self._pid_file.remove()
-        os.write(2, f"{self.name}: ended in the middle of a message, which will be given back\n".encode())
-        os._exit(ExitStatus.FAILURE)
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -458,13 +323,6 @@ class PiperDaemon(Actions):
         self.queue.schedule_after(self.c("stop_timeout"), self.EVENT_TERMINATE)
         return self.FLAG_CONTINUE, args
 
-    def _tell_stopping(self) -> None:
-        """Tell the service manager that we stop, and how long that may take. Idempotent."""
-        if not self._stopping_told:
-            self._stopping_told = True
-            seconds = self.c("stop_timeout") + 2 * STOP_GRACE
-            self._manager.tell("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
-
     def cbk_event_terminate(self, daemon: PiperDaemon, args: Any) -> Result:
         """The loop ends after the components' handlers of this event."""
         self.logger.warning("The daemon ends before everything in work is finished")
@@ -476,6 +334,9 @@ class PiperDaemon(Actions):
         self.queue.schedule_next(self.EVENT_RELOADED)
         if self._reload():
             self.filer.configure(self)
+            self.filer.look_again(self)
+            for event in self._timers:
+                self._repeat(event)
             self.logger.setLevel(self.c(self.CONFIG_LOG_LEVEL).upper())
             self._give_signs()
             self.queue.schedule_next(self.EVENT_RELOAD)  # before the other
@@ -494,44 +355,3 @@ class PiperDaemon(Actions):
 
     def cbk_event_reload(self, daemon: PiperDaemon, args: Any) -> Result:
         return self.FLAG_CONTINUE, args
-
-    def cbk_event_signal_usr1(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Write the run log."""
-        self._save_run_log()
-        return self.FLAG_CONTINUE, args
-
-    def cbk_event_save_runlog(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Write the run log, and again after `runlog_interval` seconds."""
-        if not self.is_done():
-            self.queue.schedule_after(self.c("runlog_interval"), self.EVENT_SAVE_RUNLOG)
-        self._save_run_log()
-        return self.FLAG_CONTINUE, args
-
-    def _save_run_log(self) -> None:
-        if self._run_log is not None:
-            statistics = {type(found).__name__: dict(found.statistics_cur) for found in self.components}
-            self._run_log.save(rc=self.retc, errors=self._errors, statistics=statistics)
-            self.logger.info("Run log saved to %s", self._run_log.path)
-
-    def cbk_event_signal_usr2(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Write the state to the state file."""
-        path = self._get_fn_state()
-        write_json(path, self._get_state())
-        self.logger.info("State saved to %s", path)
-        return self.FLAG_CONTINUE, args
-
-    def _get_state(self) -> dict[str, Any]:
-        """What SIGUSR2 writes, for programs and for `--action status`."""
-        return {
-            "time": time.time(),
-            "started": self._started,
-            "name": self.name,
-            "pid": os.getpid(),
-            "rc": self.retc,
-            "status": self.status_line(),
-            "counts": self.filer.queue.counts(),
-            "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
-            "paths": self.paths,
-            "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},
-            "components": {type(component).__name__: component.get_state() for component in self.components},
-        }

@@ -20,11 +20,15 @@ from pyzenkit.zendaemon import ZenDaemon
 from piperkit.config import Option, Parser, check_all, load_directory, load_file
 from piperkit.daemon import process
 from piperkit.daemon.options import OPTIONS
-from piperkit.daemon.paths import application_paths
+from piperkit.daemon.paths import application_paths, checkout
+from piperkit.dirq import is_queue
+from piperkit.dirq.layout import ADDED, PROTOCOL
 from piperkit.errors import ConfigError
 from piperkit.filer import FilerDaemonComponent
 
-_PATHS = ("log_file", "pid_file", "state_file", "runlog_dir", "work_dir", "chroot_dir")
+#: The names of a queue's parts, which are no queues themselves.
+PARTS = PROTOCOL + ADDED
+_PATHS = ("log_file", "pid_file", "state_file", "metrics_file", "runlog_dir", "work_dir", "chroot_dir")
 
 
 class Settings(ZenDaemon):
@@ -46,6 +50,9 @@ class Settings(ZenDaemon):
         self._argv: list[str] | None = kwargs.pop("argv", None)
         self._start_dir = os.getcwd()
         anchor = kwargs.pop("anchor", None)
+        #: The version of the template that the program was made by; None where it was written by hand.
+        self.template: str | None = kwargs.pop("template", None)
+        self.checkout = anchor and checkout(anchor)
         if anchor is not None:
             kwargs = {**application_paths(anchor, kwargs.get("name") or ""), **kwargs}
         components = list(kwargs.get(self.CONFIG_COMPONENTS, ()))
@@ -95,14 +102,10 @@ class Settings(ZenDaemon):
 
     def shown(self, key: str) -> str:
         """A value as it may be shown to anybody, in the form of a configuration file."""
-        option, value = self.options.get(key), self.config[key]
-        if option is not None and option.secret and value is not None:
-            return '"..."'
-        if option is not None and option.type == "mode" and value is not None:
-            value = f"0o{value:03o}"
+        value = self.config[key]
         if key in (self.CONFIG_USER, self.CONFIG_GROUP) and value is not None:
             value = value[0]
-        return json.dumps(value, default=str)
+        return self.options[key].shown(value) if key in self.options else json.dumps(value, default=str)
 
     def own_defaults(self) -> list[Option]:
         """All options, with the defaults that the application has changed."""
@@ -164,13 +167,34 @@ class Settings(ZenDaemon):
                 self.config[key] = os.path.join(self._start_dir, self.c(key))
         if self.c("retry_max") < self.c("retry_min"):
             raise ConfigError(f"retry_max is {self.c('retry_max'):g}; it must not be less than retry_min")
+        self._check_metrics()
         self.config[self.CORE][self.CORE_FILEQUEUE] = self._queue_settings()
 
+    def _check_metrics(self) -> None:
+        if not (self.c("metrics_address") or self.c("metrics_file")):
+            return
+        try:
+            # The extra, if it is wanted; and now, since after a chroot it may be out of reach.
+            from piperkit.daemon.exposition import SUFFIX, Address
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"metrics_address, metrics_file: there is no module {error.name}; pip install 'piperkit[metrics]'"
+            ) from None
+        if self.c("metrics_address"):
+            Address.parse(self.c("metrics_address"))
+        if self.c("metrics_file") and not self.c("metrics_file").endswith(SUFFIX):
+            raise ConfigError(f"metrics_file is {self.c('metrics_file')}; its name must end in {SUFFIX}")
+
     def _queue_settings(self) -> dict[str, Any]:
+        if not self.c(self.CONFIG_QUEUE_IN_DIR):
+            raise ConfigError('queue_in_dir is ""; it must be a path, or a bare name for a queue under var/spool')
         queue_in = self.queue_path(self.c(self.CONFIG_QUEUE_IN_DIR))
         queue_out = self.c(self.CONFIG_QUEUE_OUT_DIR) and self.queue_path(self.c(self.CONFIG_QUEUE_OUT_DIR))
         if queue_out and os.path.realpath(queue_in) == os.path.realpath(queue_out):
             raise ConfigError(f"queue_out_dir is {queue_out}, which is the input queue; it must be another queue")
+        for key, path in ((self.CONFIG_QUEUE_IN_DIR, queue_in), (self.CONFIG_QUEUE_OUT_DIR, queue_out)):
+            if path and os.path.basename(path) in PARTS and is_queue(os.path.dirname(path)):
+                raise ConfigError(f"{key} is {path}, which is a part of a queue; it must be a queue")
         return {
             "dir_queue": queue_in,
             "dir_next_queue": queue_out or None,
@@ -184,8 +208,10 @@ class Settings(ZenDaemon):
     def queue_path(self, queue: str) -> str:
         """The directory of a queue: a bare name is one under var/spool, and a path to its `incoming` means the queue.
 
-        A relative path begins where the daemon was started.
+        A relative path begins where the daemon was started. Raises ConfigError where nothing is named.
         """
+        if not queue:
+            raise ConfigError("a queue has no name; it must be a path, or a bare name for one under var/spool")
         if os.path.basename(queue) == queue and queue not in (".", ".."):
             return os.path.join(self.paths[self.PATH_VAR], "spool", queue)
         path = os.path.normpath(os.path.join(self._start_dir, queue))
@@ -204,7 +230,8 @@ class Settings(ZenDaemon):
             self._stage_setup_configuration()
         except ConfigError as error:
             self.config, self.origins = old, origins
-            self.logger.error("The new configuration is refused, and the old one stays: %s", error)
+            text = "The new configuration is refused, and the old one stays: %s"
+            self.logger.error(text, error, extra={"always": True})
             return False
         changed, kept = [], []
         for key in sorted(self.config.keys() - {self.CORE}):
@@ -221,7 +248,7 @@ class Settings(ZenDaemon):
         }
         self.logger.info("The configuration was read again; changed: %s", ", ".join(changed) or "nothing")
         if kept:
-            self.logger.warning("Changes that need a restart: %s", ", ".join(kept))
+            self.logger.warning("Changes that need a restart: %s", ", ".join(kept), extra={"always": True})
         return True
 
 

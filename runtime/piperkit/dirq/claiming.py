@@ -46,23 +46,34 @@ class Claimer:
         taken: list[tuple[Lease, os.stat_result]] = []
         scanned = False  #: and claimed nothing since: there is nothing more to find
         while len(taken) < limit:
-            if not self._incoming:
-                if scanned:
-                    break
-                self._incoming.scan()
-                scanned = True
-                continue
             try:
+                if not self._incoming:
+                    if scanned:
+                        break
+                    self._incoming.scan()
+                    scanned = True
+                    continue
                 found = self._take_one(self._incoming.pop(), held)
-            except OSError:
+            except OSError as error:
                 if not taken:
                     raise
-                self._met = True  # too many open files, say: first work with those that we have
+                self._met = True  # first work with those that we have
+                if error.errno in fs.NO_DESCRIPTOR:
+                    self._put_some_back(taken)
                 break
             if found is not None:
                 taken.append(found)
                 scanned = False
         return self._with_records(self._confirmed(taken)) if taken else []
+
+    def _put_some_back(self, taken: list[tuple[Lease, os.stat_result]]) -> None:
+        """Keep the older half of the claims: each is an open file, and the work with them needs some too."""
+        self._incoming.clear()  # they come first at the next look
+        keep = (len(taken) + 1) // 2
+        with self._store.syncer.operation():
+            for lease, _ in reversed(taken[keep:]):
+                self._put_back(lease)
+        del taken[keep:]
 
     def _take_one(self, name: str, held: Container[str]) -> tuple[Lease, os.stat_result] | None:
         """Lock a message and move it to `pending`; None where that cannot be done now."""

@@ -1,7 +1,8 @@
 """Messages that wait for their next attempt, and when each is due.
 
 When a message is due is the modification time of its record in `state` (Postfix keeps it the same way in the file's
-own). What is known here is a hint, as for `incoming`: another instance may have taken a message back already.
+own). What is known here is a hint, as for `incoming`: another instance may have taken a message back already, and even
+have put it off once more, which its record then shows.
 Waiting is measured on the monotonic clock, so a wall clock that is set does not stretch it; only a restart has to
 believe the wall clock.
 """
@@ -29,36 +30,52 @@ class Deferred:
         self._queue = queue
         self._clock = clock
         self._monotonic = monotonic
-        self._due: list[tuple[float, str]] = []
+        #: When it is due by the monotonic clock, the name, and when by its record.
+        self._due: list[tuple[float, str, int]] = []
         self._rescan = 0.0
 
-    def add(self, name: str, delay: float) -> None:
-        heapq.heappush(self._due, (self._monotonic() + delay, name))
+    def add(self, name: str, due: int) -> None:
+        """A message was put off until `due`, in nanoseconds since the epoch; its record says so too."""
+        heapq.heappush(self._due, (self._monotonic() + (due - self._clock()) / 1e9, name, due))
 
-    def pop_due(self) -> list[str]:
-        """The names whose time has come, in the order in which it came."""
+    def again(self, name: str, due: int, delay: float) -> None:
+        """What is due could not be taken back: try that again in `delay` seconds."""
+        heapq.heappush(self._due, (self._monotonic() + delay, name, due))
+
+    def pop_due(self) -> list[tuple[str, int]]:
+        """The names whose time has come, in the order in which it came, each with what its record said then."""
         now = self._monotonic()
         if now >= self._rescan:
             self._scan(now)
         due = []
         while self._due and self._due[0][0] <= now:
-            due.append(heapq.heappop(self._due)[1])
+            due.append(heapq.heappop(self._due)[1:])
         return due
+
+    def still_due(self, name: str, due: int) -> bool:
+        """Whether the record says the same as then; else the message was put off once more, and that is noted."""
+        found = self._recorded(name)
+        if found != due:
+            self.add(name, found)
+        return found == due
 
     def seconds(self) -> float | None:
         """Seconds until the next one is due; None if none is known."""
         return max(0.0, self._due[0][0] - self._monotonic()) if self._due else None
 
+    def _recorded(self, name: str) -> int:
+        try:
+            return os.stat(os.path.join(self._queue, "state", name)).st_mtime_ns
+        except FileNotFoundError:
+            return 0  # put there by hand: due now
+
     def _scan(self, now: float) -> None:
-        known = {name: due for due, name in self._due}
-        found: list[tuple[float, str]] = []
-        for name in message_names(self._queue, "deferred"):
-            due = known.get(name)
-            if due is None:
-                try:
-                    wall = os.stat(os.path.join(self._queue, "state", name)).st_mtime_ns
-                except FileNotFoundError:
-                    wall = 0  # put there by hand: due now
-                due = now + (wall - self._clock()) / 1e9
-            heapq.heappush(found, (due, name))
-        self._due, self._rescan = found, now + RESCAN
+        known = {(name, due) for _, name, due in self._due}
+        listed = message_names(self._queue, "deferred")
+        self._due = [item for item in self._due if item[1] in listed]
+        heapq.heapify(self._due)
+        for name in listed:
+            due = self._recorded(name)
+            if (name, due) not in known:
+                self.add(name, due)
+        self._rescan = now + RESCAN

@@ -122,9 +122,16 @@ class Delivery:
         return name
 
 
+def missing(target: str) -> TargetUnavailable:
+    """What to raise where the queue `target` is not there."""
+    return TargetUnavailable(f"{target} is not a queue: it has no directory 'incoming'")
+
+
 def _explained(error: OSError, target: str) -> Exception:
     if error.errno in fs.NO_ROOM:
         return NoRoom(f"no room in the queue {target}: {error.strerror}")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(os.path.join(target, "incoming")):
+        return missing(target)
     if error.errno in _UNAVAILABLE:
         return TargetUnavailable(f"the queue {target} cannot be written to: {error.strerror}")
     return error

@@ -35,6 +35,8 @@ NO_MESSAGE = {
 }
 #: Errors that say "no room", and that pass when somebody makes room.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: Errors that say "too many open files", of the process or of the system.
+NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def rename_exclusive(source: str, target: str) -> None:

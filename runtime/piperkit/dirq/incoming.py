@@ -6,8 +6,9 @@ used up, or old.
 
 Instances share the work out without talking to each other. Each knows how many there are and which of them it is (see
 `instances`), and first takes its own part of the names, by a checksum of the name. What others have left lying since an
-earlier window (they are busy, or dead) anybody takes. Who finds nothing else takes of another's part, from its far
-end. One instance alone takes everything, the oldest first.
+earlier window (they are busy, or dead) anybody takes. Who finds nothing else helps the others: there too each has a
+part of its own, so that those who help meet nobody but the one who is helped, and they begin at the far end. One
+instance alone takes everything, the oldest first.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from piperkit.dirq.names import is_ours, sort_key
 
 #: Seconds until another look at messages that were skipped because somebody else was at them.
 SOON = 0.02
-#: Names in a window; each takes about 100 bytes. To list a million names costs as much as to pass on some 10,000.
-WINDOW = 50_000
+#: Names in a window; each takes about 100 bytes. To list a million names costs as much as to pass on some 20,000.
+WINDOW = 150_000
 #: A window is listed anew after this many seconds, or this many times what its listing took.
 _FRESH, _FRESH_TIMES = 1.0, 50.0
-#: Names of another instance's part that are taken at once, out of so many that are looked at.
-_STOLEN, _LOOKED_AT = 32, 1000
+#: Names that are taken at once of what is in nobody's part but another's.
+_HELP = 32
 #: Names in a row that others have taken, after which the window is listed anew.
 _MISSES = 4
 _REPORTS_MAX = 1000
@@ -47,7 +48,9 @@ class Incoming:
         self._share = share
         self._window: list[str] = []  # the oldest last
         self._stale = float("-inf")  #: when the window is old
-        self._reach = ("", "")  #: the last names of the last two windows
+        self._helping = False  #: what is in the window is in no part of ours
+        self._last = ""  #: the last candidate of our own part
+        self._reach = ("", "")  #: how far that went in the last two windows
         self._misses = 0
         self._reported: set[str] = set()
 
@@ -56,7 +59,10 @@ class Incoming:
 
     def pop(self) -> str:
         """The next candidate; there has to be one."""
-        return self._window.pop()
+        name = self._window.pop()
+        if not self._helping:
+            self._last = name
+        return name
 
     def refresh(self) -> None:
         """Forget a window that is old: there may be older messages by now."""
@@ -69,11 +75,16 @@ class Incoming:
         if self._misses >= _MISSES:
             self._window = []
 
+    def clear(self) -> None:
+        """Forget the candidates: the next look lists the directory anew."""
+        self._window.clear()
+
     def scan(self) -> None:
         """List the directory anew."""
         began = time.monotonic()
         which, many = self._share()
-        earlier, self._reach = self._reach[0], (self._reach[1], "")
+        earlier = self._reach[0]
+        self._reach, self._last = (self._reach[1], self._last), ""
         oldest = Oldest(WINDOW)
         others: list[str] = []
         with os.scandir(self.path) as entries:
@@ -85,18 +96,18 @@ class Incoming:
                     self.report(name, "its name begins with a dot")
                 elif not entry.is_file(follow_symlinks=False):
                     self.report(name, "it is not a regular file")
-                elif many == 1 or name <= earlier or zlib.crc32(os.fsencode(name)) % many == which:
+                elif many == 1 or name <= earlier or _checksum(name) % many == which:
                     oldest.add(name)
-                elif len(others) < _LOOKED_AT:
+                elif len(others) < WINDOW:
                     others.append(name)
         names = oldest.names()
-        if names:
-            self._reach = (self._reach[0], names[-1])
-        elif others:
-            # Far from where its own instance is, and not where the next one who has nothing to do begins.
-            others.sort(key=sort_key)
-            start = random.randrange(len(others) // 2, len(others))
-            names = others[start : start + _STOLEN]
+        self._helping = not names
+        if self._helping and others:
+            names = [name for name in others if _checksum(name) // many % many == which]
+            if not names:
+                start = random.randrange(len(others))
+                names = others[start : start + _HELP]
+            names.sort(key=sort_key, reverse=True)
         names.reverse()
         self._window = names
         self._misses = 0
@@ -112,8 +123,12 @@ class Incoming:
             self._logger.warning("%s: left alone, since %s", display(os.path.join(self.path, name)), why)
 
 
+def _checksum(name: str) -> int:
+    return zlib.crc32(os.fsencode(name))
+
+
 class Oldest:
-    """The `size` oldest of the names that are added, in room for twice as many."""
+    """The `size` oldest of the names that are added, in room for a quarter more."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -125,7 +140,7 @@ class Oldest:
 
     def add(self, name: str) -> None:
         self._new.append(name)
-        if len(self._new) >= self._size:
+        if 4 * len(self._new) >= self._size:
             self._sort()
 
     def names(self) -> list[str]:

@@ -46,6 +46,12 @@ def sort_key(name: str) -> tuple[bool, str]:
     return is_ours(name) is None, name
 
 
+def moment(name: str) -> float:
+    """When a message with a name of ours was made, in seconds since the epoch."""
+    seconds, nanoseconds, _ = name.split(".", 2)
+    return int(seconds) + int(nanoseconds) / 1e9
+
+
 class Ids:
     """Makes ids that are unique per host, process and time."""
 

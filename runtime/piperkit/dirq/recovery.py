@@ -34,12 +34,13 @@ class Recovery:
         self._orphan_age = orphan_age
         self._crash_limit = crash_limit
         self._seen: dict[tuple[str, int], float] = {}  # (name, inode) of an unlocked claim: first seen
-        self._said = ""
+        self._said: set[str] = set()
 
     def run(self, ours: frozenset[str]) -> Recovered:
         """Look once at everything; `ours` are the names that this instance has claimed."""
         done: dict[str, list[str]] = {"returned": [], "finished": [], "banished": []}
         waits: list[float] = []
+        faults: list[str] = []
         with self._store.syncer.batch():
             orphans = self._orphans(ours, waits)
             try:
@@ -52,13 +53,14 @@ class Recovery:
                     except FileNotFoundError:
                         continue  # a foreign program took it: no orphan then
                     except QueueError as error:
-                        self._say_once(str(error))
+                        faults.append(str(error))
                         waits.append(FAULT_WAIT)
                     else:
                         done[result].append(lease.name)
             finally:
                 for lease in orphans:
                     os.close(lease.fd)
+        self._say_once(faults)
         for path, names_in_work in dead.items():
             # Kept while a claim that it accuses may still have to be given back, by us or by another instance.
             if not any(os.path.lexists(os.path.join(self._store.part("pending"), name)) for name in names_in_work):
@@ -84,10 +86,15 @@ class Recovery:
                     lease = self._orphan(part, name, seen, waits)
                     if lease is not None:
                         orphans.append(lease)
-        except BaseException:
-            for lease in orphans:
+        except BaseException as error:
+            # Each is an open file, and to give it back needs some more.
+            keep = len(orphans) // 2 if getattr(error, "errno", None) in fs.NO_DESCRIPTOR else 0
+            for lease in orphans[keep:]:
                 os.close(lease.fd)
-            raise
+            del orphans[keep:]
+            if not orphans:
+                raise
+            waits.append(0.0)
         self._seen = seen
         return orphans
 
@@ -188,15 +195,18 @@ class Recovery:
         name = fs.display(lease.name)
         if death is None:
             self._store.give_back(lease, "incoming", lease.name)
-            self._store.logger.warning("%s: given back, since nobody holds its claim any more", name)
+            self._store.logger.warning(
+                "%s: given back, since nobody holds its claim any more", name, extra=self._store.about(lease)
+            )
             return False
+        about = self._store.about(lease)
         failure = Failure("the daemon died while it was working on this message")
         record = lease.record.failed(failure, self._store.timestamp(), death=death)
         if record.crashes >= self._crash_limit:
             lease.record = record
             reason = f"{record.crashes} times the daemon died while it was working on this message"
             self._store.banish(lease, Failure(reason, "Crash"))
-            self._store.logger.error("%s: banished: %s", name, reason)
+            self._store.logger.error("%s: banished: %s", name, reason, extra=about)
             return True
         given = self._store.own_name(lease)
         self._store.write_record(lease, record, given, self._store.clock())
@@ -206,13 +216,16 @@ class Recovery:
             name,
             record.attempts,
             record.crashes,
+            extra=about,
         )
         return False
 
-    def _say_once(self, fault: str) -> None:
-        if fault != self._said:
-            self._said = fault
-            self._store.logger.error("recovery waits: %s", fault)
+    def _say_once(self, faults: list[str]) -> None:
+        """Log what is new of what cannot be done now."""
+        for fault in dict.fromkeys(faults):
+            if fault not in self._said:
+                self._store.logger.error("recovery waits: %s", fault)
+        self._said = set(faults)
 
     # -- litter ----------------------------------------------------------------------------------------------
 

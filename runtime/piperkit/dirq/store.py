@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from piperkit.dirq import deadletters, fs, layout, names, records
 from piperkit.dirq.delivery import Delivery, place
@@ -96,7 +98,7 @@ class Store:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def new_file(self, write: Callable[[int], None]) -> tuple[str, int]:
+    def new_file(self, write: Callable[[int], None], *, sync: bool = True) -> tuple[str, int]:
         """A complete file in `tmp`, synced: its path and descriptor. Nothing is left where that fails."""
         path, fd = fs.create(self.part("tmp"), self.ids.new)
         try:
@@ -105,7 +107,8 @@ class Store:
                 os.fchown(fd, *self._owner)
             os.fchmod(fd, layout.file_mode(self.settings.perms))
             write(fd)
-            self.syncer.file(fd)
+            if sync:
+                self.syncer.file(fd)
         except BaseException as error:
             os.close(fd)
             fs.unlink_if_there(path)
@@ -117,21 +120,49 @@ class Store:
     def publish(self, write: Callable[[int], None], name: str | None) -> str:
         """A new message in `incoming`; returns its name."""
         name = self.ids.new() if name is None else names.check_id(name)
-        incoming = self.part("incoming")
         temporary, fd = self.new_file(write)
+        return self._publish([(temporary, fd, name)])[0]
+
+    def publish_group(self, group: Sequence[bytes]) -> list[str]:
+        """New messages in `incoming`, all or none; returns their names, in order.
+
+        All are written before the first is synced, so that the file system can bring them to the disk together.
+        """
+        written: list[tuple[str, int, str]] = []
         try:
-            name = place(temporary, fd, incoming, name, self.ids.new)
-            fs.unlock(fd)
+            for data in group:
+                temporary, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
+                written.append((temporary, fd, self.ids.new()))
+            for _, fd, _ in written:
+                self.syncer.file(fd)
+        except BaseException:
+            for temporary, fd, _ in written:
+                os.close(fd)
+                fs.unlink_if_there(temporary)
+            raise
+        return self._publish(written)
+
+    def _publish(self, written: list[tuple[str, int, str]]) -> list[str]:
+        """Move files (path, descriptor, name) from `tmp` to `incoming`, and close them; returns the names they got."""
+        incoming = self.part("incoming")
+        placed: list[str] = []
+        try:
+            for temporary, fd, name in written:
+                placed.append(place(temporary, fd, incoming, name, self.ids.new))
+                fs.unlock(fd)
             self.syncer.changed(target=incoming)
         except BaseException:
             # Taken back, unless an instance has claimed it by now: whoever is told that it failed will try again.
-            for path in (temporary, os.path.join(incoming, name)):
-                if fs.is_at(fd, path) and fs.try_lock(fd):
-                    fs.unlink_if_there(path)
+            wanted = [*placed, *(name for _, _, name in written[len(placed) :])]
+            for (temporary, fd, _), name in zip(written, wanted, strict=True):
+                for path in (temporary, os.path.join(incoming, name)):
+                    if fs.is_at(fd, path) and fs.try_lock(fd):
+                        fs.unlink_if_there(path)
             raise
         finally:
-            os.close(fd)
-        return name
+            for _, fd, _ in written:
+                os.close(fd)
+        return placed
 
     def replace(self, lease: Lease, data: bytes) -> None:
         """Give the message new contents where it is: the old ones stay whole until the new ones are."""
@@ -309,9 +340,17 @@ class Store:
         name = self.delivery.move(self.at(lease), lease.fd, target, lease.name)
         if name != lease.name:
             self.logger.warning(
-                "%s: the name was taken in %s, where it is %s now", fs.display(lease.name), target, name
+                "%s: the name was taken in %s, where it is %s now",
+                fs.display(lease.name),
+                target,
+                name,
+                extra=self.about(lease),
             )
         self.forget(lease)
+
+    def about(self, lease: Lease) -> dict[str, object]:
+        """What a log line about a message carries besides."""
+        return {"message_id": lease.id, "queue": self.path, "attempt": lease.record.attempts + 1}
 
     def forget(self, lease: Lease) -> None:
         """The message has left this queue: so does its record, now or when litter is removed."""
@@ -333,20 +372,22 @@ class Store:
         """Raises NoRoom where too little would stay free after `growth` more bytes are written."""
         if growth <= 0 or self.settings.min_free == 0:
             return
-        found = os.statvfs(self.path)
-        free = found.f_bavail * found.f_frsize
-        keep = self.settings.min_free
-        if keep is None:
-            keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20)
-        if found.f_blocks and free - growth < keep:
-            raise NoRoom(
-                f"no room in the queue {self.path}: {free // MIB} MiB are free,"
-                f" of which queue_min_free keeps {keep // MIB} MiB"
-            )
+        free, keep = room(self.path, self.settings.min_free)
+        if free - growth < keep:
+            raise NoRoom(f"no room in the queue {self.path}: less than queue_min_free, {keep} bytes, would stay free")
 
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC."""
         return _iso(self.clock())
+
+
+def room(path: str, min_free: int | None) -> tuple[int, int]:
+    """The bytes that are free on the file system of a queue, and those that writing messages leaves free."""
+    found = os.statvfs(path)
+    if not found.f_blocks:
+        return sys.maxsize, 0  # it does not say
+    keep = min(64 * MIB, found.f_blocks * found.f_frsize // 20) if min_free is None else min_free
+    return found.f_bavail * found.f_frsize, keep
 
 
 def _iso(nanoseconds: int) -> str:

@@ -36,7 +36,7 @@ class QueueView:
 
     def counts(self) -> dict[str, int]:
         """The number of messages in each part."""
-        return {part: len(layout.message_names(self.path, part)) for part in layout.HOLDING}
+        return {part: layout.count_messages(self.path, part) for part in layout.HOLDING}
 
     def entries(self, part: str) -> list[Entry]:
         """The messages in a part, in the order in which they would be claimed. One that moves on is left out."""

@@ -7,6 +7,7 @@ by itself. Copier comes with the extra `template`; without it there is one clear
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,9 @@ class NoProject(PiperError):
 
 
 def load_copier() -> ModuleType:
-    """The package copier. Raises NoCopier where it is not installed."""
+    """The package copier, which keeps the environment that it is imported in. Raises NoCopier."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"):
+        os.environ.pop(name, None)  # git sets them for its hooks; they would name another repository than the one meant
     try:
         import copier
     except ImportError:
@@ -63,10 +66,11 @@ def load(project: Path) -> list[Answers]:
     if not (project / MAIN).is_file():
         raise NoProject(f"{project} was not made from the template: it has no {MAIN}; name a project's directory")
     others = sorted(path for path in project.glob(_PATTERN) if path.name != MAIN)
-    return [_load(path) for path in (project / MAIN, *others)]
+    return [load_file(path) for path in (project / MAIN, *others)]
 
 
-def _load(path: Path) -> Answers:
+def load_file(path: Path) -> Answers:
+    """One answers file. Raises NoProject."""
     import yaml  # copier brings it
 
     try:

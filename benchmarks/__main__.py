@@ -1,0 +1,91 @@
+"""`make bench`: measure everything, or the scenarios that are named, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import machine, peers, report
+from benchmarks.places import Place
+from benchmarks.results import Results, to_json
+from benchmarks.scenarios import (
+    Bench,
+    backlog,
+    calls,
+    component,
+    drain,
+    enqueue,
+    instances,
+    large,
+    latency,
+    sizes,
+    start,
+)
+
+SCENARIOS: dict[str, Callable[[Bench], None]] = {
+    "delete": drain.run_delete,
+    "move": drain.run_move,
+    "others": drain.run_others,
+    "sync": drain.run_sync,
+    "enqueue": enqueue.run_enqueue,
+    "component": component.run_component,
+    "instances": instances.run_instances,
+    "backlog": backlog.run_backlog,
+    "sizes": sizes.run_sizes,
+    "large": large.run_large,
+    "start": start.run_start,
+    "latency": latency.run_latency,
+    "idle": latency.run_idle,
+    "calls": calls.run_calls,
+}
+
+
+def options(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("scenario", nargs="*", help=f"by default all: {', '.join(SCENARIOS)}")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (default: %(default)s)")
+    parser.add_argument("--messages", type=int, default=20_000, help="of a drain (default: %(default)s)")
+    parser.add_argument("--backlog", type=int, default=1_000_000, help="messages that wait (default: %(default)s)")
+    parser.add_argument("--tmpfs", type=Path, default=Path("/dev/shm"), help="(default: %(default)s)")
+    parser.add_argument("--disk", type=Path, default=peers.BUILT / "disk", help="(default: %(default)s)")
+    parser.add_argument("--places", default="tmpfs,disk", help="where to measure (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="write the results there too")
+    parser.add_argument("--no-install", action="store_true", help="leave out what is not installed")
+    found = parser.parse_args(argv)
+    unknown = set(found.scenario) - SCENARIOS.keys()
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = options(argv)
+    if not given.no_install:
+        peers.install()
+    peers.build_floor()
+    places = {"tmpfs": Place("tmpfs", given.tmpfs), "disk": Place("disk", given.disk, durable=True)}
+    bench = Bench(
+        rounds=given.rounds,
+        messages=given.messages,
+        backlog=given.backlog,
+        places=[places[name] for name in given.places.split(",")],
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    for name in given.scenario or SCENARIOS:
+        SCENARIOS[name](bench)
+    described = machine.describe({place.name: str(place.directory) for place in bench.places})
+    told = {"rounds": given.rounds, "messages": given.messages, "backlog": given.backlog}
+    results = Results(described, told, bench.series, bench.goals, bench.calls)
+    report.show(results, Console(width=None if sys.stdout.isatty() else 160, highlight=False))
+    if given.json:
+        given.json.write_text(json.dumps(to_json(results), indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""What the machine is that a run was made on, so that its figures mean something."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from piperkit.dirq.watch import file_system
+
+
+def describe(places: dict[str, str]) -> dict[str, str]:
+    """Processor, memory, kernel, Python, and the kind of each file system; places: directories by name."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": f"{os.cpu_count()} x {_processor()}",
+        "memory": f"{memory:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        **{name: file_system(directory) for name, directory in places.items()},
+    }
+
+
+def busy() -> float:
+    """How many processes wanted to run in the last minute, on average."""
+    return os.getloadavg()[0]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

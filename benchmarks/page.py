@@ -1,0 +1,142 @@
+"""`make bench-docs`: the figures of docs/performance.md, from docs/performance.json.
+
+The page's prose is written by hand and names no figure; what stands between `<!-- NAME -->` and `<!-- end -->` is made
+here. A test holds that page and JSON agree.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks import chart, report
+from benchmarks.report import number, spread
+from benchmarks.results import Results, from_json
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, DATA, CHART = DOCS / "performance.md", DOCS / "performance.json", DOCS / "performance.svg"
+_BLOCK = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def render(page: str, results: Results) -> str:
+    """The page with every block made anew. Raises KeyError for a block that nothing here makes."""
+    return _BLOCK.sub(lambda found: f"<!-- {found[1]} -->\n{BLOCKS[found[1]](results)}\n<!-- end -->", page)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _machine(results: Results) -> str:
+    machine = "; ".join(f"{key} {value}" for key, value in results.machine.items())
+    options = ", ".join(f"{value:,} {key}" for key, value in results.options.items() if isinstance(value, int))
+    return f"Measured on: {machine}. {options}."
+
+
+def _goals(results: Results) -> str:
+    return table(report.GOAL_HEADINGS, [report.goal_row(results, goal) for goal in results.goals])
+
+
+def _rates(scenario: str) -> Callable[[Results], str]:
+    """A table of one scenario: who, and at each place the rate and the processor time."""
+
+    def block(results: Results) -> str:
+        series = [each for each in results.series if each.scenario == scenario]
+        return table(report.SERIES_HEADINGS[1:], [report.series_row(each)[1:] for each in series])
+
+    return block
+
+
+def _calls(results: Results) -> str:
+    headings, rows = report.call_rows(results)
+    return table(headings, [[f"`{name}`" if name != "all" else name, *cells] for name, *cells in rows])
+
+
+def _instances(results: Results) -> str:
+    """How rate, shares and failed claims change with the number of instances."""
+    rows = []
+    for series in (each for each in results.series if each.scenario == "instances"):
+        peer, _, _ = series.contestant.rpartition(" x ")
+        one = results.find(f"instances/{series.place}/{peer} x 1")
+        shares = results.find(f"shares/{series.place}/{series.contestant}")
+        failed = results.find(f"failed claims/{series.place}/{series.contestant}")
+        rows.append(
+            [
+                series.place,
+                series.contestant,
+                f"{spread(series.spread)} {series.unit}",
+                f"{number(series.spread.median / one.spread.median)} x" if one else "",
+                f"{number(shares.spread.median)} x" if shares else "",
+                number(failed.spread.median) if failed else "",
+            ]
+        )
+    headings = ["where", "instances", "together", "of one", "largest of smallest share", "failed claims a message"]
+    return table(headings, rows)
+
+
+#: What the sizing guide is made for.
+CORES, DAEMONS = (1, 2, 4, 8, 16), (1, 2, 3, 5)
+
+
+def sizing(cpu: float, cores: int, daemons: int) -> float:
+    """Messages a second through a chain, as the model says: `cpu` microseconds in each daemon, on so many cores."""
+    return cores * 1e6 / (daemons * cpu)
+
+
+def _sizing(results: Results) -> str:
+    """The model for `queue_sync=batch` on the disk, and how well it foretells what was measured."""
+    batch = results.find("sync/disk/batch")
+    if batch is None or not batch.cpu:
+        return "Not measured."
+    cpu = statistics.median(batch.cpu)
+    rows = [[str(cores), *(number(sizing(cpu, cores, daemons)) for daemons in DAEMONS)] for cores in CORES]
+    lines = [
+        f"With {number(cpu)} us a message in each daemon, and enough instances to keep the cores busy, messages a second:",
+        "",
+        table(["cores", *(f"{number} daemons in a chain" if number > 1 else "one daemon" for number in DAEMONS)], rows),
+        "",
+        f"One daemon, measured with the disk's waits: {number(batch.spread.median)} messages/s, "
+        f"{number(batch.spread.median / sizing(cpu, 1, 1))} of what the model says for one core.",
+    ]
+    return "\n".join(lines)
+
+
+def _waits(results: Results) -> str:
+    """What a message waits for the disk: time that is no processor's."""
+    rows = []
+    for series in (each for each in results.series if each.scenario in ("sync", "enqueue durable")):
+        if series.place == "disk" and series.cpu:
+            whole, cpu = 1e6 / series.spread.median, statistics.median(series.cpu)
+            what = f"drain, {series.contestant}" if series.scenario == "sync" else f"enqueue, {series.contestant}"
+            rows.append([what, number(whole), number(cpu), number(max(0.0, whole - cpu))])
+    return table(["work", "us a message", "of it CPU", "of it waiting"], rows)
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "machine": _machine,
+    "goals": _goals,
+    "calls": _calls,
+    "others": _rates("others"),
+    "instances": _instances,
+    "backlog": _rates("backlog"),
+    "sizes": _rates("sizes"),
+    "waits": _waits,
+    "sizing": _sizing,
+}
+
+
+def main() -> int:
+    results = from_json(json.loads(DATA.read_text()))
+    PAGE.write_text(render(PAGE.read_text(), results))
+    CHART.write_text(chart.svg(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

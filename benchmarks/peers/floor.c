@@ -1,0 +1,193 @@
+/* The floor: what the system calls of a directory queue cost where nothing else is done.
+ *
+ * It keeps the promises of a claim, with as few calls as that takes, on directory descriptors:
+ *
+ *   drain     list and sort once; then for each message
+ *             openat, fstat (a regular file, its size and arrival), flock (the lease), renameat2 (the claim, never onto
+ *             another message), fstatat (the lease is on what was claimed), pread, unlinkat or renameat2, close
+ *   enqueue   openat, write, renameat2, close; with --sync always also fsync of the file and of the directory, with
+ *             --sync batch that of the file, and that of the directory for each 256 messages
+ *
+ * Command line and report are those of stopwatch.py.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { GROUP = 256 };
+
+static const char *out, *sync_mode = "off";
+static long count, size = 1024;
+static double began, user, sys_;
+
+static void fail(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static int open_part(const char *queue, const char *part)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", queue, part);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        fail(path);
+    return fd;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+static void processor(double *user_now, double *system_now)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    *user_now = usage.ru_utime.tv_sec + usage.ru_utime.tv_usec / 1e6;
+    *system_now = usage.ru_stime.tv_sec + usage.ru_stime.tv_usec / 1e6;
+}
+
+static void ready(void)
+{
+    puts("ready");
+    fflush(stdout);
+    while (getchar() != '\n' && !feof(stdin))
+        ;
+    processor(&user, &sys_);
+    began = seconds();
+}
+
+static void report(long messages)
+{
+    double ended = seconds(), user_now, system_now;
+    processor(&user_now, &system_now);
+    printf("{\"messages\": %ld, \"began\": %.9f, \"ended\": %.9f, \"user\": %.6f, \"system\": %.6f}\n",
+           messages, began, ended, user_now - user, system_now - sys_);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static char **list(int directory, long *found)
+{
+    DIR *stream = fdopendir(dup(directory));
+    char **names = NULL;
+    long room = 0;
+    *found = 0;
+    if (!stream)
+        fail("fdopendir");
+    for (struct dirent *entry; (entry = readdir(stream));) {
+        if (entry->d_name[0] == '.' || entry->d_type != DT_REG)
+            continue;
+        if (*found == room && !(names = realloc(names, (room = 2 * room + 1024) * sizeof *names)))
+            fail("realloc");
+        names[(*found)++] = strdup(entry->d_name);
+    }
+    closedir(stream);
+    qsort(names, *found, sizeof *names, by_name);
+    return names;
+}
+
+/* One message; returns whether it was ours to take. */
+static int take(int incoming, int pending, int target, const char *name)
+{
+    static char *contents;
+    static off_t room;
+    struct stat here, there;
+    int fd = openat(incoming, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), taken = 0;
+    if (fd < 0 && errno == ENOENT)
+        return 0;
+    if (fd < 0 || fstat(fd, &here))
+        fail(name);
+    if (S_ISREG(here.st_mode) && !flock(fd, LOCK_EX | LOCK_NB)
+        && !renameat2(incoming, name, pending, name, RENAME_NOREPLACE)
+        && !fstatat(pending, name, &there, AT_SYMLINK_NOFOLLOW)
+        && here.st_ino == there.st_ino && here.st_dev == there.st_dev) {
+        if (here.st_size > room && !(contents = realloc(contents, room = here.st_size)))
+            fail("realloc");
+        if (pread(fd, contents, here.st_size, 0) != here.st_size)
+            fail("pread");
+        if (target < 0 ? unlinkat(pending, name, 0) : renameat2(pending, name, target, name, RENAME_NOREPLACE))
+            fail(name);
+        taken = 1;
+    }
+    close(fd);
+    return taken;
+}
+
+static void drain(const char *queue)
+{
+    int incoming = open_part(queue, "incoming"), pending = open_part(queue, "pending");
+    int target = out ? open_part(out, "incoming") : -1;
+    long found, messages = 0;
+    ready();
+    char **names = list(incoming, &found);
+    for (long each = 0; each < found && messages < count; each++)
+        messages += take(incoming, pending, target, names[each]);
+    report(messages);
+}
+
+static void enqueue(const char *queue)
+{
+    int tmp = open_part(queue, "tmp"), incoming = open_part(queue, "incoming");
+    int each = !strcmp(sync_mode, "always"), grouped = !strcmp(sync_mode, "batch");
+    char *contents = malloc(size), name[64];
+    if (!contents)
+        fail("malloc");
+    memset(contents, 'x', size);
+    ready();
+    for (long number = 0; number < count; number++) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        snprintf(name, sizeof name, "%010ld.%09ld.%d.floor", (long)now.tv_sec, now.tv_nsec, (int)getpid());
+        int fd = openat(tmp, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0664);
+        if (fd < 0 || write(fd, contents, size) != size)
+            fail("write");
+        if ((each || grouped) && fsync(fd))
+            fail("fsync");
+        if (renameat2(tmp, name, incoming, name, RENAME_NOREPLACE))
+            fail("renameat2");
+        close(fd);
+        if ((each || (grouped && (number % GROUP == GROUP - 1 || number == count - 1))) && fsync(incoming))
+            fail("fsync");
+    }
+    report(count);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) {
+        fprintf(stderr, "usage: %s drain|enqueue QUEUE [--count N] [--out QUEUE] [--size BYTES] [--sync MODE]\n", *argv);
+        return 64;
+    }
+    for (int each = 3; each + 1 < argc; each += 2) {
+        if (!strcmp(argv[each], "--count"))
+            count = atol(argv[each + 1]);
+        else if (!strcmp(argv[each], "--out"))
+            out = argv[each + 1];
+        else if (!strcmp(argv[each], "--size"))
+            size = atol(argv[each + 1]);
+        else if (!strcmp(argv[each], "--sync"))
+            sync_mode = argv[each + 1];
+    }
+    if (!strcmp(argv[1], "drain"))
+        drain(argv[2]);
+    else
+        enqueue(argv[2]);
+    return 0;
+}

@@ -1,0 +1,82 @@
+"""`piperctl doctor`: find what is wrong, and name the command that mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from piperkit.cli import render
+from piperkit.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from piperkit.project.doctor import Patients
+    from piperkit.project.finding import Finding
+
+
+def doctor(
+    what: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PROJECT|QUEUE]...", help="Projects and queues; by default the project here."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Configuration file NAME.conf of an installed daemon NAME.")
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without a doubt.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where what is installed begins.")] = Path("/"),
+) -> None:
+    """Find what is wrong with a project, its daemons and queues, or with an installed daemon.
+
+    Template, runtime, configuration, queues, free space, inotify, units, clock: each finding comes with the command
+    that mends it. The exit status is 0 if nothing is wrong, and 1 otherwise; warnings do not count.
+    """
+    from piperkit.project import doctor as doctoring  # here: the daemon comes with it
+
+    patients = doctoring.admit(what or [], config, str(root))
+    mended = doctoring.mend(patients) if fix else []
+    if mended:
+        patients = doctoring.admit(what or [], config, str(root))
+    found = list(doctoring.examine(patients))
+    wrong = [finding for finding in found if not finding.warning]
+    if json:
+        render.as_json({
+            "daemons": [_facts(patients, at) for at in range(len(patients.daemons))],
+            "queues": [queue.path for queue in patients.queues],
+            "mended": [_finding(finding) for finding in mended],
+            "findings": [_finding(finding) for finding in found],
+        })  # fmt: skip
+    else:
+        _tell(patients, mended, found)
+    if wrong:
+        raise typer.Exit(ExitStatus.FAILURE)
+
+
+def _facts(patients: Patients, at: int) -> dict[str, Any]:
+    daemon = patients.daemons[at]
+    facts = daemon.facts or {}
+    return {
+        "name": daemon.name,
+        **{key: facts.get(key) for key in ("template", "versions", "queue", "next_queue", "pids")},
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    facts = {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding) if field.name != "fix"}
+    return {**facts, "fixable": finding.fix is not None}
+
+
+def _tell(patients: Patients, mended: list[Finding], found: list[Finding]) -> None:
+    for daemon in patients.daemons:
+        if daemon.facts is not None:
+            made = f"template {daemon.facts['template'] or 'none'}, piperkit {daemon.facts['versions']['piperkit']}"
+            print(f"{daemon.name}: {made}")
+    for finding in mended:
+        print(f"mended: {render.text(f'{finding.where}: {finding.what}')}")
+    for finding in found:
+        print(f"{'warning' if finding.warning else 'wrong'}: {render.text(f'{finding.where}: {finding.what}')}")
+        print(f"    {render.text(finding.mend)}")
+    wrong = sum(not finding.warning for finding in found)
+    print("Nothing is wrong." if not wrong else f"{render.number(wrong, 'thing')} to mend.")

@@ -1,0 +1,49 @@
+"""The one line that says to people how a daemon is: what it does or waits for, how much it has done, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from piperkit.filer import FilerDaemonComponent
+
+#: Seconds that a rate is measured over, at least.
+PERIOD = 10.0
+
+
+class Status:
+    """Knows what to say of a filer."""
+
+    def __init__(self, filer: FilerDaemonComponent, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._filer = filer
+        self._monotonic = monotonic
+        # Moments, and how many messages there had been; the rate is that since the one before the last.
+        self._before = self._last = (monotonic(), 0)
+
+    def line(self, stopping: bool) -> str:
+        """Such as "working; 120 messages, 3.5/s, 2 banished"."""
+        filer, counts = self._filer, self._filer.statistics_cur
+        if stopping:
+            doing = "stopping"
+        elif filer.waiting_for is not None:
+            doing = f"waiting for {filer.waiting_for}"
+        else:
+            doing = "working" if any(filer.claims()) else "idle"
+        done = []
+        if messages := counts.get(filer.STATS_CNT_FETCHED, 0):
+            done += [f"{messages} messages", f"{self._rate(messages):.3g}/s"]
+        if retried := counts.get(filer.STATS_CNT_RETRIED):
+            done.append(f"{retried} put off")
+        if banished := counts.get(filer.STATS_CNT_BANISHED):
+            done.append(f"{banished} banished")
+        if filer.errors_left:
+            done.append(f"{filer.errors_left} in errors")
+        return f"{doing}; {', '.join(done)}" if done else doing
+
+    def _rate(self, messages: int) -> float:
+        """Messages a second, lately."""
+        now = self._monotonic()
+        if now - self._last[0] >= PERIOD:
+            self._before, self._last = self._last, (now, messages)
+        elapsed = now - self._before[0]
+        return (messages - self._before[1]) / elapsed if elapsed > 0 else 0.0

@@ -1,0 +1,24 @@
+"""Why a daemon claims nothing for the time being, as one of a few classes that can be counted and alerted on."""
+
+from __future__ import annotations
+
+import enum
+import errno
+
+from piperkit.errors import NoRoom, TargetUnavailable
+
+
+class Pause(enum.Enum):
+    """What it waits for."""
+
+    OUTPUT_FULL = "output_full"  #: room in the output queue
+    OUTPUT_UNAVAILABLE = "output_unavailable"  #: a queue that messages go to, which is missing or not writable
+    DISK_FULL = "disk_full"  #: space on a file system
+    FAULT = "fault"  #: the end of any other fault, such as an I/O error
+
+    @classmethod
+    def of(cls, error: Exception) -> Pause:
+        """The class of a failed operation."""
+        if isinstance(error, NoRoom) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return cls.DISK_FULL
+        return cls.OUTPUT_UNAVAILABLE if isinstance(error, TargetUnavailable) else cls.FAULT

@@ -1,0 +1,148 @@
+"""An upgrade, done beside the user's files: in a working tree of its own, which git forgets again.
+
+So nothing is touched before all of it has succeeded, and a look at what would change is the same as the change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import copier
+from copier.errors import CopierError
+
+from piperkit.errors import PiperError
+from piperkit.project import answers, carry, releases
+from piperkit.project.answers import Answers
+from piperkit.project.carry import Carried
+from piperkit.project.git import git, listed
+from piperkit.project.releases import Release
+from piperkit.project.source import Source, same_repository
+
+
+class UpgradeFailed(PiperError):
+    """copier could not do it; nothing was changed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an upgrade makes of a project."""
+
+    tree: str  #: as a tree of git
+    unmerged: tuple[str, ...]  #: what `git ls-files --unmerged` says of the files in conflict
+    carried: tuple[Carried, ...]  #: the user's changes to files that were renamed or deleted
+    answered: Mapping[str, Any]  #: the answers to questions that are new
+    news: tuple[Release, ...]  #: the releases that the project has not had yet
+
+
+@contextlib.contextmanager
+def worktree(project: Path) -> Iterator[Path]:
+    """The project as committed, in a working tree of its own, until the end of the block."""
+    top = Path(git(project, "rev-parse", "--show-toplevel"))
+    with tempfile.TemporaryDirectory(prefix="piperctl-upgrade-") as directory:
+        place = Path(directory, top.name)  # copier may ask what the directory is called
+        git(top, "worktree", "add", "--quiet", "--detach", place, "HEAD")
+        try:
+            yield place / git(project, "rev-parse", "--show-prefix")
+        finally:
+            git(top, "worktree", "remove", "--force", place)
+
+
+def attempt(place: Path, outdated: Sequence[Answers], source: Source, target: str, data: Mapping[str, Any]) -> Attempt:
+    """Upgrade what these answers files stand for, in a working tree that is as HEAD. Raises UpgradeFailed."""
+    if any(each.template != source.address for each in outdated):
+        outdated = _move(place, outdated, source)
+    known = releases.parse(source.read(target, releases.FILE) or "", f"{source.address}, {releases.FILE}")
+    news: list[Release] = []
+    unmerged: list[str] = []
+    carried: list[Carried] = []
+    answered: dict[str, Any] = {}
+    for each in outdated:
+        new = releases.since(known, source.path, each.version or "")
+        news += [release for release in new if release not in news]
+        carried += _update(place, each, source, target, data, new)
+        unmerged += git(place, "ls-files", "--unmerged", "--full-name").splitlines()
+        after = answers.load_file(place / each.path.name)
+        answered |= {key: after.values[key] for key in after.values.keys() - each.values.keys()}
+        _commit(place)
+    return Attempt(git(place, "rev-parse", "HEAD^{tree}"), tuple(unmerged), tuple(carried), answered, tuple(news))
+
+
+def _update(
+    place: Path, each: Answers, source: Source, target: str, data: Mapping[str, Any], news: Sequence[Release]
+) -> list[Carried]:
+    try:
+        copier.run_update(
+            place,
+            {**data, "piperctl": True},  # the template's migration leaves the next step to us
+            answers_file=each.path.name,
+            vcs_ref=target,
+            defaults=True,
+            overwrite=True,
+            quiet=True,
+            unsafe=True,  # it may have migrations: whose runtime a project installs, it trusts with these too
+        )
+        if not git(place, "ls-files", "--deleted") and not any(release.renamed_files for release in news):
+            return []
+        with _rendered(place, each) as base:
+            return carry.carry(place, base, news)
+    except (CopierError, ValueError, OSError) as error:
+        raise UpgradeFailed(f"nothing was changed: {each.path.name}: {_said(error)}") from error
+
+
+@contextlib.contextmanager
+def _rendered(place: Path, each: Answers) -> Iterator[Path]:
+    """What the version that HEAD was made from generates."""
+    with tempfile.TemporaryDirectory(prefix="piperctl-base-") as directory:
+        base = Path(directory, place.name)
+        carry.render_base(place, each.path.name, base)
+        yield base
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "Question" in text and "required" in text:
+        text += "; answer it: piperctl upgrade --data KEY=VALUE"
+    return text
+
+
+def _commit(place: Path) -> None:
+    """Commit all that is there: even what the user ignores, since nobody but git and copier has put it there."""
+    git(place, "add", "--all", "--force", "--", ":/")
+    git(place, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", "piperctl upgrade")
+
+
+def _move(place: Path, found: Sequence[Answers], source: Source) -> list[Answers]:
+    """Have a project name another address of its template, and of the runtime where both came from there.
+
+    It is then as if it had been made from there, and the update finds no difference that is none.
+    """
+    for each in found:
+        file = place / each.path.name
+        text = re.sub(
+            r"^_src_path: .*$", lambda _: f"_src_path: {source.address}", file.read_text(), flags=re.MULTILINE
+        )
+        if same_repository(str(each.values.get("runtime_from", "")), each.template):
+            text = re.sub(r"^runtime_from: .*\n", "", text, flags=re.MULTILINE)  # its default follows the address
+        file.write_text(text)
+    _commit(place)
+    for each in found:
+        with _rendered(place, each) as base:
+            old = str(each.values.get("runtime_from")).encode()
+            new = str(answers.load_file(base / each.path.name).values.get("runtime_from")).encode()
+            for path in (path.relative_to(base) for path in base.rglob("*") if path.is_file()):
+                if old != new and new in (base / path).read_bytes() and (place / path).is_file():
+                    (place / path).write_bytes((place / path).read_bytes().replace(old, new))
+    _commit(place)
+    return [dataclasses.replace(answers.load_file(place / each.path.name), path=each.path) for each in found]
+
+
+def changed(place: Path, tree: str) -> list[tuple[str, str]]:
+    """What would change, from the repository's directory: git's letter for how, and the path."""
+    names = listed(place, "diff-tree", "-r", "-z", "--name-status", "--no-renames", "HEAD", tree)
+    return list(zip(names[::2], names[1::2], strict=True))

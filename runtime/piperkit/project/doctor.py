@@ -1,0 +1,125 @@
+"""`piperctl doctor`: what is wrong with projects, daemons, their queues and the machine, and what mends it.
+
+A daemon describes itself (`--action describe`), with the runtime and the configuration that it really has. To look
+changes nothing, except that a file is made in each queue, renamed, and removed. What can be put right without a doubt,
+`mend` does: what is missing of a queue, and what dead processes have left there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from piperkit.daemon.process import Identity
+from piperkit.project import answers, patient
+from piperkit.project.checks import (
+    DAEMON_CHECKS,
+    PROJECT_CHECKS,
+    clock_is_synchronised,
+    inotify,
+    kernel_clock,
+    unit,
+)
+from piperkit.project.finding import Finding
+from piperkit.project.patient import Daemon, NoPatient, Queue
+from piperkit.project.queue_checks import QUEUE_CHECKS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Patients:
+    """What is examined."""
+
+    projects: tuple[Path, ...]
+    daemons: tuple[Daemon, ...]
+    queues: tuple[Queue, ...]
+    root: str = "/"  #: where what is installed begins
+
+
+def admit(what: Sequence[Path], config: Path | None, root: str = "/") -> Patients:
+    """Find out what is to be examined: projects, queues, an installed daemon's; nothing named: the project here.
+
+    Raises NoPatient.
+    """
+    projects, queues = [], []
+    daemons = [patient.installed(config)] if config is not None else []
+    if not what and config is None:
+        if not (Path.cwd() / answers.MAIN).is_file():
+            raise NoPatient("this is no project: name a project, queues, or --config FILE of an installed daemon")
+        what = [Path.cwd()]
+    for path in what:
+        if (path / answers.MAIN).is_file():
+            projects.append(path.resolve())
+            daemons += patient.daemons_of(path.resolve())
+        else:
+            queues.append(patient.bare_queue(os.path.abspath(path)))
+    known = {queue.path for daemon in daemons for queue in daemon.queues() if queue.knows_next}
+    for daemon in daemons:
+        # The next queue of one may be another's own, who knows more of it.
+        queues += [queue for queue in daemon.queues() if queue.knows_next or queue.path not in known]
+    return Patients(tuple(projects), tuple(daemons), tuple(queues), root)
+
+
+def examine(patients: Patients) -> Iterator[Finding]:
+    """Everything that is wrong."""
+    for project in patients.projects:
+        for name, project_check in PROJECT_CHECKS:
+            yield from _named(name, project_check(project))
+    for daemon in patients.daemons:
+        for name, daemon_check in DAEMON_CHECKS:
+            yield from _named(name, daemon_check(daemon))
+        yield from _named("unit", unit(daemon, patients.root))
+    for queue in patients.queues:
+        yield from _of_queue(queue)
+    for uid in sorted({_uid(queue) for queue in patients.queues}):
+        yield from _named("inotify", inotify(uid))
+    yield from _named("clock", clock_is_synchronised(kernel_clock()))
+
+
+def _of_queue(queue: Queue) -> Iterator[Finding]:
+    for name, check in QUEUE_CHECKS:
+        found = list(_named(name, check(queue)))
+        yield from found
+        if found and name == "queue":
+            return  # there is nothing to look at
+
+
+def _named(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    return (dataclasses.replace(finding, check=check) for finding in findings)
+
+
+def _uid(queue: Queue) -> int:
+    return queue.account.uid if queue.account is not None and queue.account.uid != -1 else os.geteuid()
+
+
+def mend(patients: Patients) -> list[Finding]:
+    """Put right what is safe to; returns what was. Each queue is put right as whoever works on it. Raises OSError."""
+    mended = []
+    for queue in patients.queues:
+        for finding in _of_queue(queue):
+            if finding.fix is not None:
+                _as(queue.account if finding.check != "queue" else None, finding)
+                mended.append(finding)
+    return mended
+
+
+def _as(account: Identity | None, finding: Finding) -> None:
+    """Do it as that account, where we are root: what recovery writes has to belong to it."""
+    assert finding.fix is not None
+    if account is None or os.geteuid() != 0 or account.uid in (-1, 0):
+        finding.fix()
+        return
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            account.become()
+            finding.fix()
+            status = 0
+        finally:
+            os._exit(status)
+    if os.waitpid(child, 0)[1]:
+        raise PermissionError(
+            f"{finding.where}: could not be mended as uid {account.uid}; first mend its owner and mode"
+        )

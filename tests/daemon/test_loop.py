@@ -1,0 +1,142 @@
+"""The loop: what wakes it, what does not, and that nothing is missed in between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import apps
+from needs import need
+from piperkit import crashwalk
+from piperkit.daemon.waker import Waker
+from piperkit.dirq import fs, watch
+from piperkit.testing import Piper
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Until = Callable[..., None]
+
+
+def log(piper: Piper) -> str:
+    path = piper.directory / "daemon.log"
+    return path.read_text() if path.exists() else ""
+
+
+def test_idle_daemon_makes_no_system_call_between_its_timers(
+    piper: Piper, start: Start, until: Until, tmp_path: Path
+) -> None:
+    need("strace", crashwalk.available(), "strace(1), with the right to trace")
+    daemon = start("echo")
+    until(lambda: "The daemon starts" in log(piper), "the start")
+    piper.put("a")
+    until(lambda: piper.out, "the message")
+    assert os.listdir(f"/proc/{daemon.pid}/task") == [str(daemon.pid)]  # one thread
+
+    def calls() -> list[str]:
+        """The system calls of two seconds; the one that it sleeps in is the first of them."""
+        trace = tmp_path / "trace"
+        command = ["strace", "-o", str(trace), "-p", str(daemon.pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            assert "attached" in tracer.stderr.readline()
+            began = time.monotonic()
+            until(lambda: time.monotonic() - began > 2, "a while in which it could do something")
+            tracer.send_signal(signal.SIGTERM)  # it lets go of the daemon
+        return [line for line in trace.read_text().splitlines() if not line.startswith("strace:")]
+
+    def sleeps() -> bool:
+        found = calls()
+        return len(found) == 1 and found[0].endswith("<detached ...>")
+
+    # Not always at once: a timer may be due, or what was done for the message may still have an end to come to.
+    until(sleeps, "two seconds without a system call")
+
+
+def test_signal_between_the_decision_to_sleep_and_the_sleep_is_not_lost() -> None:
+    """Else this waits for an hour."""
+    came: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: came.append(number))
+    try:
+        with Waker() as waker:
+            for _ in range(100):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                waker.wait(3600)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert len(came) == 100
+
+
+def test_descriptor_that_is_readable_ends_a_wait_and_is_read() -> None:
+    """As a broker's connection will be."""
+    reader, writer = os.pipe()
+    read: list[bytes] = []
+    with Waker() as waker:
+        waker.watch(reader, lambda: read.append(os.read(reader, 10)))
+        os.write(writer, b"x")
+        waker.wait(3600)
+    assert read == [b"x"]
+    os.close(reader)
+    os.close(writer)
+
+
+def test_wait_of_a_fraction_of_a_second_is_neither_rounded_down_nor_busy() -> None:
+    asked: list[float] = []
+
+    class Poll:
+        def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+            asked.append(milliseconds)
+            return []
+
+    waker = Waker()
+    waker._poll = Poll()  # type: ignore[assignment]
+    for seconds in (0.25, 0.0004, 0.0, 1.0001):
+        waker.wait(seconds)
+    assert asked == [250, 1, 0, 1001]
+
+
+def test_daemon_that_arrivals_cannot_wake_looks_at_intervals_and_says_so_once(piper: Piper, until: Until) -> None:
+    """With no inotify instance to be had, as for a file system that tells nothing."""
+    limit = "/proc/sys/user/max_inotify_instances"
+    unshare = ["unshare", "--user", "--map-root-user", "sh", "-c", f'echo 0 > {limit} && exec "$@"', "sh"]
+    works = shutil.which("unshare") and subprocess.run([*unshare, "true"], capture_output=True, check=False)
+    need("unshare", bool(works) and works.returncode == 0, "a user namespace with limits of its own")
+    command = [sys.executable, apps.__file__, "upper", *piper.options("--queue-in-wait=0.05")]
+    daemon = subprocess.Popen([*unshare, *command], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: "The daemon starts" in log(piper), "the start")
+        for text in ("one", "two"):
+            piper.put(text)
+            until(lambda: text.upper().encode() in piper.out, "the message")  # noqa: B023  used at once
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(60) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert log(piper).count("Arrivals do not wake the daemon") == 1
+    assert "it looks every 0.05 s" in log(piper)
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "9p", "fuse.sshfs"])
+def test_file_system_that_other_machines_write_to_is_not_trusted_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(fs, "file_system", lambda path: kind)
+    with pytest.raises(OSError, match=f"arrivals on {kind} are not told"):
+        watch.Watch(str(tmp_path))
+
+
+def test_type_of_a_file_system_is_what_the_kernel_says() -> None:
+    for mount in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, *_ = mount.split()
+        if place == "/proc":
+            assert fs.file_system(place) == kind == "proc"
+            break
+    else:
+        pytest.fail("/proc is not mounted")

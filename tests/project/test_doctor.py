@@ -1,0 +1,393 @@
+"""`piperctl doctor`: each check finds its trouble, and the command that it prints mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from needs import need
+from piperkit.dirq import DirectoryQueue
+from piperkit.message import Failure
+from piperkit.project import checks, queue_checks
+from piperkit.project.patient import Queue
+
+pytestmark = pytest.mark.slow
+
+DAEMON = """
+from piperkit import Component, PiperDaemon
+
+
+class Pass(Component):
+    def process(self, message):
+        return message.commit()
+
+
+def main():
+    PiperDaemon(name="birds", description="Counts birds", anchor=__file__, components=[Pass()]).run()
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The commands of this virtual environment are found."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+Doctor = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def doctor(environment: dict[str, str], tmp_path: Path) -> Doctor:
+    """Run it, and return what it has found, without what it has found about this machine's clock."""
+
+    def run(*arguments: str | Path) -> list[dict[str, Any]]:
+        command = ["piperctl", "doctor", "--json", *map(str, arguments)]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout, done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+        assert done.returncode == (1 if any(not each["warning"] for each in found) else 0)
+        return [each for each in found if each["where"] != "the clock"]
+
+    return run
+
+
+@pytest.fixture
+def mended(doctor: Doctor, environment: dict[str, str], tmp_path: Path) -> Callable[..., None]:
+    """Run the commands that were printed; then there is nothing to find any more."""
+
+    def run(*arguments: str | Path, **more: str) -> None:
+        for each in doctor(*arguments):
+            subprocess.run(each["mend"], shell=True, env={**environment, **more}, cwd=tmp_path, check=True,
+                           stdout=subprocess.DEVNULL)  # fmt: skip
+        assert doctor(*arguments) == []
+
+    return run
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Path:
+    DirectoryQueue(tmp_path / "queue").close()
+    return tmp_path / "queue"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a daemon, as far as it is looked at."""
+    project = tmp_path / "project"
+    (project / "src" / "birds").mkdir(parents=True)
+    (project / "etc").mkdir()
+    (project / "src" / "birds" / "daemon.py").write_text(DAEMON)
+    (project / "pyproject.toml").write_text('[project]\nname = "birds"\nscripts = { birds = "birds.daemon:main" }\n')
+    (project / ".copier-answers.yml").write_text("_commit: v0.1.0\n_src_path: gh:org/piper-template\n")
+    DirectoryQueue(project / "var" / "spool" / "birds").close()
+    configure(project)
+    return project
+
+
+def configure(project: Path, **config: object) -> Path:
+    file = project / "etc" / "birds.conf"
+    file.write_text(json.dumps({"orphan_age": 0, **config}))
+    return project / "var" / "spool" / "birds"
+
+
+def kill_in(code: str, queue: Path, **more: object) -> None:
+    """Run code on the open queue in a process that dies of it."""
+    whole = (
+        "import os, signal, sys; from piperkit.dirq import DirectoryQueue;"
+        f"queue = DirectoryQueue({str(queue)!r}, **{more!r});{code};os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", whole], check=False).returncode == -9
+
+
+# -- queues ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_in_order(queue: Path, doctor: Doctor) -> None:
+    assert doctor(queue) == []
+
+
+def test_a_queue_that_is_not_there(tmp_path: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    (found,) = doctor(tmp_path / "none")
+    assert (found["check"], found["what"]) == ("queue", "there is no such directory")
+    mended(tmp_path / "none")
+    assert (tmp_path / "none" / "incoming").is_dir()
+
+
+def test_a_part_that_is_not_there(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    (queue / "errors").rmdir()
+    assert doctor(queue)[0]["what"] == "it has no directory errors"
+    mended(queue)
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o755, "its queue allows more: 775"), (0o777, "everybody may write there")]
+)
+def test_a_part_with_another_mode(
+    queue: Path, doctor: Doctor, mended: Callable[..., None], mode: int, said: str
+) -> None:
+    (queue / "incoming").chmod(mode)
+    (found,) = doctor(queue)
+    assert found["check"] == "owner and mode"
+    assert said in found["what"]
+    mended(queue)
+
+
+def test_a_part_of_another_owner(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    need("root", os.geteuid() == 0, "root, to give files away")
+    for path in (queue, *queue.iterdir()):
+        os.chown(path, 54321, 54321)
+    os.chown(queue / "pending", 0, 0)
+    (found,) = doctor(queue)
+    assert found["where"] == str(queue / "pending")
+    assert "uid 54321 works on it, and may not write there: it belongs to uid 0" in found["what"]
+    mended(queue)
+    assert (queue / "pending").stat().st_uid == 54321
+
+
+def test_a_part_on_another_file_system(
+    queue: Path, elsewhere: Path, doctor: Doctor, mended: Callable[..., None]
+) -> None:
+    (queue / "incoming").rmdir()
+    (elsewhere / "incoming").mkdir()
+    (elsewhere / "incoming").chmod(0o775)
+    (elsewhere / "incoming" / "message").write_text("hello")
+    (queue / "incoming").symlink_to(elsewhere / "incoming")
+    (found,) = doctor(queue)
+    assert found["check"] == "one file system"
+    mended(queue)
+    assert (queue / "incoming" / "message").read_text() == "hello"
+    assert os.listdir(queue / "tmp") == []
+
+
+def test_an_output_queue_on_another_file_system(
+    project: Path, elsewhere: Path, doctor: Doctor, mended: Callable[..., None]
+) -> None:
+    with DirectoryQueue(elsewhere / "next") as following:
+        following.enqueue("hello", "message")
+    queue = configure(project, queue_out_dir=str(elsewhere / "next"))
+    (found,) = doctor(project)
+    assert "is on another file system than" in found["what"]
+    mended(project)
+    assert (elsewhere / "next" / "incoming" / "message").read_text() == "hello"
+    assert (elsewhere / "next").stat().st_dev == queue.stat().st_dev
+
+
+def test_orphans(project: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    queue = configure(project)
+    kill_in("queue.enqueue('hello', 'message'); queue.claim()", queue)
+    (found,) = doctor(project)
+    assert (found["check"], found["fixable"]) == ("orphans", True)
+    assert found["what"] == "1 of its messages is claimed by a process that is dead"
+    mended(project)
+    assert (queue / "incoming" / "message").read_text() == "hello"
+
+
+def test_a_claim_of_a_process_that_lives_is_none(project: Path, doctor: Doctor) -> None:
+    with DirectoryQueue(configure(project)) as queue:
+        queue.enqueue("hello")
+        queue.claim()
+        assert doctor(project) == []
+
+
+def test_a_message_on_its_way_out_is_left_to_whoever_knows_where_to(queue: Path) -> None:
+    """Recovery that knows no output queue would take it for committed, and drop it."""
+    (queue / "outgoing" / "message").write_text("hello")
+    (found,) = queue_checks.orphans(Queue(str(queue), "again", orphan_age=0))
+    assert found.fix is None
+    assert found.mend == "start the daemon"
+    (found,) = queue_checks.orphans(Queue(str(queue), "again", orphan_age=0, knows_next=True))
+    assert found.fix is not None
+
+
+def test_litter(project: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    queue = configure(project)
+    (queue / "tmp" / "1700000000.000000001.1.host").write_text("half a mess")
+    (queue / "state" / "gone").write_text("{}")
+    (found,) = doctor(project)
+    assert found["check"] == "litter"
+    assert found["what"].startswith("2 files are left behind, such as ")
+    mended(project)
+    assert os.listdir(queue / "tmp") == os.listdir(queue / "state") == []
+
+
+def test_what_is_no_message(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    (queue / "incoming" / "directory").mkdir()
+    (queue / "incoming" / "link").symlink_to("/etc/passwd")
+    assert sorted(each["what"].partition(",")[0] for each in doctor(queue)) == ["it is a directory", "it is a link"]
+    mended(queue)
+    assert queue.with_name("queue.link").is_symlink()
+
+
+def test_a_full_disk(small_disk: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    with DirectoryQueue(small_disk / "queue", min_free=0) as queue:
+        queue.enqueue(b"x" * 400_000)
+        (claim,) = queue.claim()
+        queue.banish(claim.id, Failure("no good"))
+    month = time.time() - 40 * 86400
+    os.utime(small_disk / "queue" / "errors" / claim.id, (month, month))
+    (small_disk / "ballast").write_bytes(b"x" * 100_000)
+    (found,) = doctor(small_disk / "queue")
+    assert found["check"] == "free space"
+    assert "no message can be written" in found["what"]
+    mended(small_disk / "queue")
+
+
+def test_a_disk_that_is_full_of_something_else(small_disk: Path, doctor: Doctor) -> None:
+    DirectoryQueue(small_disk / "queue").close()
+    (small_disk / "ballast").write_bytes(b"x" * 500_000)
+    (found,) = doctor(small_disk / "queue")
+    assert found["mend"] == f"du -ax {small_disk}/queue | sort -n | tail  # what to make room with"
+
+
+def test_messages_that_were_put_off_in_the_future(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    def tomorrow() -> int:
+        return time.time_ns() + 86400 * 10**9
+
+    with DirectoryQueue(queue, clock=tomorrow) as ahead:
+        ahead.enqueue("hello", "message")
+        ahead.claim()
+        ahead.retry("message", 3600, Failure("busy"))
+    (found,) = doctor(queue)
+    assert (found["check"], found["where"]) == ("clock", str(queue))
+    assert "the clock has gone back" in found["what"]
+    mended(queue)
+    with DirectoryQueue(queue) as now:
+        (claim,) = now.claim()
+        assert claim.id == "message"
+
+
+# -- the machine -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sysctl() -> Iterator[None]:
+    """The limit of inotify instances may be raised; it is put back."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    able = os.geteuid() == 0 and os.access(limit, os.W_OK) and shutil.which("sysctl") is not None
+    need("sysctl", able, "root, a /proc/sys that can be written, and sysctl from the package procps")
+    before = limit.read_text()
+    yield
+    limit.write_text(before)
+
+
+def test_an_account_without_inotify_instances(
+    queue: Path, sysctl: None, doctor: Doctor, mended: Callable[..., None]
+) -> None:
+    for path in (queue, *queue.iterdir()):
+        os.chown(path, 54321, 54321)
+    code = (
+        "import ctypes, os, sys; os.setgid(54321); os.setuid(54321); libc = ctypes.CDLL(None)\n"
+        "while libc.inotify_init() >= 0: pass\n"
+        "print('all', flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            assert process.stdout.readline() == "all\n"
+            (found,) = doctor(queue)
+            assert (found["check"], found["where"]) == ("inotify", "uid 54321")
+            mended(queue)
+        finally:
+            process.kill()
+
+
+def test_a_clock_that_nobody_keeps_is_a_warning() -> None:
+    assert list(checks.clock_is_synchronised(0)) == []
+    (found,) = checks.clock_is_synchronised(5)
+    assert found.warning
+    assert found.mend == "timedatectl set-ntp true"
+    assert checks.kernel_clock() in range(6)
+
+
+# -- daemons ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_project_in_order(project: Path, doctor: Doctor) -> None:
+    assert doctor(project) == []
+
+
+def test_a_wrong_configuration(project: Path, doctor: Doctor, mended: Callable[..., None], tmp_path: Path) -> None:
+    configure(project, retry_limits=7)
+    (found,) = doctor(project)
+    assert (found["check"], found["where"]) == ("configuration", "birds")
+    assert "unknown key retry_limits; did you mean retry_limit?" in found["what"]
+    (tmp_path / "editor").write_text('#!/bin/sh\nsed -i s/retry_limits/retry_limit/ "$1"\n')
+    (tmp_path / "editor").chmod(0o755)
+    mended(project, EDITOR=str(tmp_path / "editor"))
+
+
+def test_a_daemon_that_cannot_be_started(project: Path, doctor: Doctor) -> None:
+    (project / "src" / "birds" / "daemon.py").write_text("import nothing_of_that_name  # PiperDaemon\n")
+    (found,) = doctor(project)
+    assert "it cannot be started: ModuleNotFoundError: No module named 'nothing_of_that_name'" in found["what"]
+    assert found["mend"] == f"make -C {project} clean test"
+
+
+def test_an_installed_daemon_by_its_configuration(
+    project: Path, tmp_path: Path, doctor: Doctor, environment: dict[str, str]
+) -> None:
+    command = tmp_path / "bin" / "birds"
+    command.parent.mkdir()
+    path = f"sys.path.insert(0, {str(project / 'src')!r})"
+    command.write_text(f"#!{sys.executable}\nimport sys\n{path}\nfrom birds.daemon import main\nmain()\n")
+    command.chmod(0o755)
+    environment["PATH"] = f"{command.parent}:{environment['PATH']}"
+    config = tmp_path / "birds.conf"
+    config.write_text(json.dumps({"queue_in_dir": str(tmp_path / "elsewhere")}))
+    (found,) = doctor("--config", config)
+    assert found["where"] == str(tmp_path / "elsewhere")
+    DirectoryQueue(tmp_path / "elsewhere").close()
+    assert doctor("--config", config) == []
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_fix_mends_what_is_safe_as_whoever_works_on_it(
+    project: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    queue = configure(project)
+    kill_in("queue.enqueue('hello', 'message'); queue.claim()", queue)
+    if os.geteuid() == 0:
+        for path in (queue, *queue.rglob("*")):
+            os.chown(path, 54321, 54321)
+        for path in (tmp_path, *tmp_path.parents):
+            if path.stat().st_mode & 0o001 == 0:
+                path.chmod(path.stat().st_mode | 0o001)
+    (queue / "incoming").chmod(0o777)  # not for --fix: somebody may have wanted it so
+    (queue / "deferred").rmdir()
+    command = ["piperctl", "doctor", "--fix", project]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"mended: {queue}: 1 of its messages is claimed by a process that is dead\n" in done.stdout
+    assert f"wrong: {queue}/incoming: everybody may write there" in done.stdout
+    assert f"    chmod o-w {queue}/incoming\n" in done.stdout
+    assert done.stdout.endswith("1 thing to mend.\n")
+    assert (queue / "incoming" / "message").exists()
+    assert {path.stat().st_uid for path in queue.rglob("*")} == {queue.stat().st_uid}
+
+
+def test_nothing_to_examine_is_an_error(tmp_path: Path, environment: dict[str, str]) -> None:
+    for arguments, said in (
+        ([], "this is no project: name a project, queues, or --config FILE"),
+        (["--config", "/nowhere/birdsong.conf"], "there is no command birdsong to go with it"),
+    ):
+        command = ["piperctl", "doctor", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 66
+        assert said in done.stderr
+
+
+def test_neither_the_daemon_nor_copier_is_imported_for_queues(environment: dict[str, str]) -> None:
+    code = "import sys, piperkit.cli; print([name for name in ('copier', 'yaml', 'pyzenkit') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,411 @@
+"""Random operations on a queue, against a plain model in memory, with crashes in between and in the middle.
+
+hypothesis chooses what several instances do to one queue, and shrinks what fails to the shortest story that still does.
+A crash in between leaves an instance's claims behind; one in the middle of an operation is a forked process that ends
+before the N-th of the calls with which it changes a file or a name. After each step the directories are compared with
+the model: every message is in exactly one place, whole, with its attempts counted.
+
+`PIPER_EXAMPLES=10000 make test ARGS=tests/proofs/test_model.py` tries that many stories.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import shutil
+import types
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+import summary
+from dirq_tools import FAILURE, Clock, crash
+from piperkit.dirq import DirectoryQueue, Sync, fs, layout, records
+
+#: Instances that share the queue.
+INSTANCES = 3
+#: Names that producers give: few, so that they are used again; None: one of ours.
+NAMES = (None, None, "a", "a.meta", "gr\udcfcn", "n" * 255)
+#: Operations that settle a claim, or change it, and how many of `CALLS` each makes.
+OPERATIONS = dict(
+    [
+        ("update", 2),
+        ("commit", 1),
+        ("commit changed", 4),
+        ("cancel", 1),
+        ("banish", 4),
+        ("retry", 4),
+        ("retry later", 4),
+    ]
+    + [("requeue", 2), ("dispatch", 1), ("dispatch changed", 7), ("duplicate", 2)]
+)
+#: An operation, and before which of its calls it is cut off; the last one is never made.
+POINTS = [(operation, call) for operation, most in OPERATIONS.items() for call in range(most + 1)]
+LATER = 3e8  # seconds
+#: The calls between which something is seen to have changed, besides renameat2(2).
+CALLS = ("rename", "link", "unlink", "write", "pwrite")
+
+Place = tuple[str, str, bytes]  # queue, part, contents
+counts: Counter[str] = Counter()
+
+
+@dataclasses.dataclass
+class Model:
+    """A message of the queue `in`, as it should be."""
+
+    data: bytes
+    part: str = "incoming"
+    attempts: int = 0
+    later: bool = False  #: put off for long
+    holder: int | None = None  #: the instance that has claimed it; None in `pending`: a dead one
+    id: str = ""  #: what its holder knows it by
+    begun: bool = False  #: its holder has read it
+    copied: bytes | None = None  #: what was duplicated; the same is not duplicated again
+
+
+def serial(data: bytes) -> int:
+    """Which message it is, whatever was made of its contents."""
+    return int(data.split(b".")[0])
+
+
+def changed(data: bytes) -> bytes:
+    number, version, *_ = data.split(b".")
+    return b"%s.%d.%s" % (number, int(version) + 1, b"x" * (int(version) * 100))
+
+
+class QueueMachine(RuleBasedStateMachine):
+    root: Path  #: an empty directory for all runs of it
+    numbers = itertools.count()
+
+    @initialize()
+    def begin(self) -> None:
+        self.directory = self.root / str(next(self.numbers))
+        self.directory.mkdir()
+        self.clock = Clock()
+        for name in ("next", "other"):
+            layout.ensure_queue(str(self.directory / name), 0o775)
+        self.instances = [self.open() for _ in range(INSTANCES)]
+        self.serials = itertools.count(1)
+        self.messages: dict[int, Model] = {}
+        self.gone: Counter[Place] = Counter()  #: what is in other queues
+        counts["runs"] += 1
+
+    def teardown(self) -> None:
+        if hasattr(self, "instances"):
+            self.deliver_all()
+            for queue in self.instances:
+                queue.close()
+            shutil.rmtree(self.directory)
+
+    def open(self) -> DirectoryQueue:
+        return DirectoryQueue(
+            self.directory / "in",
+            next_queue=self.directory / "next",
+            sync=Sync.OFF,
+            orphan_age=0,
+            crash_limit=1000,
+            min_free=0,
+            clock=self.clock,
+        )
+
+    def held(self, instance: int) -> list[Model]:
+        return [message for message in self.messages.values() if message.holder == instance]
+
+    # -- what is done ----------------------------------------------------------------------------------------
+
+    @rule(instance=st.integers(0, INSTANCES - 1), name=st.sampled_from(NAMES))
+    def enqueue(self, instance: int, name: str | None) -> None:
+        number = next(self.serials)
+        data = b"%d.0." % number
+        self.instances[instance].enqueue(data, name)
+        self.messages[number] = Model(data)
+        counts["messages"] += 1
+
+    @rule(name=st.sampled_from([name for name in NAMES if name]))
+    def enqueue_foreign(self, name: str) -> None:
+        """What any other program does."""
+        incoming = self.directory / "in" / "incoming" / name
+        if not incoming.exists():  # such a program would replace it
+            number = next(self.serials)
+            temporary = self.directory / "in" / "tmp" / name
+            temporary.write_bytes(b"%d.0." % number)
+            temporary.rename(incoming)
+            self.messages[number] = Model(b"%d.0." % number)
+            counts["messages"] += 1
+
+    @rule(instance=st.integers(0, INSTANCES - 1), limit=st.integers(1, 4))
+    def claim(self, instance: int, limit: int) -> None:
+        queue = self.instances[instance]
+        claims = queue.claim(limit)
+        assert len(claims) <= limit
+        for claim in claims:
+            message = self.messages[serial((self.directory / "in" / "pending" / claim.id).read_bytes())]
+            assert message.part == "incoming" or (message.part == "deferred" and not message.later)
+            assert claim.attempt == message.attempts + 1
+            message.part, message.holder, message.id, message.begun = "pending", instance, claim.id, False
+        if not claims and not queue.busy():
+            assert not os.listdir(self.directory / "in" / "incoming"), "there is something to claim"
+
+    @rule(instance=st.integers(0, INSTANCES - 1), choice=st.data(), operation=st.sampled_from(list(OPERATIONS)))
+    def work(self, instance: int, choice: st.DataObject, operation: str) -> None:
+        """Do something with a claimed message."""
+        message = self.one_held(instance, choice)
+        if message is not None:
+            do, place, left = self.plan(self.instances[instance], message, operation)
+            do()
+            self.put(message, place, left)
+
+    @rule(
+        instance=st.integers(0, INSTANCES - 1),
+        choice=st.data(),
+        point=st.sampled_from(
+            [(operation, call) for operation, most in OPERATIONS.items() for call in range(most + 1)]
+        ),
+    )
+    def die_at_work(self, instance: int, choice: st.DataObject, point: tuple[str, int]) -> None:
+        """Die in the middle of it: then it is done or not, and nothing in between."""
+        operation, calls = point
+        message = self.one_held(instance, choice)
+        if message is None:
+            return
+        do, place, left = self.plan(self.instances[instance], message, operation)
+        undone = dataclasses.replace(message, part="incoming", holder=None, begun=False)
+        if left is not None and left.part == "pending":
+            left = dataclasses.replace(undone, data=left.data, copied=left.copied)
+        del self.messages[serial(message.data)]
+        self.die_in(instance, do, calls)
+        for elsewhere, here in ((None, undone), (place, left)):
+            self.put(message, elsewhere, here)
+            if self.books() == self.expected():
+                break
+            self.take_back(message, elsewhere)
+        else:
+            raise AssertionError(f"cut off in {operation}: {self.books()}")
+        now = self.messages.get(serial(message.data))
+        if now is not None and now.part != "errors":
+            now.attempts = self.attempts(now)
+            more = now.attempts - message.attempts
+            assert (message.begun and operation != "requeue") <= more <= message.begun + operation.startswith("retry")
+
+    def one_held(self, instance: int, choice: st.DataObject) -> Model | None:
+        """A message that this instance has claimed, perhaps read by now; None where there is none to claim."""
+        if not self.held(instance):
+            self.enqueue(instance, None)
+            self.claim(instance, 2)
+        if not self.held(instance):
+            return None
+        message = choice.draw(st.sampled_from(self.held(instance)))
+        if choice.draw(st.booleans()):
+            assert self.instances[instance].read(message.id) == message.data
+            message.begun = True
+        return message
+
+    def plan(
+        self, queue: DirectoryQueue, message: Model, operation: str
+    ) -> tuple[Callable[[], None], Place | None, Model | None]:
+        """How an operation is done, where it brings the message outside of the queue, and what is left of it inside."""
+        id, data, new = message.id, message.data, changed(message.data)
+        other = str(self.directory / "other")
+        free = dataclasses.replace(message, holder=None, begun=False)
+        failed = dataclasses.replace(free, part="deferred", attempts=message.attempts + 1)
+        match operation:
+            case "commit":
+                return lambda: queue.commit(id), ("next", "incoming", data), None
+            case "commit changed":
+                return lambda: queue.commit(id, new), ("next", "incoming", new), None
+            case "cancel":
+                return lambda: queue.cancel(id), None, None
+            case "banish":
+                return lambda: queue.banish(id, FAILURE), None, dataclasses.replace(free, part="errors")
+            case "retry":
+                return lambda: queue.retry(id, 0, FAILURE), None, failed
+            case "retry later":
+                return lambda: queue.retry(id, LATER, FAILURE), None, dataclasses.replace(failed, later=True)
+            case "requeue":
+                return lambda: queue.requeue(id), None, dataclasses.replace(free, part="incoming")
+            case "dispatch":
+                return lambda: queue.dispatch(id, other), ("other", "incoming", data), None
+            case "dispatch changed":
+                return lambda: queue.dispatch(id, other, new), ("other", "incoming", new), None
+            case "duplicate" if message.copied != data:
+                left = dataclasses.replace(message, copied=data)
+                return lambda: queue.duplicate(id, other), ("other", "incoming", data), left
+            case _:
+                return lambda: queue.update(id, new), None, dataclasses.replace(message, data=new)
+
+    def put(self, message: Model, place: Place | None, left: Model | None) -> None:
+        """A message has become something else."""
+        if place is not None:
+            self.gone[place] += 1
+        self.messages.pop(serial(message.data), None)
+        if left is not None:
+            self.messages[serial(message.data)] = left
+
+    def take_back(self, message: Model, place: Place | None) -> None:
+        """It has not."""
+        if place is not None:
+            self.gone[place] -= 1
+        self.messages.pop(serial(message.data), None)
+
+    # -- deaths ----------------------------------------------------------------------------------------------
+
+    @rule(instance=st.integers(0, INSTANCES - 1))
+    def die(self, instance: int) -> None:
+        """An instance dies between two operations; nobody recovers yet."""
+        crash(self.instances[instance])
+        for message in self.held(instance):
+            message.holder = None
+        self.instances[instance] = self.open()
+        counts["crashes"] += 1
+
+    def die_in(self, instance: int, do: Callable[[], Any], calls: int) -> None:
+        """An instance dies in the middle of an operation, and another one recovers."""
+        pid = os.fork()
+        if not pid:
+            end_before(calls)
+            try:
+                do()
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        self.die(instance)
+        self.recover(instance)
+        counts["cut off"] += 1
+
+    @rule(instance=st.integers(0, INSTANCES - 1))
+    def recover(self, instance: int) -> None:
+        queue = self.instances[instance]
+        queue.recover()
+        assert not queue.recover()
+        for message in self.messages.values():
+            if message.part == "pending" and message.holder is None:
+                message.part = "incoming"
+                attempts = self.attempts(message)
+                assert message.attempts + message.begun <= attempts <= message.attempts + 1
+                message.attempts, message.begun = attempts, False
+        assert not os.listdir(self.directory / "in" / "outgoing")
+        if self.clock.offset >= 0:  # else what is in `tmp` seems to come from the future
+            assert not os.listdir(self.directory / "in" / "tmp")
+
+    @rule(instance=st.integers(0, INSTANCES - 1), calls=st.integers(0, 8), recovering=st.booleans())
+    def die_claiming_or_recovering(self, instance: int, calls: int, recovering: bool) -> None:
+        queue = self.instances[instance]
+        self.die_in(instance, queue.recover if recovering else lambda: queue.claim(3), calls)
+
+    @rule(instance=st.integers(0, INSTANCES - 1))
+    def restart(self, instance: int) -> None:
+        self.instances[instance].close()
+        for message in self.held(instance):
+            message.part, message.holder, message.begun = "incoming", None, False
+        self.instances[instance] = self.open()
+
+    @rule(seconds=st.sampled_from([-86400.0, -1.0, 1.0, 40 * 3600.0]))
+    def set_clock(self, seconds: float) -> None:
+        self.clock.forward(seconds)
+
+    # -- the books -------------------------------------------------------------------------------------------
+
+    def attempts(self, message: Model) -> int:
+        """What is on the disk of a message's attempts."""
+        for part in ("incoming", "deferred", "pending"):
+            for name in layout.message_names(str(self.directory / "in"), part):
+                path = self.directory / "in" / part / name
+                if serial(path.read_bytes()) == serial(message.data):
+                    arrived = path.stat().st_mtime_ns
+                    return records.load(str(self.directory / "in" / "state" / name), arrived).attempts
+        return message.attempts
+
+    def expected(self) -> Counter[Place]:
+        """What the model says is where."""
+        return +self.gone + Counter(("in", self.part(message), message.data) for message in self.messages.values())
+
+    def part(self, message: Model) -> str:
+        """Where it is; a message that is due may be back in `incoming`, which is as good."""
+        return "incoming" if message.part == "deferred" and not message.later else message.part
+
+    def books(self) -> Counter[Place]:
+        """What is where."""
+        found: Counter[Place] = Counter()
+        for queue in ("in", "next", "other"):
+            for part in layout.HOLDING:
+                for name in layout.message_names(str(self.directory / queue), part):
+                    data = (self.directory / queue / part / name).read_bytes()
+                    message = self.messages.get(serial(data)) if part == "deferred" else None
+                    found[queue, self.part(message) if message and not message.later else part, data] += 1
+        return found
+
+    @invariant()
+    def books_are_right(self) -> None:
+        if hasattr(self, "instances"):
+            found = self.books()
+            expected = self.expected()
+            assert found == expected, f"{found - expected} instead of {expected - found}"
+            counts["steps"] += 1
+
+    def deliver_all(self) -> None:
+        """In the end everybody dies, and one instance delivers all that is left."""
+        for instance in range(INSTANCES):
+            self.die(instance)
+        self.clock.forward(2 * LATER)
+        queue = self.instances[0] = self.open()
+        self.recover(0)
+        seen: Counter[int] = Counter()
+        while claims := queue.claim(10):
+            for claim in claims:
+                seen[serial(queue.read(claim.id))] += 1
+                queue.commit(claim.id)
+        left = [number for number, message in self.messages.items() if message.part != "errors"]
+        assert seen == Counter(left), f"delivered {seen}, but {left} were there"
+
+
+def end_before(calls: int) -> None:
+    """Have this process end before the call of that number (from 0) that changes a file or a name."""
+    left = itertools.count(calls, -1)
+
+    def ending(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any, **more: Any) -> Any:
+            if next(left) <= 0:
+                os._exit(0)
+            return call(*arguments, **more)
+
+        return wrapper
+
+    for name in CALLS:
+        setattr(os, name, ending(getattr(os, name)))
+    fs._libc = types.SimpleNamespace(renameat2=ending(fs._libc.renameat2))  # type: ignore[assignment]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_queue_behaves_like_its_model_whatever_is_done_and_whoever_dies(tmp_path: Path) -> None:
+    machine = type("Machine", (QueueMachine,), {"root": tmp_path})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=int(os.environ.get("PIPER_EXAMPLES", "100")),
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            print_blob=True,
+        ),
+    )
+    summary.add(
+        f"model: {counts['runs']} runs of {counts['steps']} steps, {counts['messages']} messages,"
+        f" {counts['crashes']} crashes, {counts['cut off']} of them in the middle of an operation:"
+        " lost 0, torn 0, duplicates 0"
+    )
+    assert counts["cut off"] > counts["runs"]

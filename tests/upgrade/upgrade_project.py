@@ -1,0 +1,83 @@
+"""The template's history as its users have it, and projects that were made from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from piperkit.project import releases
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "template"
+ADDRESS = "gh:org/piper-template"
+GITHUB = "https://github.com/org/piper-template.git"
+#: What the working tree is released as, later than any version that was.
+NEXT = "v99.0.0"
+_PARTS = ("copier.yml", "releases.toml", "template", "pyproject.toml", "runtime", "LICENSE", "README.md")
+
+
+def git(directory: Path, *arguments: str | Path) -> str:
+    """Run git there, and return what it prints."""
+    settings = ("user.name=A User", "user.email=user@example.org", "core.hooksPath=/dev/null", "commit.gpgSign=false")
+    command = ["git", "-C", str(directory), *(part for each in settings for part in ("-c", each)), *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.removesuffix("\n")
+
+
+def commit(directory: Path, text: str, tag: str | None = None) -> None:
+    """Commit everything."""
+    git(directory, "add", "--all")
+    git(directory, "commit", "--quiet", "--allow-empty", "--message", text)
+    if tag:
+        git(directory, "tag", tag)
+
+
+def template_parts(target: Path) -> None:
+    """Put what the template and its runtime are made of, as in the working tree, into a directory."""
+    target.mkdir(exist_ok=True)
+    for part in _PARTS:
+        if (ROOT / part).is_dir():
+            shutil.rmtree(target / part, ignore_errors=True)
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / part, target / part, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(ROOT / part, target)
+
+
+def environment(home: Path, hub: Path, **more: str) -> dict[str, str]:
+    """An environment in which git finds GITHUB in the repository `hub`."""
+    home.mkdir(exist_ok=True)
+    configuration = home / "gitconfig"
+    configuration.write_text(f'[url "file://{hub}"]\n\tinsteadOf = {GITHUB}\n[user]\n\tname = A User\n\temail = u@x\n')
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "PYTEST", "MAKE"))}
+    places = {"HOME": str(home), "GIT_CONFIG_GLOBAL": str(configuration), "COPIER_CACHE_DIR": str(home / "cache")}
+    return {**kept, **places, **more}
+
+
+def run(where: Path, environment: Mapping[str, str], *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of this virtual environment there; what it prints is one text."""
+    python = [sys.executable, "-m", *map(str, command)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.run(python, cwd=where, env=environment, text=True, check=False, **pipes)  # type: ignore[call-overload]
+
+
+def tree(project: Path) -> dict[str, bytes]:
+    """Every file that git knows or could know, with its contents."""
+    names = git(project, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    return {name: (project / name).read_bytes() for name in sorted(set(names)) if (project / name).is_file()}
+
+
+def change(path: Path, old: str, new: str) -> None:
+    """Replace a text that is there."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} does not hold {old!r}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def released() -> dict[str, str]:
+    """The released versions and their commits."""
+    found = releases.parse((ROOT / releases.FILE).read_text(encoding="utf-8"))
+    return {f"v{release.version}": release.commit for release in found if release.commit and release.version}
