@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import doctoring, queue, render, upgrading
+from piperkit.cli import doctoring, making, queue, render, upgrading
 from piperkit.errors import ExitStatus, PiperError
 
 #: What typer says of a command line that cannot be used; ours has the name and number of sysexits(3).
@@ -28,6 +28,8 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(queue.commands, name="queue")
+cli.command()(making.new)
+cli.add_typer(making.add, name="add")
 cli.command()(upgrading.upgrade)
 cli.command()(doctoring.doctor)
 
