@@ -79,7 +79,10 @@ def test_every_fault_in_the_table_names_a_test_that_exists() -> None:
             assert f"def {name}(" in tests, name
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/what-happens-when.md"])
+@pytest.mark.parametrize(
+    "path",
+    ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/what-happens-when.md", "docs/performance.md"],
+)
 def test_links_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / path).read_text()):
         assert (ROOT / path).parent.joinpath(target).exists(), target

@@ -34,6 +34,7 @@ class Peer:
     name: str
     command: tuple[str, ...]
     files: bool = True  #: it works on the queue directories of the filer protocol; others fill theirs themselves
+    installed: bool = False  #: in the environment of the peers
 
     @property
     def available(self) -> bool:
@@ -41,7 +42,7 @@ class Peer:
 
 
 def _python(name: str, program: str, *, files: bool = False) -> Peer:
-    return Peer(name, (str(ENVIRONMENT / "bin/python"), str(HERE / program)), files)
+    return Peer(name, (str(ENVIRONMENT / "bin/python"), str(HERE / program)), files, installed=True)
 
 
 OURS = Peer("piperkit", (sys.executable, str(HERE / "ours.py")))
