@@ -28,7 +28,9 @@ class Pass(ZenDaemonComponent):
 
     def get_events(self) -> list[dict[str, Any]]:
         table = {"start": self.on_start, "message_process": self.on_message, "stop": self.on_stop}
-        return [{"event": event, "callback": callback, "prepend": False} for event, callback in table.items()]
+        return [
+            {"event": event, "callback": callback, "prepend": event == "start"} for event, callback in table.items()
+        ]
 
     def on_start(self, daemon: Any, args: Any) -> Any:
         self._watch.ready()
