@@ -90,7 +90,6 @@ class Report:
     system: float
     first: float | None = None  #: seconds until a component was given the first message
     peak: int = 0  #: KiB, the most memory that the program has used
-    failed_claims: int | None = None  #: where it counts them itself
     #: From enqueue to processed, with `--work stamp`.
     milliseconds: list[float] = dataclasses.field(default_factory=list)
 

@@ -46,9 +46,8 @@ class Pass(ZenDaemonComponent):
         return daemon.FLAG_CONTINUE, args
 
     def on_stop(self, daemon: Any, args: Any) -> Any:
-        queue = daemon.components[0].dirq
         daemon.set_done()  # the event alone does not end its loop; the signal does both
-        self._watch.report(failed_claims=queue.stats[queue.STAT_CNT_SKIPS])
+        self._watch.report()
         return daemon.FLAG_CONTINUE, args
 
 
