@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from piperkit.dirq.watch import file_system
+from piperkit.dirq.fs import file_system
 
 
 def describe(places: dict[str, Path]) -> dict[str, str]:
