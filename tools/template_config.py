@@ -1,4 +1,4 @@
-"""Write the template's configuration file anew, and what each kind of component adds to it, from what the runtime knows.
+"""Write the template's configuration file anew, and what each kind of component adds to it, as the runtime prints it.
 
 Run it after a change to the options of the runtime or of a component: .venv/bin/python tools/template_config.py
 A test compares.

@@ -292,7 +292,7 @@ def test_metrics_are_served_on_the_loopback_once_the_unit_allows_it(service: Ser
     service.configure(metrics_address="9464", metrics_file="/var/lib/mydaemon/it.prom")
     service.box.run(
         "install", "-D", "--mode=644", "--target-directory=/run/systemd/system/mydaemon.service.d",
-        "/usr/local/share/mydaemon/monitoring/loopback.conf",
+        "/usr/local/share/mydaemon/monitoring/mydaemon.loopback.conf",
     )  # fmt: skip
     service.systemctl("daemon-reload")
     service.systemctl("start", PLAIN)

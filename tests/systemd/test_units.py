@@ -15,7 +15,7 @@ from needs import need
 from systemd_project import Generate, make
 
 UNITS = ("mydaemon.service", "mydaemon@.service", "mydaemon.target")
-MONITORING = ("loopback.conf", "mydaemon.dashboard.json", "mydaemon.rules.yml")
+MONITORING = ("mydaemon.loopback.conf", "mydaemon.dashboard.json", "mydaemon.rules.yml")
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -50,7 +50,7 @@ def test_the_drop_in_for_metrics_leaves_a_unit_as_safe_as_one_with_the_network(g
     project = generate()
     drop_in = project / "systemd" / "mydaemon.service.d"
     drop_in.mkdir()
-    (project / "monitoring" / "loopback.conf").rename(drop_in / "loopback.conf")
+    (project / "monitoring" / "mydaemon.loopback.conf").rename(drop_in / "loopback.conf")
     unit = project / "systemd" / UNITS[0]
     done = analyze("security", "--offline=true", unit)
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)

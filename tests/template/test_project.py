@@ -76,7 +76,7 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
     if row["metrics"]:
         expected |= {f"monitoring/{name}.{kind}" for kind in ("rules.yml", "dashboard.json")}
         if row["systemd"] and not row["network"]:
-            expected.add("monitoring/loopback.conf")
+            expected.add(f"monitoring/{name}.loopback.conf")
     assert files(project) == expected
 
     texts = {file: (project / file).read_text(encoding="utf-8") for file in expected}

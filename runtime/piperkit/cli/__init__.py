@@ -7,14 +7,13 @@ to talk about.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import sys
 from typing import Annotated
 
 import typer
 
-from piperkit.cli import doctoring, queue, render, upgrading
+from piperkit.cli import doctoring, making, queue, render, upgrading
 from piperkit.errors import ExitStatus, PiperError
 
 #: What typer says of a command line that cannot be used; ours has the name and number of sysexits(3).
@@ -28,12 +27,16 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(queue.commands, name="queue")
+cli.command()(making.new)
+cli.add_typer(making.add, name="add")
 cli.command()(upgrading.upgrade)
 cli.command()(doctoring.doctor)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         print(f"piperctl {importlib.metadata.version('piperkit')}")
         raise typer.Exit
 

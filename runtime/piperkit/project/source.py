@@ -25,9 +25,12 @@ class Source:
     """A copy of a template's repository, which is removed at the end. Raises NoTemplate.
 
     address: as copier takes it, and as it stands in the answers.
+    hint: what to do where it cannot be reached.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, hint: str = "if it has moved, say where it is now: piperctl upgrade --source ADDRESS"
+    ) -> None:
         self.address = address
         self._directory = tempfile.TemporaryDirectory(prefix="piperctl-template-")
         self.path = Path(self._directory.name, "template.git")  # by its end, copier takes it for a repository
@@ -36,8 +39,7 @@ class Source:
         except GitError as error:
             self._directory.cleanup()
             raise NoTemplate(
-                f"the template {address} cannot be reached: {str(error).splitlines()[-1]}; if it has moved,"
-                " say where it is now: piperctl upgrade --source ADDRESS"
+                f"the template {address} cannot be reached: {str(error).splitlines()[-1]}; {hint}"
             ) from None
 
     def __enter__(self) -> Self:

@@ -1,0 +1,179 @@
+"""`piperctl new` and `piperctl add`: projects from the template, and components and daemons in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from piperkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from piperkit.project.add import Added
+
+#: As in project/new.py, which comes with copier.
+TEMPLATE = "gh:org/piper-template"
+KINDS = "transform|filter|router|enrich|sink|source"
+
+add = typer.Typer(help="Add a component or a daemon to a project.", no_args_is_help=True)
+
+Kind = Annotated[str | None, typer.Option(metavar=KINDS, help="What the component does; by default transform.")]
+Messages = Annotated[str | None, typer.Option(metavar="text|bytes|json", help="What the messages of a transform hold.")]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="What it does, in a few words.")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", "-d", metavar="KEY=VALUE", help="Answer to any question; may be repeated."),
+]
+Version = Annotated[
+    str | None,
+    typer.Option("--vcs-ref", metavar="VERSION", help="Tag or commit of the template, or HEAD.", show_default=False),
+]
+Project = Annotated[Path, typer.Option(metavar="DIR", help="The project's directory.")]
+
+
+def new(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where it is to be.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="Name of its daemon; by default that of the directory.")] = None,
+    kind: Kind = None,
+    messages: Messages = None,
+    description: Description = None,
+    data: Data = None,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Ask nothing.")] = False,
+    git: Annotated[bool, typer.Option("--git", help="Make a git repository of it, with the first commit.")] = False,
+    inside: Annotated[bool, typer.Option("--inside", help="Make it a part of the git repository around it.")] = False,
+    template: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the template is.")] = TEMPLATE,
+    vcs_ref: Version = None,
+) -> None:
+    """Make a project: a daemon with its tests, configuration, and what else is asked for.
+
+    What is not said here is asked for, or has its default with --defaults. The template's newest release is taken,
+    unless --vcs-ref names another version.
+    """
+    from piperkit.project.answers import load_copier
+
+    if git and inside:
+        raise typer.BadParameter("--git and --inside exclude each other")
+    if not (defaults or _can_ask()):
+        raise UsageError("there is no terminal to ask on; give answers, and --defaults for the rest")
+    answers = _answers(data, daemon_name=name, kind=kind, messages=messages, description=description)
+    load_copier()
+    from piperkit.project import new as making
+
+    target = directory.absolute()
+    found = making.make(target, answers, template=_address(template), version=vcs_ref, defaults=defaults, inside=inside)
+    daemon = found.values["daemon_name"]
+    print(f"{daemon} is made in {directory}, from the template {found.version or found.template}.")
+    if git:
+        nobody = making.first_commit(target, f"{daemon}, from its template")
+        print("It is a git repository, with its first commit.")
+        if nobody:
+            print(
+                f"\ngit does not know who you are, so that commit is by {nobody}. To have it be yours:\n\n"
+                '    git config --global user.name "YOUR NAME"\n'
+                "    git config --global user.email YOU@EXAMPLE.ORG\n"
+                f"    git -C {directory} commit --amend --reset-author --no-edit"
+            )
+    elif not inside:
+        print("Updates need a git repository: git init && git add --all && git commit --message New")
+    print(f"\n    cd {directory}\n    make test     its tests\n    make run      the daemon, in the foreground\n")
+    print(f"What becomes of each message is in src/{daemon.replace('-', '_')}/component.py; README.md says the rest.")
+
+
+@add.command()
+def component(
+    name: Annotated[str, typer.Argument(help="Its name, such as strip-tags.", show_default=False)],
+    kind: Kind = None,
+    messages: Messages = None,
+    description: Description = None,
+    daemon: Annotated[str | None, typer.Option(metavar="NAME", help="Whose it is, where there are several.")] = None,
+    project: Project = Path(),
+    data: Data = None,
+    vcs_ref: Version = None,
+) -> None:
+    """Add a component to a daemon of the project: a module and its test.
+
+    No file is changed. It updates by itself: copier update -a .copier-answers.NAME.yml, as does piperctl upgrade.
+    """
+    answers = _answers(data, kind=kind, messages=messages, description=description)
+    adding = _load_add()
+    added: Added = adding.component(project, name, answers, daemon=daemon, version=vcs_ref)
+    _tell(added.files)
+    print(f"""
+Left to do: have the daemon use it, in src/{added.package}/daemon.py, after the components that come before it:
+
+    from {added.package}.{added.module} import {added.class_name}
+
+    components=[..., {added.class_name}()],
+
+The first component that returns an outcome has the last word; one that returns None leaves the message to the next.
+Where it has keys, `{added.daemon} --action config-template` prints the lines for etc/{added.daemon}.conf.""")
+
+
+@add.command()
+def daemon(
+    name: Annotated[str, typer.Argument(help="Its name, such as mail-sink.", show_default=False)],
+    kind: Kind = None,
+    messages: Messages = None,
+    description: Description = None,
+    project: Project = Path(),
+    data: Data = None,
+    vcs_ref: Version = None,
+) -> None:
+    """Add a daemon to the project: a package, its tests, its configuration, and its command.
+
+    No file is changed but pyproject.toml, which gets a line for the command. It updates by itself: copier update
+    -a .copier-answers.NAME.yml, as does piperctl upgrade.
+    """
+    answers = _answers(data, kind=kind, messages=messages, description=description)
+    adding = _load_add()
+    added: Added = adding.daemon(project, name, answers, version=vcs_ref)
+    _tell(added.files)
+    if added.script is None:
+        print("  pyproject.toml   one line added, for its command")
+    else:
+        print(f"\nLeft to do: its command, in pyproject.toml:\n\n    [project.scripts]\n    {added.script}")
+    print(f"""
+    make test
+    make run DAEMON={name}
+
+To pass messages on to it, set "queue_out_dir": "{name}" in another daemon's configuration.""")
+
+
+def _load_add() -> Any:
+    from piperkit.project.answers import load_copier
+
+    load_copier()
+    from piperkit.project import add as adding  # copier comes with it
+
+    return adding
+
+
+def _can_ask() -> bool:
+    import sys
+
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+
+
+def _answers(data: list[str] | None, **given: str | None) -> dict[str, str]:
+    """All answers of the command line. What is said twice, with two values, is a mistake."""
+    answers = {key: value for key, value in given.items() if value is not None}
+    for text in data or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--data {text!r}: it must be KEY=VALUE")
+        if answers.get(key, value) != value:
+            raise typer.BadParameter(f"{key} is given twice: {answers[key]!r} and {value!r}")
+        answers[key] = value
+    return answers
+
+
+def _address(template: str) -> str:
+    """A path is named from the root, so that an update finds it from everywhere."""
+    return str(Path(template).resolve()) if Path(template).is_dir() else template
+
+
+def _tell(files: list[str]) -> None:
+    print("Added:\n")
+    for file in files:
+        print(f"  {file}")
