@@ -173,7 +173,7 @@ class Chaos:
             counts = [queue.counts() for queue in queues]
             return not sum(found[part] for found in counts for part in found if part != "errors")
 
-        until(drained, "the queues to be drained", 120)
+        until(drained, "the queues to be drained", 240)
         for process in self.living(self.everybody()):
             process.terminate()
             assert process.wait() in (0, -signal.SIGTERM)  # the latter: it had only just been started
@@ -190,7 +190,7 @@ class Chaos:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.timeout(SECONDS + 400)
 def test_chaos_loses_nothing_tears_nothing_and_delivers_nothing_twice(
     small_disk: Path, tmp_path: Path, until: Callable[..., None]
 ) -> None:
