@@ -236,10 +236,8 @@ def test_make_works_for_two_daemons(
     subprocess.run([*make, "install", f"DESTDIR={root}"], env=bare_environment, check=True, stdout=subprocess.DEVNULL)
     for daemon in ("mydaemon", "mail-sink"):
         command = (root / "usr/local/bin" / daemon).read_text().replace('"/usr', f'"{root}/usr')
-        done = subprocess.run(
-            [sys.executable, "-sP", "-c", command, "--help"], capture_output=True, text=True, check=True
-        )
-        assert f"usage: {daemon}" in done.stdout or "--queue-in-dir" in done.stdout
+        run = [sys.executable, "-sP", "-c", command, "--action", "config-view"]
+        assert f'= "{daemon}"  (default)' in subprocess.run(run, capture_output=True, text=True, check=True).stdout
         assert (root / "etc" / f"{daemon}.conf").exists()
         assert (root / "usr/local/lib/systemd/system" / f"{daemon}@.service").exists()
         assert (root / "usr/local/lib/sysusers.d" / f"{daemon}.conf").exists()
