@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo test test-fast test-all lint format golden bench release-check clean
+.PHONY: help demo test test-fast test-all lint format golden bench bench-docs release-check clean
 
 help:
 	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
@@ -12,7 +12,8 @@ help:
 	@echo 'make lint        check style, format and types'
 	@echo 'make format      format the code'
 	@echo 'make golden      write anew what the template makes, after a change to it; git diff shows what that does'
-	@echo 'make bench       measure the runtime'
+	@echo 'make bench       measure the runtime beside others; ARGS=--help for its options'
+	@echo 'make bench-docs  the figures of docs/performance.md, from docs/performance.json'
 	@echo 'make release-check  do versions, changelog, releases.toml and migrations agree?'
 	@echo 'make clean       remove what was installed and built'
 
@@ -49,8 +50,11 @@ bench: .venv/.made
 release-check: .venv/.made
 	@.venv/bin/python tools/release_check.py
 
+bench-docs: .venv/.made
+	.venv/bin/python -m benchmarks.page
+
 clean:
-	rm -rf .venv build dist runtime/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .bench build dist runtime/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 .venv/.made: pyproject.toml

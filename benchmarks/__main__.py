@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import machine, peers, report
+from benchmarks import chart, machine, peers, report
 from benchmarks.places import Place
 from benchmarks.results import Results, to_json
 from benchmarks.scenarios import (
@@ -51,11 +51,12 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (default: %(default)s)")
     parser.add_argument("--messages", type=int, default=20_000, help="of a drain (default: %(default)s)")
     parser.add_argument("--backlog", type=int, default=1_000_000, help="messages that wait (default: %(default)s)")
+    parser.add_argument("--instances", default="1,2,4,8", help="that share a queue (default: %(default)s)")
     parser.add_argument("--tmpfs", type=Path, default=Path("/dev/shm"), help="(default: %(default)s)")
     parser.add_argument("--disk", type=Path, default=peers.BUILT / "disk", help="(default: %(default)s)")
     parser.add_argument("--places", default="tmpfs,disk", help="where to measure (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the results there too")
-    parser.add_argument("--no-install", action="store_true", help="leave out what is not installed")
+    parser.add_argument("--json", type=Path, default=peers.BUILT / "results.json", help="(default: %(default)s)")
+    parser.add_argument("--alone", action="store_true", help="without the peers that have to be installed")
     found = parser.parse_args(argv)
     unknown = set(found.scenario) - SCENARIOS.keys()
     if unknown:
@@ -63,9 +64,16 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     return found
 
 
+def save(results: Results, path: Path) -> None:
+    """Write the results as JSON, and a chart beside them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(to_json(results), indent=1) + "\n")
+    path.with_suffix(".svg").write_text(chart.svg(results))
+
+
 def main(argv: list[str] | None = None) -> int:
     given = options(argv)
-    if not given.no_install:
+    if not given.alone:
         peers.install()
     peers.build_floor()
     places = {"tmpfs": Place("tmpfs", given.tmpfs), "disk": Place("disk", given.disk, durable=True)}
@@ -73,17 +81,19 @@ def main(argv: list[str] | None = None) -> int:
         rounds=given.rounds,
         messages=given.messages,
         backlog=given.backlog,
+        instances=tuple(int(number) for number in given.instances.split(",")),
         places=[places[name] for name in given.places.split(",")],
+        alone=given.alone,
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )
-    for name in given.scenario or SCENARIOS:
-        SCENARIOS[name](bench)
-    described = machine.describe({place.name: str(place.directory) for place in bench.places})
+    described = machine.describe({place.name: place.directory for place in bench.places})
     told = {"rounds": given.rounds, "messages": given.messages, "backlog": given.backlog}
     results = Results(described, told, bench.series, bench.goals, bench.calls)
+    for name in given.scenario or SCENARIOS:
+        SCENARIOS[name](bench)
+        save(results, given.json)  # what was measured is kept if the rest is not
     report.show(results, Console(width=None if sys.stdout.isatty() else 160, highlight=False))
-    if given.json:
-        given.json.write_text(json.dumps(to_json(results), indent=1) + "\n")
+    print(f"{given.json}, and a chart beside it", file=sys.stderr)
     return 0
 
 

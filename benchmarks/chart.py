@@ -41,10 +41,8 @@ def svg(results: Results) -> str:
         for each in series:
             parts.extend(_bar(each, top, longest))
             top += BAR + GAP
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top + GAP}" width="{WIDTH}" height="{top + GAP}" '
-        'font-family="sans-serif" font-size="13" role="img">'
-    )
+    size = f'viewBox="0 0 {WIDTH} {top + GAP}" width="{WIDTH}" height="{top + GAP}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13" role="img">'
     background = f'<rect width="{WIDTH}" height="{top + GAP}" fill="#ffffff"/>'
     return "\n".join([head, "<title>Messages a second</title>", background, *parts, "</svg>", ""])
 
@@ -64,4 +62,5 @@ def _bar(series: Series, top: float, longest: float) -> list[str]:
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "normal") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{TEXT}" text-anchor="{anchor}" font-weight="{weight}">{escape(text)}</text>'
+    style = f'fill="{TEXT}" text-anchor="{anchor}" font-weight="{weight}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'

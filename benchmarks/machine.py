@@ -6,10 +6,10 @@ import os
 import platform
 from pathlib import Path
 
-from piperkit.dirq.watch import file_system
+from piperkit.dirq.fs import file_system
 
 
-def describe(places: dict[str, str]) -> dict[str, str]:
+def describe(places: dict[str, Path]) -> dict[str, str]:
     """Processor, memory, kernel, Python, and the kind of each file system; places: directories by name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -17,13 +17,13 @@ def describe(places: dict[str, str]) -> dict[str, str]:
         "memory": f"{memory:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: file_system(directory) for name, directory in places.items()},
+        **{name: _file_system(directory) for name, directory in places.items()},
     }
 
 
-def busy() -> float:
-    """How many processes wanted to run in the last minute, on average."""
-    return os.getloadavg()[0]
+def _file_system(directory: Path) -> str:
+    directory.mkdir(parents=True, exist_ok=True)
+    return file_system(str(directory))
 
 
 def _processor() -> str:

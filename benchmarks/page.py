@@ -96,12 +96,13 @@ def _sizing(results: Results) -> str:
         return "Not measured."
     cpu = statistics.median(batch.cpu)
     rows = [[str(cores), *(number(sizing(cpu, cores, daemons)) for daemons in DAEMONS)] for cores in CORES]
+    chains = [f"{daemons} daemons in a chain" if daemons > 1 else "one daemon" for daemons in DAEMONS]
     lines = [
-        f"With {number(cpu)} us a message in each daemon, and enough instances to keep the cores busy, messages a second:",
+        f"Messages a second, with {number(cpu)} us of a processor for a message in each daemon, and enough instances:",
         "",
-        table(["cores", *(f"{number} daemons in a chain" if number > 1 else "one daemon" for number in DAEMONS)], rows),
+        table(["cores", *chains], rows),
         "",
-        f"One daemon, measured with the disk's waits: {number(batch.spread.median)} messages/s, "
+        f"One daemon, measured, the disk's waits included: {number(batch.spread.median)} messages/s, "
         f"{number(batch.spread.median / sizing(cpu, 1, 1))} of what the model says for one core.",
     ]
     return "\n".join(lines)

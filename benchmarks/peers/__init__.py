@@ -34,6 +34,7 @@ class Peer:
     name: str
     command: tuple[str, ...]
     files: bool = True  #: it works on the queue directories of the filer protocol; others fill theirs themselves
+    installed: bool = False  #: in the environment of the peers
 
     @property
     def available(self) -> bool:
@@ -41,7 +42,7 @@ class Peer:
 
 
 def _python(name: str, program: str, *, files: bool = False) -> Peer:
-    return Peer(name, (str(ENVIRONMENT / "bin/python"), str(HERE / program)), files)
+    return Peer(name, (str(ENVIRONMENT / "bin/python"), str(HERE / program)), files, installed=True)
 
 
 OURS = Peer("piperkit", (sys.executable, str(HERE / "ours.py")))
@@ -89,7 +90,6 @@ class Report:
     system: float
     first: float | None = None  #: seconds until a component was given the first message
     peak: int = 0  #: KiB, the most memory that the program has used
-    failed_claims: int | None = None  #: where it counts them itself
     #: From enqueue to processed, with `--work stamp`.
     milliseconds: list[float] = dataclasses.field(default_factory=list)
 

@@ -28,7 +28,9 @@ class Pass(ZenDaemonComponent):
 
     def get_events(self) -> list[dict[str, Any]]:
         table = {"start": self.on_start, "message_process": self.on_message, "stop": self.on_stop}
-        return [{"event": event, "callback": callback, "prepend": False} for event, callback in table.items()]
+        return [
+            {"event": event, "callback": callback, "prepend": event == "start"} for event, callback in table.items()
+        ]
 
     def on_start(self, daemon: Any, args: Any) -> Any:
         self._watch.ready()
@@ -44,9 +46,8 @@ class Pass(ZenDaemonComponent):
         return daemon.FLAG_CONTINUE, args
 
     def on_stop(self, daemon: Any, args: Any) -> Any:
-        queue = daemon.components[0].dirq
         daemon.set_done()  # the event alone does not end its loop; the signal does both
-        self._watch.report(failed_claims=queue.stats[queue.STAT_CNT_SKIPS])
+        self._watch.report()
         return daemon.FLAG_CONTINUE, args
 
 

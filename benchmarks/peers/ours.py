@@ -1,6 +1,7 @@
 """The runtime: a `PiperDaemon` with a `Component`, as its users write them. See `stopwatch`.
 
-The clock stops at the component's `teardown`, when everything is settled and, with `--sync batch`, on the disk.
+The clock starts before any other handler of the event `start`, right after the daemon has said that it is ready. It
+stops at the component's `teardown`, when everything is settled and, with `--sync batch`, on the disk.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Pass(Component):
         self._watch = watch
 
     def get_events(self) -> list[dict[str, Any]]:
-        return [*super().get_events(), self.gen_event_handler("start", self.cbk_event_start)]
+        return [*super().get_events(), self.gen_event_handler("start", self.cbk_event_start, True)]
 
     def setup(self, daemon: PiperDaemon) -> None:
         self._events = daemon.queue

@@ -21,13 +21,17 @@ class Bench:
     rounds: alternating rounds of each measurement.
     messages: how many are drained or enqueued in one.
     backlog: how many wait in the long queue.
+    instances: how many share a queue, in turn.
     places: the file systems.
+    alone: without the peers that have to be installed.
     """
 
     rounds: int
     messages: int
     backlog: int
+    instances: tuple[int, ...]
     places: list[Place]
+    alone: bool = False
     say: Callable[[str], None] = print
     series: list[Series] = dataclasses.field(default_factory=list)
     goals: list[Goal] = dataclasses.field(default_factory=list)
@@ -37,6 +41,10 @@ class Bench:
     def few(self) -> int:
         """Where messages take very long, one in ten will do."""
         return max(1, self.messages // 10)
+
+    def available(self, *peers: Peer) -> list[Peer]:
+        """Those that are there and are to be measured."""
+        return [peer for peer in peers if peer.available and not (self.alone and peer.installed)]
 
     def turns(
         self, scenario: str, place: str, contestants: Mapping[str, Callable[[], Sample]]
@@ -64,8 +72,3 @@ class Bench:
         """Something to reach: `at_least=LIMIT` or `at_most=LIMIT`, of a series or of its ratio to another."""
         ((kind, limit),) = bound.items()
         self.goals.append(Goal(what, series, Bound(limit, kind == "at_most"), against))
-
-
-def available(*peers: Peer) -> list[Peer]:
-    """Those that are installed."""
-    return [peer for peer in peers if peer.available]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.peers import ORIGINAL, OURS, Peer, Report, run
 from benchmarks.places import Place, fill
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 from benchmarks.scenarios.calls import parse
 from benchmarks.scenarios.drain import drain
 
@@ -77,7 +77,7 @@ def run_backlog(bench: Bench) -> None:
 
 def _measure(bench: Bench, place: Place, backlog: Backlog, short: int) -> None:
     turns: dict[str, Callable[[], Sample]] = {}
-    for peer in available(OURS, ORIGINAL):
+    for peer in bench.available(OURS, ORIGINAL):
         turns[f"{peer.name}, long"] = lambda peer=peer: backlog.drain(peer, short)
         turns[f"{peer.name}, short"] = lambda peer=peer: (drain(peer, place, short), 1.0)
     turns["one message"] = lambda: (drain(OURS, place, 1), 1.0)

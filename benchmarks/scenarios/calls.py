@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.peers import FLOOR, ORIGINAL, OURS, Peer, run
 from benchmarks.places import fill, make_queue
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 
 FEW, MANY = 400, 1400
 #: Calls of less than this a message are of groups of messages, or of chance.
@@ -22,7 +22,7 @@ def run_calls(bench: Bench) -> None:
         bench.say("calls: not counted, since strace(1) is missing")
         return
     place = bench.places[0]
-    for peer in available(OURS, ORIGINAL, FLOOR):
+    for peer in bench.available(OURS, ORIGINAL, FLOOR):
         for what, options in (("delete", []), ("move", ["--out"]), ("enqueue", [])):
             bench.say(f"calls, {place.name}: {peer.name}, {what}")
             found = []

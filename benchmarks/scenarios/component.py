@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchmarks.peers import ORIGINAL, OURS, Report, run
 from benchmarks.places import Place, fill
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 from benchmarks.scenarios.drain import drain
 
 
@@ -27,7 +27,7 @@ def run_component(bench: Bench) -> None:
             "own time": lambda place=place: own(place, bench.messages),
             "move": lambda place=place: drain(OURS, place, bench.messages, move=True),
         }
-        for peer in available(ORIGINAL):
+        for peer in bench.available(ORIGINAL):
             contestants["original"] = lambda place=place, peer=peer: drain(
                 peer, place, bench.messages, "--work", "json", move=True
             )

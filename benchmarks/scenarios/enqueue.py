@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.peers import FLOOR, ORIGINAL, OURS, Peer, Report, run
 from benchmarks.places import Place, make_queue
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 
 PIPERCTL = Path(sys.executable).parent / "piperctl"
 LINE = b"x" * 1023 + b"\n"
@@ -43,7 +43,7 @@ def put_lines(place: Place, count: int) -> Report:
 
 def run_enqueue(bench: Bench) -> None:
     for place in bench.places:
-        peers = available(OURS, ORIGINAL, FLOOR)
+        peers = bench.available(OURS, ORIGINAL, FLOOR)
         bench.rates("enqueue off", place.name, {peer.name: _turn(peer, place, bench.messages, "off") for peer in peers})
         ours, original = (f"enqueue off/{place.name}/{peer.name}" for peer in (OURS, ORIGINAL))
         bench.goal("enqueue, queue_sync=off: of the original", ours, against=original, at_least=1.0)
@@ -57,7 +57,7 @@ def _durable(bench: Bench, place: Place) -> None:
         "piperctl": lambda: put_lines(place, bench.few),
         "always": _turn(OURS, place, bench.few, "always"),
     }
-    for peer in available(FLOOR):
+    for peer in bench.available(FLOOR):
         contestants["C floor, each"] = _turn(peer, place, bench.few, "always")
         contestants["C floor, many"] = _turn(peer, place, bench.few, "batch")
     bench.rates("enqueue durable", place.name, contestants)

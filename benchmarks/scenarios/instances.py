@@ -19,9 +19,8 @@ from pathlib import Path
 
 from benchmarks.peers import ORIGINAL, OURS, Peer, Report, Running, started, wait_until
 from benchmarks.places import Place, fill
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 
-NUMBERS = (1, 2, 4, 8)
 #: Messages of a run that strace slows down.
 TRACED = 2000
 _CALLS = "openat,rename,renameat,renameat2,link,linkat,flock"
@@ -83,10 +82,10 @@ def count_failed(trace: str) -> int:
 
 def run_instances(bench: Bench) -> None:
     for place in bench.places:
-        peers = available(OURS, ORIGINAL)
+        peers = bench.available(OURS, ORIGINAL)
         turns = {
             f"{peer.name} x {number}": _turn(peer, place, bench.messages, number)
-            for number in NUMBERS
+            for number in bench.instances
             for peer in peers
         }
         found = bench.turns("instances", place.name, turns)
@@ -100,26 +99,28 @@ def run_instances(bench: Bench) -> None:
 
 
 def _goals(bench: Bench, place: str) -> None:
-    one, two, four, eight = (f"instances/{place}/{OURS.name} x {number}" for number in NUMBERS)
+    one, two, four, eight = (f"instances/{place}/{OURS.name} x {number}" for number in (1, 2, 4, 8))
     bench.goal("two instances: of one", two, against=one, at_least=1.6)
     bench.goal("four instances: of two", four, against=two, at_least=1.0)
     bench.goal("eight instances: of two", eight, against=two, at_least=1.0)
-    for number in NUMBERS[1:]:
-        bench.goal(
-            f"{number} instances: largest of smallest share", f"shares/{place}/{OURS.name} x {number}", at_most=2
-        )
+    for number in _several(bench):
+        shares = f"shares/{place}/{OURS.name} x {number}"
+        bench.goal(f"{number} instances: largest of smallest share", shares, at_most=2)
 
 
 def _failed(bench: Bench, place: Place) -> None:
     count = min(TRACED, bench.messages)
-    for number in NUMBERS[1:]:
-        for peer in available(OURS, ORIGINAL):
+    for number in _several(bench):
+        for peer in bench.available(OURS, ORIGINAL):
             name = f"{peer.name} x {number}"
             bench.say(f"failed claims, {place.name}: {name}")
             bench.add("failed claims", place.name, name, "a message", [failed_claims(peer, place, count, number)])
-        bench.goal(
-            f"{number} instances: failed claims", f"failed claims/{place.name}/{OURS.name} x {number}", at_most=0.05
-        )
+        ours = f"failed claims/{place.name}/{OURS.name} x {number}"
+        bench.goal(f"{number} instances: failed claims", ours, at_most=0.05)
+
+
+def _several(bench: Bench) -> list[int]:
+    return [number for number in bench.instances if number > 1]
 
 
 @contextlib.contextmanager

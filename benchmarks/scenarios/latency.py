@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.peers import ORIGINAL, OURS, Peer, started, wait_until
 from benchmarks.places import Place, make_queue
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 
 #: Seconds in which an idle daemon is watched, and for which it has been idle before.
 WATCHED, SETTLED = 10.0, 1.0
@@ -67,7 +67,7 @@ def run_latency(bench: Bench) -> None:
 def run_idle(bench: Bench) -> None:
     place = bench.places[0]
     seconds = min(WATCHED, bench.messages / 1000)
-    turns = {peer.name: lambda peer=peer: idle(peer, place, seconds) for peer in available(OURS, ORIGINAL)}
+    turns = {peer.name: lambda peer=peer: idle(peer, place, seconds) for peer in bench.available(OURS, ORIGINAL)}
     for name, found in bench.turns("idle", place.name, turns).items():
         bench.add("wake-ups", place.name, name, f"in {seconds:g} s", [waits for waits, _ in found])
         bench.add("stop", place.name, name, "s", [stop for _, stop in found])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.peers import ORIGINAL, OURS, Peer, Report
 from benchmarks.places import Place
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 from benchmarks.scenarios.drain import drain
 
 SIZES = {"100 B": 100, "1 KiB": 1 << 10, "16 KiB": 1 << 14, "256 KiB": 1 << 18, "1 MiB": 1 << 20}
@@ -19,7 +19,7 @@ def run_sizes(bench: Bench) -> None:
         turns = {
             f"{peer.name}, {label}": _turn(peer, place, max(1, min(bench.messages, TOTAL // size)), size)
             for label, size in SIZES.items()
-            for peer in available(OURS, ORIGINAL)
+            for peer in bench.available(OURS, ORIGINAL)
         }
         bench.rates("sizes", place.name, turns)
 

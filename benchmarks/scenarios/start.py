@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from benchmarks.peers import ORIGINAL, OURS, Peer, started
 from benchmarks.places import Place, make_queue
-from benchmarks.scenarios import Bench, available
+from benchmarks.scenarios import Bench
 from benchmarks.scenarios.enqueue import PIPERCTL
 
 
@@ -39,7 +39,7 @@ def command(*words: object) -> float:
 def run_start(bench: Bench) -> None:
     place = bench.places[0]
     contestants: dict[str, Callable[[], float]] = {
-        f"{peer.name}, ready": lambda peer=peer: start(peer, place) for peer in available(OURS, ORIGINAL)
+        f"{peer.name}, ready": lambda peer=peer: start(peer, place) for peer in bench.available(OURS, ORIGINAL)
     }
     contestants["piperctl --help"] = lambda: command(PIPERCTL, "--help")
     contestants["python -c pass"] = lambda: command(sys.executable, "-c", "pass")

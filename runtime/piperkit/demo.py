@@ -52,12 +52,22 @@ class DemoEmptyComponent(ZenDaemonComponent):
             {"event": "demo_empty", "callback": self.cbk_event_demo_empty, "prepend": False},
         ]
 
+    def setup(self, daemon: PiperDaemon) -> None:
+        """Remove what a demonstration left that was interrupted."""
+        with DirectoryQueue(daemon.filer.queue_out_dir or "", create=False) as output:
+            for queue in (daemon.filer.queue, output):
+                for claim in queue.claim(1000):
+                    queue.cancel(claim.id)
+
     def cbk_event_start(self, daemon: PiperDaemon, args: Any) -> Result:
         daemon.queue.schedule_after(daemon.c("queue_out_wait") * 0.9, "demo_empty")
         return daemon.FLAG_CONTINUE, args
 
     def cbk_event_demo_empty(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Take everything out of the output queue; when everything has come, stop the daemon."""
+        """Take everything out of the output queue if it is full; when everything has come, stop the daemon."""
+        if daemon.filer.status != daemon.filer.STATUS_PAUSED:
+            daemon.queue.schedule_after(daemon.c("queue_out_wait"), "demo_empty")
+            return daemon.FLAG_CONTINUE, args
         with DirectoryQueue(daemon.filer.queue_out_dir or "", create=False) as output:
             taken = output.claim(self._left)
             for claim in taken:

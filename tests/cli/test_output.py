@@ -51,6 +51,7 @@ def test_reasons_are_shown_as_they_are_and_give_no_orders(
     assert len(run("queue", "ls", queue.path, env=environment).stdout.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_message_is_found_by_its_id_as_it_is_shown(run: Run, queue: DirectoryQueue) -> None:
     for name in ("gr\udcfcn", "red\x1b[31m", "a[0]b"):
         banish(queue, name, "odd", contents=os.fsencode(name))
@@ -108,6 +109,7 @@ def test_arrival_in_the_far_future_is_shown(run: Run, queue: DirectoryQueue) -> 
         assert run("queue", *command).returncode == 0
 
 
+@pytest.mark.slow
 def test_list_and_statistics_go_on_while_messages_move(run: Run, queue: DirectoryQueue) -> None:
     with queue.batch():
         for number in range(300):

@@ -156,6 +156,7 @@ def test_stats_count_measure_and_date(run: Run, queue: DirectoryQueue, tmp_path:
     assert b"incoming" in run("queue", "stats", queue.path).stdout
 
 
+@pytest.mark.slow
 def test_reader_that_has_seen_enough_causes_no_complaint(run: Run, queue: DirectoryQueue) -> None:
     with queue.batch():
         for number in range(2000):
@@ -166,8 +167,9 @@ def test_reader_that_has_seen_enough_causes_no_complaint(run: Run, queue: Direct
     assert done.stderr == b""
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_a_terminal_and_only_there(run: Run, queue: DirectoryQueue, tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("line\n" * 3000)
+    (tmp_path / "log").write_text("line\n" * 600)
     terminal, end = pty.openpty()
     command = [sys.executable, "-m", "piperkit.cli", "queue", "put", queue.path, "--lines", "log"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
@@ -180,7 +182,7 @@ def test_progress_is_shown_on_a_terminal_and_only_there(run: Run, queue: Directo
         except OSError:
             pass  # what a terminal says when nobody has it open any more
         assert process.stdout is not None
-        assert process.stdout.read() == f"3000 messages put into {queue.path}\n".encode()
+        assert process.stdout.read() == f"600 messages put into {queue.path}\n".encode()
     os.close(terminal)
     assert process.returncode == 0
     assert b"messages" in shown

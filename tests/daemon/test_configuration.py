@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from pyzenkit.baseapp import BaseApp
@@ -150,6 +152,38 @@ def test_components_and_applications_declare_keys_that_are_options_too(tmp_path:
     write(tmp_path / "greet.conf", {"times": 0})
     with pytest.raises(ConfigError, match="times is 0; it must be a whole number, 1 or more"):
         build()
+
+
+def test_keys_that_are_declared_in_the_way_of_pyzenkit_are_options_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So daemons that were written for it keep theirs; of what type they are is not known."""
+
+    class Older(PiperDaemon):
+        def _init_argparser(self, **more: Any) -> Any:
+            parser = super()._init_argparser(**more)
+            parser.add_argument_group("older options").add_argument("--reload-interval", type=int, default=None)
+            return parser
+
+        def _init_config(self, cfgs: Any, **more: Any) -> Any:
+            return super()._init_config((("reload_interval", 300), ("plugins", []), *cfgs), **more)
+
+    def build(*argv: str) -> PiperDaemon:
+        paths = {f"path_{name}": str(tmp_path) for name in ("cfg", "var", "log", "run", "tmp")}
+        return Older(name="older", argv=list(argv), components=[apps.Echo()], **paths)
+
+    path = write(tmp_path / "older.conf", {"plugins": [{"name": "geoip"}], "reload_interval": 60})
+    with pytest.raises(SystemExit):
+        build("--action=config-view").run()
+    shown = capsys.readouterr().out
+    assert re.search(rf'plugins +. \[.*"geoip".*\]  \({path}\)', shown)
+    assert re.search(rf"reload_interval += 60  \({path}\)", shown)
+    daemon = build("--reload-interval=5")
+    daemon._stage_setup_configuration()
+    assert daemon.c("reload_interval") == 5
+    write(path, {"reload_intervall": 60})
+    with pytest.raises(ConfigError, match="unknown key reload_intervall; did you mean reload_interval"):
+        build()._stage_setup_configuration()
 
 
 def test_relative_paths_begin_where_the_daemon_was_started(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:

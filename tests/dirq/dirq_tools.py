@@ -13,6 +13,7 @@ from typing import Any
 
 from piperkit.dirq import DirectoryQueue
 from piperkit.message import Failure
+from piperkit.queue import Queue
 
 FAILURE = Failure("it is broken")
 #: The fixture `make_queue`.
@@ -79,10 +80,26 @@ def descriptors() -> dict[str, str]:
     return found
 
 
+#: What can be done with a claimed message: (queue, id, another queue's address).
+OPERATIONS: dict[str, Callable[[Queue, str, str], object]] = {
+    "read": lambda queue, id, target: queue.read(id),
+    "update": lambda queue, id, target: queue.update(id, "x"),
+    "commit": lambda queue, id, target: queue.commit(id),
+    "commit with contents": lambda queue, id, target: queue.commit(id, "x"),
+    "cancel": lambda queue, id, target: queue.cancel(id),
+    "banish": lambda queue, id, target: queue.banish(id, FAILURE),
+    "retry": lambda queue, id, target: queue.retry(id, 0, FAILURE),
+    "requeue": lambda queue, id, target: queue.requeue(id),
+    "dispatch": lambda queue, id, target: queue.dispatch(id, target),
+    "dispatch with contents": lambda queue, id, target: queue.dispatch(id, target, "x"),
+    "duplicate": lambda queue, id, target: queue.duplicate(id, target),
+}
+
 _PRELUDE = """
 import json, os, sys, time
 from piperkit.dirq import DirectoryQueue, Sync
 from piperkit.message import Failure
+from piperkit.queue import Queue
 from piperkit import errors
 
 def say(value):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 import dirq_tools
-from dirq_tools import FAILURE
+from dirq_tools import FAILURE, OPERATIONS
 from piperkit.dirq import DirectoryQueue, Sync
 from piperkit.dirq.view import QueueView
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, TargetUnavailable
@@ -371,22 +371,7 @@ def test_duplicate_copies_the_message_as_it_is_now(engine: Engine) -> None:
     assert contents(engine, "other") == {id: b"b"}
 
 
-SETTLE: dict[str, Callable[[Queue, str, str], object]] = {
-    "read": lambda queue, id, target: queue.read(id),
-    "update": lambda queue, id, target: queue.update(id, "x"),
-    "commit": lambda queue, id, target: queue.commit(id),
-    "commit with contents": lambda queue, id, target: queue.commit(id, "x"),
-    "cancel": lambda queue, id, target: queue.cancel(id),
-    "banish": lambda queue, id, target: queue.banish(id, FAILURE),
-    "retry": lambda queue, id, target: queue.retry(id, 0, FAILURE),
-    "requeue": lambda queue, id, target: queue.requeue(id),
-    "dispatch": lambda queue, id, target: queue.dispatch(id, target),
-    "dispatch with contents": lambda queue, id, target: queue.dispatch(id, target, "x"),
-    "duplicate": lambda queue, id, target: queue.duplicate(id, target),
-}
-
-
-@pytest.mark.parametrize("operation", SETTLE)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_message_that_is_not_ours_is_not_touched(engine: Engine, operation: str) -> None:
     engine.open("next")
     queue, other = engine.open("in", "next"), engine.open("in", "next")
@@ -394,13 +379,13 @@ def test_message_that_is_not_ours_is_not_touched(engine: Engine, operation: str)
     assert ids(other, 1) == [claimed]
     for id in (claimed, free, "no such message"):
         with pytest.raises(NotClaimed):
-            SETTLE[operation](queue, id, engine.address("next"))
+            OPERATIONS[operation](queue, id, engine.address("next"))
     assert counted(queue) == {"incoming": 1, "pending": 1}
     assert other.read(claimed) == b"claimed by another"
     assert contents(engine, "next") == {}
 
 
-@pytest.mark.parametrize("operation", SETTLE)
+@pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("id", ["", ".", "..", ".hidden", "../errors/x", "a/b", "/etc/passwd", "nul\0", "x" * 256])
 def test_id_that_can_be_no_message_is_refused(engine: Engine, operation: str, id: str) -> None:
     engine.open("next")
@@ -408,7 +393,7 @@ def test_id_that_can_be_no_message_is_refused(engine: Engine, operation: str, id
     queue.enqueue("a")
     queue.claim()
     with pytest.raises(InvalidId):
-        SETTLE[operation](queue, id, engine.address("next"))
+        OPERATIONS[operation](queue, id, engine.address("next"))
     assert counted(queue) == {"pending": 1}
 
 
@@ -418,9 +403,9 @@ def test_settled_message_is_not_ours_any_more(engine: Engine, operation: str) ->
     queue = engine.open("in", "next")
     id = queue.enqueue("a")
     queue.claim()
-    SETTLE[operation](queue, id, engine.address("next"))
+    OPERATIONS[operation](queue, id, engine.address("next"))
     assert queue.claimed() == []
-    for again in SETTLE.values():
+    for again in OPERATIONS.values():
         with pytest.raises(NotClaimed):
             again(queue, id, engine.address("next"))
 
@@ -431,7 +416,7 @@ def test_target_that_is_not_there_leaves_the_message_claimed(engine: Engine, ope
     id = queue.enqueue("a")
     queue.claim()
     with pytest.raises(TargetUnavailable):
-        SETTLE[operation](queue, id, engine.address("nowhere"))
+        OPERATIONS[operation](queue, id, engine.address("nowhere"))
     assert queue.read(id) == b"a"
     assert counted(queue) == {"pending": 1}
     queue.commit(id)

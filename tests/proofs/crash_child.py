@@ -135,6 +135,7 @@ other = path("other")
 OPERATIONS = {
     "make": make,
     "enqueue": lambda: plain(lambda: queue.enqueue(NEW)),
+    "enqueue_many": lambda: plain(lambda: queue.enqueue_many([NEW, NEW])),
     "enqueue_file": lambda: plain(lambda: queue.enqueue_file(path("file"), "named")),
     "claim": claim_one,
     "read": read_one,

@@ -211,12 +211,12 @@ def test_its_test_notices_a_key_that_the_configuration_file_does_not_explain(gen
         "    def process", '    options = (Option("greeting", str, "hello", "what to say"),)\n\n    def process'
     )
     component.write_text(text, encoding="utf-8")
-    done = in_project(project, "pytest", "-q", "-p", "no:cacheprovider")
+    done = in_project(project, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_daemon.py")
     assert done.returncode == 1
     assert "FAILED tests/test_daemon.py::test_the_configuration_file_explains_every_key" in done.stdout
     printed = in_project(project, "mydaemon", "--action", "config-template").stdout
     (project / "etc" / "mydaemon.conf").write_text(printed, encoding="utf-8")
-    passes(project, "pytest", "-q", "-p", "no:cacheprovider")
+    passes(project, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_daemon.py")
 
 
 def test_its_runtime_is_pinned_to_the_range_of_this_version(generate: Generate) -> None:

@@ -316,41 +316,37 @@ def test_a_project_in_a_directory_of_a_repository(
 
 
 def test_each_answers_file_is_upgraded(project: Path, world: dict[str, str], release: Release) -> None:
-    """As those of components and daemons that were added later."""
+    """Those of daemons and components that were added later; one of another template is left alone."""
 
-    def parts(word: str) -> Callable[[Path], None]:
-        def alter(work: Path) -> None:
-            makefile(work)
-            if "part:" not in (work / "copier.yml").read_text():
-                old = next(line for line in (work / "copier.yml").read_text().splitlines() if "_subdirectory" in line)
-                usual = old.partition(":")[2].strip().strip('"')
-                if "{{" in usual:
-                    pytest.skip("the template has parts of its own now")
-                new = f"_subdirectory: \"{{{{ part or '{usual}' }}}}\"\n\npart:\n  type: str\n  default: ''\n"
-                change(work / "copier.yml", old, new)
-            (work / "extra").mkdir(exist_ok=True)
-            answers = next(work.glob("template/**/*answers_file*"))
-            shutil.copy(answers, work / "extra" / answers.name)
-            (work / "extra" / "extra.txt").write_text(f"one\ntwo\nthree\nfour\n{word}\n")
+    def alter(work: Path) -> None:
+        makefile(work)
+        conf = next(work.glob("template/**/etc/{{ daemon_name }}.conf.jinja"))
+        change(conf, "# longest delay before a retry", "# new words")
 
-        return alter
-
-    release("v99.1.0", parts("old"))
-    more = ("copier", "copy", "--quiet", "--defaults", "--data", "part=extra", "--answers-file")
-    assert run(project, world, *more, ".copier-answers.extra.yml", ADDRESS, project).returncode == 0
-    shutil.copy(project / ".copier-answers.extra.yml", project / ".copier-answers.foreign.yml")
+    for name, answers in (
+        ("wolves", ("part=daemon", "daemon_name=wolves", "metrics=false")),
+        ("bears", ("part=component", "daemon_name=birds", "component_name=bears")),
+    ):
+        data = [each for answer in answers for each in ("--data", answer)]
+        more = ("copier", "copy", "--quiet", "--defaults", *data, "--answers-file", f".copier-answers.{name}.yml")
+        done = run(project, world, *more, ADDRESS, project)
+        assert done.returncode == 0, done.stdout
+    shutil.copy(project / ".copier-answers.bears.yml", project / ".copier-answers.foreign.yml")
     change(project / ".copier-answers.foreign.yml", ADDRESS, "gh:other/template")
-    change(project / "extra.txt", "one", "ours")
+    change(project / "etc" / "wolves.conf", '# "retry_limit": 5', '"retry_limit": 7')
     commit(project, "More")
-    release("v99.2.0", parts("new"))
+    release("v99.1.0", alter)
     status, said = upgrade(project, world)
     assert status == 0, said
-    assert (project / "extra.txt").read_text() == "ours\ntwo\nthree\nfour\nnew\n"
+    text = (project / "etc" / "wolves.conf").read_text()
+    assert "# new words" in text
+    assert '\n    "retry_limit": 7\n' in text
+    assert "# New." in (project / "Makefile").read_text()
     recorded = {
         name: yaml.safe_load((project / f".copier-answers{name}.yml").read_text())["_commit"]
-        for name in ("", ".extra", ".foreign")
+        for name in ("", ".wolves", ".bears", ".foreign")
     }
-    assert recorded == {"": "v99.2.0", ".extra": "v99.2.0", ".foreign": "v99.1.0"}  # that is of another template
+    assert recorded == {"": "v99.1.0", ".wolves": "v99.1.0", ".bears": "v99.1.0", ".foreign": NEXT}
     assert upgrade(project, world, "--abort")[0] == 0
     assert git(project, "status", "--porcelain") == ""
 

@@ -7,7 +7,6 @@ to talk about.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import sys
 from typing import Annotated
@@ -36,6 +35,8 @@ cli.command()(doctoring.doctor)
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         print(f"piperctl {importlib.metadata.version('piperkit')}")
         raise typer.Exit
 

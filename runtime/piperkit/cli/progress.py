@@ -6,9 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from piperkit.cli.putting import Advance
 
 #: Seconds between two updates.
@@ -24,6 +21,9 @@ def shown(visible: bool, total: int | None) -> Iterator[Advance]:
     if not visible:
         yield lambda messages, read: None
         return
+    from rich.console import Console  # here: to import it takes longer than to put some messages
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     percent = [] if total is None else [TextColumn("{task.percentage:>3.0f} %")]
     columns = (TextColumn("{task.fields[messages]} messages"), BarColumn(), *percent, TimeElapsedColumn())
     # Without its redirections: they would send our standard output, the ids, to standard error.

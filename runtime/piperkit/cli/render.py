@@ -13,13 +13,13 @@ import os
 import re
 import sys
 import time
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from piperkit.dirq.fs import display
 from piperkit.dirq.view import Entry
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 #: Contents of which more than this is not shown, in bytes; --raw gives everything.
 SHOWN_MAX = 4096
@@ -168,10 +168,14 @@ def contents(data: bytes) -> str:
 
 
 def _table() -> Table:
+    from rich.table import Table  # here: to import it takes longer than most commands
+
     return Table(box=None, pad_edge=False, header_style="bold")
 
 
 def _print(table: Table) -> None:
+    from rich.console import Console
+
     # As it is: brackets in a reason are no markup, and colons no emoji.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:

@@ -52,10 +52,11 @@ class Actions(Settings):
 
     def cbk_action_config_view(self) -> None:
         """Print the value of each key, and where it comes from."""
-        width = max(map(len, self.options))
-        for key in self.options:
-            if key in self.config and not self.options[key].cli_only:
-                print(f"{key:{width}} = {self.shown(key)}  ({self.origins.get(key, 'default')})")
+        others = [key for key in self.config if key not in self.options and key != self.CORE]
+        keys = [key for key in self.options if key in self.config and not self.options[key].cli_only] + others
+        width = max(map(len, keys))
+        for key in keys:
+            print(f"{key:{width}} = {self.shown(key)}  ({self.origins.get(key, 'default')})")
 
     def cbk_action_describe(self) -> None:
         """Print, as JSON, what this daemon is and where its queues are: for `piperctl doctor`, and other programs."""
