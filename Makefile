@@ -2,14 +2,16 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo test test-fast lint format bench bench-docs release-check clean
+.PHONY: help demo test test-fast test-all lint format golden bench bench-docs release-check clean
 
 help:
 	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
 	@echo 'make test        all tests, with the coverage of the runtime; PIPER_REQUIRE=systemd,... makes skips failures'
 	@echo 'make test-fast   the tests that take no more than a second or two each'
+	@echo 'make test-all    the tests, with every three answers of the template in one project, instead of every two'
 	@echo 'make lint        check style, format and types'
 	@echo 'make format      format the code'
+	@echo 'make golden      write anew what the template makes, after a change to it; git diff shows what that does'
 	@echo 'make bench       measure the runtime beside others; ARGS=--help for its options'
 	@echo 'make bench-docs  the figures of docs/performance.md, from docs/performance.json'
 	@echo 'make release-check  do versions, changelog, releases.toml and migrations agree?'
@@ -27,6 +29,9 @@ test: .venv/.made
 test-fast: .venv/.made
 	.venv/bin/pytest -m "not slow" $(ARGS)
 
+test-all: .venv/.made
+	PIPER_ALL=1 $(MAKE) test
+
 lint: .venv/.made
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -35,6 +40,9 @@ lint: .venv/.made
 format: .venv/.made
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+golden: .venv/.made
+	.venv/bin/python tools/golden.py
 
 bench: .venv/.made
 	.venv/bin/python -m benchmarks $(ARGS)

@@ -47,7 +47,7 @@ def test_readme_example_passes_its_own_test(piper: Piper) -> None:
 
 
 def test_guide_examples_do_what_it_says(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
-    weigher, archive, producer = examples("docs/guide.md")
+    weigher, archive, datagrams, producer = examples("docs/guide.md")
     monkeypatch.chdir(piper.directory)
 
     def build(code: str, **more: Any) -> Any:
@@ -63,6 +63,9 @@ def test_guide_examples_do_what_it_says(piper: Piper, monkeypatch: pytest.Monkey
     piper.put("a", "b")
     piper.run(build(archive), f"--work-dir={piper.directory}")
     assert (piper.directory / "archive").read_text() == "a\nb\n"
+
+    assert piper.run(build(datagrams), "--address=socket") == 0
+    assert os.path.exists("socket")
 
     os.mkdir("spool")
     run(producer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from piperkit import BatchComponent, Option
+from piperkit import BatchComponent, Option, Source
 from piperkit.daemon.options import OPTIONS
 
 TARGET = Path(__file__).parents[1] / "docs" / "reference.md"
@@ -27,9 +27,10 @@ change what is marked with *restart*.
 def render() -> str:
     """The page."""
     lines, group = [HEAD], ""
-    options = [*OPTIONS, *BatchComponent.options]
-    for option in options:
-        name = option.group if option in OPTIONS else "daemons with a `BatchComponent`"
+    named = [(option, option.group) for option in OPTIONS]
+    for kind in (BatchComponent, Source):
+        named += [(option, f"daemons with a `{kind.__name__}`") for option in kind.options]
+    for option, name in named:
         if name != group:
             group = name
             lines += ["" if lines[-1] != HEAD else None, f"## {group[0].upper()}{group[1:]}", ""]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import copier
 import pytest
 
 from template_project import PARTS, ROOT, Generate, commit_all, git
+
+collect_ignore = ["golden"]  # what the template makes has tests, too
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +65,15 @@ def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     kept.pop("MAKEFLAGS", None)
     kept.pop("MAKELEVEL", None)
     return {**kept, "HOME": str(home)}
+
+
+@pytest.fixture
+def piperctl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call `piperctl` as a process; by default in the test's directory."""
+
+    def call(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "piperkit.cli", *map(str, arguments)]
+        options = {"cwd": tmp_path, "stdin": subprocess.DEVNULL, **more}
+        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+    return call

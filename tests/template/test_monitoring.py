@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,7 @@ def dashboard(project: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def exported(
-    generate: Generate, until: Callable[..., None]
-) -> Iterator[tuple[Path, dict[str, list[dict[str, str]]]]]:
+def exported(generate: Generate, until: Callable[..., None]) -> tuple[Path, dict[str, list[dict[str, str]]]]:
     """A project, and what its daemon exports once it has done some work: the labels of each metric's samples."""
     project = generate()
     process = subprocess.Popen(
@@ -75,7 +73,7 @@ def exported(
     finally:
         process.kill()
         process.wait()
-    yield project, found
+    return project, found
 
 
 def expressions(project: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -19,17 +20,23 @@ import yaml
 import pairwise
 from template_project import ROOT, Generate
 
+KINDS = ["filter", "router", "enrich", "sink", "source"]
+MESSAGES = {"filter": "text", "router": "json", "enrich": "json", "sink": "text", "source": "bytes"}
 FACTORS: dict[str, list[Any]] = {
     "daemon_name": ["mydaemon", "a", "a1-daemon-with-a-name-of-31-char"[:31]],
     "description": ["Passes each message on", "Doesn't lose 50 % of {{ anything }}, “really”", "x" * 80],
     "author": ["The developers", "Åsa O'Neil & Søn"],
     "licence": ["MIT", "BSD-3-Clause", "ISC", "none"],
-    "messages": ["text", "bytes", "json"],
+    "component": ["transform-text", "transform-bytes", "transform-json", *KINDS],
     "systemd": [True, False],
     "network": [True, False],
     "metrics": [True, False],
+    "container": [False, True],
+    "debian": [False, True],
+    "ci": ["none", "github", "gitlab"],
     "runtime_from": ["piperkit>=0.1,<0.2", "/a path/with it's spaces", "git+https://example.org/it.git@v0.1.0"],
 }
+NAMES = {"daemon_name", "package_name", "module_name", "class_name"}
 ALWAYS = {
     ".copier-answers.yml",
     ".gitignore",
@@ -38,6 +45,21 @@ ALWAYS = {
     "README.md",
     "pyproject.toml",
 }
+
+
+#: Every two answers meet in one of them; where much time is given (make test-all), every three.
+ROWS = pairwise.rows(FACTORS, 3 if os.environ.get("PIPER_ALL") else 2)
+
+
+def named(row: dict[str, Any]) -> str:
+    return f"{row['component']}-{row['licence']}-{row['ci']}"
+
+
+def given(row: dict[str, Any]) -> dict[str, Any]:
+    """The answers of a row, which has kind and messages in one."""
+    kind, _, messages = row["component"].partition("-")
+    answers = {key: value for key, value in row.items() if key != "component"}
+    return {**answers, "kind": kind, **({"messages": messages} if messages else {})}
 
 
 def files(project: Path) -> set[str]:
@@ -57,9 +79,9 @@ def passes(project: Path, *command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("row", pairwise.rows(FACTORS), ids=lambda row: f"{row['messages']}-{row['licence']}")
+@pytest.mark.parametrize("row", ROWS, ids=named)
 def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) -> None:
-    project = generate(**row)
+    project = generate(**given(row))
     name = row["daemon_name"]
     package = f"src/{name.replace('-', '_')}"
     expected = {
@@ -77,6 +99,12 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
         expected |= {f"monitoring/{name}.{kind}" for kind in ("rules.yml", "dashboard.json")}
         if row["systemd"] and not row["network"]:
             expected.add(f"monitoring/{name}.loopback.conf")
+    if row["container"]:
+        expected |= {"Containerfile", ".dockerignore"}
+    if row["debian"]:
+        expected |= {f"debian/{file}" for file in ("changelog", "control", "copyright", "rules", "source/format")}
+        expected.add(f"debian/{name}.lintian-overrides")
+    expected |= {"github": {".github/workflows/test.yml"}, "gitlab": {".gitlab-ci.yml"}}.get(row["ci"], set())
     assert files(project) == expected
 
     texts = {file: (project / file).read_text(encoding="utf-8") for file in expected}
@@ -86,7 +114,8 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
     assert described["description"] == row["description"]
     assert described["authors"] == [{"name": row["author"]}]
     assert described.get("license") == (None if row["licence"] == "none" else row["licence"])
-    assert f'default_message_format="{row["messages"]}"' in texts[f"{package}/daemon.py"]
+    messages = MESSAGES.get(row["component"]) or row["component"].partition("-")[2]
+    assert f'default_message_format="{messages}"' in texts[f"{package}/daemon.py"]
     assert f"RUNTIME_FROM ?= {row['runtime_from']}\n" in texts["Makefile"]
     if row["licence"] != "none":
         assert row["author"] in texts["LICENSE"]
@@ -96,23 +125,25 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("messages", FACTORS["messages"])
-def test_it_passes_its_tests(generate: Generate, messages: str) -> None:
-    project = generate(messages=messages)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["transform", *KINDS])
+def test_it_passes_its_tests(generate: Generate, kind: str) -> None:
+    """All of them: each kind's component is killed at every crash point."""
+    project = generate(kind=kind, metrics=False)
     passes(project, "pytest", "-q", "-p", "no:cacheprovider")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", pairwise.rows(FACTORS), ids=lambda row: f"{row['messages']}-{row['licence']}")
+@pytest.mark.parametrize("row", ROWS, ids=named)
 def test_it_passes_its_own_checks_for_every_pair_of_answers(
     generate: Generate, row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    project = generate(**row)
+    project = generate(**given(row))
     cache = tmp_path_factory.getbasetemp() / "mypy-cache"
     passes(project, "ruff", "check", "--no-cache")
     passes(project, "ruff", "format", "--check", "--no-cache")
     passes(project, "mypy", "--strict", "--cache-dir", str(cache))
-    # The walk over the crash points depends on the kind of messages only: test_it_passes_its_tests has it for each.
+    # The walk over the crash points depends on the kind only: test_it_passes_its_tests has it for each.
     passes(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", "not wherever_it_is_killed")
 
 
@@ -133,20 +164,42 @@ def test_generated_python_reads_as_python_in_the_template() -> None:
         if re.fullmatch(r'{% include "template/kinds/" ~ stub ~ "/\w+.py.jinja" -%}\n', text):
             continue
         used = set(re.findall(r"{{ (.*?) }}", text))
-        known = {"daemon_name", "package_name", "module_name", "class_name", "description", "messages", "template_version"}
+        known = {
+            "daemon_name",
+            "package_name",
+            "module_name",
+            "class_name",
+            "description",
+            "messages",
+            "template_version",
+        }
         assert used <= known
         assert "{%" not in text
         assert "{#" not in text
 
 
-def test_the_configuration_file_is_what_the_runtime_prints() -> None:
-    """If not: .venv/bin/python tools/template_config.py"""
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        import template_config
-    finally:
-        sys.path.pop(0)
-    assert template_config.TARGET.read_text(encoding="utf-8") == template_config.render()
+def tool(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One of the programs in tools/, as a module."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    return importlib.import_module(name)
+
+
+def test_the_configuration_file_is_what_the_runtime_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, text in tool("template_config", monkeypatch).render().items():
+        assert path.read_text(encoding="utf-8") == text, "run: .venv/bin/python tools/template_config.py"
+
+
+@pytest.mark.slow
+def test_what_the_template_makes_is_what_its_golden_trees_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = tool("golden", monkeypatch)
+    shown = {
+        str(path.relative_to(golden.GOLDEN)): path.read_text(encoding="utf-8")
+        for path in golden.GOLDEN.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    made = golden.render()
+    different = sorted(path for path in shown.keys() | made.keys() if shown.get(path) != made.get(path))
+    assert not different, "the template makes something else now; run `make golden`, and look at what git diff shows"
 
 
 @pytest.mark.slow
@@ -158,12 +211,12 @@ def test_its_test_notices_a_key_that_the_configuration_file_does_not_explain(gen
         "    def process", '    options = (Option("greeting", str, "hello", "what to say"),)\n\n    def process'
     )
     component.write_text(text, encoding="utf-8")
-    done = in_project(project, "pytest", "-q", "-p", "no:cacheprovider")
+    done = in_project(project, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_daemon.py")
     assert done.returncode == 1
     assert "FAILED tests/test_daemon.py::test_the_configuration_file_explains_every_key" in done.stdout
     printed = in_project(project, "mydaemon", "--action", "config-template").stdout
     (project / "etc" / "mydaemon.conf").write_text(printed, encoding="utf-8")
-    passes(project, "pytest", "-q", "-p", "no:cacheprovider")
+    passes(project, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_daemon.py")
 
 
 def test_its_runtime_is_pinned_to_the_range_of_this_version(generate: Generate) -> None:

@@ -32,6 +32,10 @@ def test_it_asks_few_questions_and_each_has_a_help_and_a_default() -> None:
         "systemd",
         "network",
         "metrics",
+        "container",
+        "debian",
+        "email",
+        "ci",
         "runtime_from",
     ]
     assert all("help" in question and "default" in question for question in ASKED.values())
@@ -51,13 +55,16 @@ def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template:
         "systemd": True,
         "network": False,
         "metrics": True,
+        "container": False,
+        "debian": False,
+        "ci": "none",
         "runtime_from": str(template),
     }
 
 
 def test_copying_needs_no_trust(template: Path, tmp_path: Path) -> None:
-    """Neither does updating: extensions, tasks and migrations would ask for it."""
-    assert not {"_tasks", "_migrations", "_jinja_extensions"} & COPIER.keys()
+    """Extensions and tasks would ask for it; the migration does only where an update comes past it."""
+    assert not {"_tasks", "_jinja_extensions"} & COPIER.keys()
     done = run_copier("copy", "--defaults", template, tmp_path / "it")
     assert "it is ready in" in done.stderr
     assert (tmp_path / "it" / "pyproject.toml").exists()
@@ -129,6 +136,7 @@ RUNTIME = "must be a version range such as piperkit>=0.1.2, the absolute path"
         ("licence", "GPL-3.0", "Invalid choice for 'licence'"),
         ("kind", "pipe", "Invalid choice for 'kind'"),
         ("messages", "xml", "Invalid choice for 'messages'"),
+        ("ci", "jenkins", "Invalid choice for 'ci'"),
         ("runtime_from", "", RUNTIME),
         ("runtime_from", "0.1", RUNTIME),
         ("runtime_from", "pyzenkit>=0.1", RUNTIME),
@@ -173,6 +181,28 @@ def test_no_name_of_a_python_module_or_keyword_is_free() -> None:
     reserved = set(COPIER["reserved_names"]["default"].split())
     taken = {name.replace("_", "-") for name in {*sys.stdlib_module_names, *keyword.kwlist}}
     assert {name for name in taken if re.fullmatch(r"[a-z][a-z0-9-]*", name)} <= reserved
+
+
+@pytest.mark.parametrize(
+    "email", ["", "jane", "jane@localhost", "Jane <jane@example.org>", "jane@example.org, joe@x.org"]
+)
+def test_a_maintainer_has_one_mail_address(generate: Generate, email: str) -> None:
+    with pytest.raises(ValueError, match="must be a mail address"):
+        generate(debian=True, email=email)
+
+
+def test_no_class_that_components_and_their_tests_use_is_a_free_name() -> None:
+    """The component of the daemon `source` would be a class Source, and hide what it is made from."""
+    reserved = set(COPIER["reserved_names"]["default"].split())
+    used: set[str] = set()
+    for path in (ROOT / "template" / "kinds").rglob("*.py.jinja"):
+        for names in re.findall(r"^(?:from \S+ )?import (.*)", path.read_text(), re.MULTILINE):
+            used |= set(names.split(", "))
+    for name in used:
+        daemon = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+        if "".join(word.capitalize() for word in daemon.split("-")) == name:
+            assert daemon in reserved
+    assert {"Source", "PiperDaemon"} <= used
 
 
 def test_a_clone_without_tags_can_be_copied_at_head(template: Path, tmp_path: Path) -> None:

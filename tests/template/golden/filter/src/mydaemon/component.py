@@ -1,0 +1,25 @@
+"""Which messages are passed on. This file is yours: an update of the template does not touch it."""
+
+import re
+
+from piperkit import Component, Message, Option, Outcome, PiperDaemon
+from piperkit.errors import ConfigError
+
+
+class Mydaemon(Component):
+    """Does one thing."""
+
+    options = (Option("pattern", str, ".", "regular expression; a message in which it is found is passed on"),)
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        try:
+            self.pattern = re.compile(daemon.c("pattern"))
+        except re.error as error:
+            raise ConfigError(f"pattern is no regular expression: {error}") from None
+
+    def reload(self, daemon: PiperDaemon) -> None:
+        self.setup(daemon)
+
+    def process(self, message: Message) -> Outcome:
+        """Pass the message on or drop it."""
+        return message.commit() if self.pattern.search(message.text) else message.cancel()

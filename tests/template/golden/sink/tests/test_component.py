@@ -1,0 +1,51 @@
+"""What is stored of messages. `piper` gives each test queues of its own."""
+
+import sqlite3
+
+from piperkit import PiperDaemon
+from piperkit.testing import Piper
+
+from mydaemon.component import Mydaemon
+
+
+def build(argv: list[str]) -> PiperDaemon:
+    """A daemon with this component alone."""
+    return PiperDaemon(
+        name="mydaemon",
+        argv=argv,
+        components=[Mydaemon()],
+        default_database="stored.sqlite",
+    )
+
+
+def stored(piper: Piper) -> list[bytes]:
+    database = sqlite3.connect(piper.directory / "stored.sqlite")
+    rows = database.execute("SELECT contents FROM messages ORDER BY rowid").fetchall()
+    database.close()
+    return [contents.encode() for (contents,) in rows]
+
+
+def test_stores_every_message_in_order(piper: Piper) -> None:
+    messages = [f"message {number}" for number in range(7)]
+    piper.put(*messages)
+    piper.run(build, "--batch-size=3")
+    assert stored(piper) == [message.encode() for message in messages]
+    assert piper.counts()["incoming"] == 0
+
+
+def test_a_message_that_comes_again_is_stored_once(piper: Piper) -> None:
+    for _ in range(2):
+        piper.queue_in.enqueue("hello", "the-same-id")
+        piper.run(build)
+    assert stored(piper) == [b"hello"]
+
+
+def test_what_cannot_be_stored_stays_in_the_queue(piper: Piper) -> None:
+    (piper.directory / "stored.sqlite").write_text("no database, and long enough to be seen as none" * 20)
+    piper.put("hello")
+    assert piper.run(build) != 0
+    assert piper.counts()["incoming"] == 1
+
+
+def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
+    piper.crash_walk(build, "hello", "again", delivered=stored, places=["stored.sqlite"])
