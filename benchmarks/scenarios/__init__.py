@@ -1,4 +1,4 @@
-"""The scenarios: what the peers are made to do. Each module has a function `run(bench)` and says what it measures."""
+"""The scenarios: what the peers are made to do. Each module says what it measures."""
 
 from __future__ import annotations
 
