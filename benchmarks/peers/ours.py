@@ -110,12 +110,7 @@ def enqueue(options: Any) -> None:
     left = options.count
     while left:
         group = min(left, 256)
-        if hasattr(queue, "enqueue_many"):
-            queue.enqueue_many([contents] * group)
-        else:
-            with queue.batch():
-                for _ in range(group):
-                    queue.enqueue(contents)
+        queue.enqueue_many([contents] * group)
         for _ in range(group):
             watch.lap()
         left -= group
