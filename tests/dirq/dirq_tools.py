@@ -62,9 +62,7 @@ def crash(queue: DirectoryQueue) -> None:
     for lease in queue._leases.values():
         os.close(lease.fd)
     queue._leases.clear()
-    if queue._instance._map is not None:
-        queue._instance._map.close()
-        queue._instance._map = None
+    if queue._instance._fd >= 0:
         os.close(queue._instance._fd)
         queue._instance._fd = -1
 
