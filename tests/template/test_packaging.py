@@ -72,7 +72,6 @@ def test_a_ci_workflow_is_valid(generate: Generate, ci: str, path: str, schema: 
     assert complains(*validate, project / path)
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_debian_package_is_built_and_right_in_the_eyes_of_its_linter(
