@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,8 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     unknown = set(found.scenario) - SCENARIOS.keys()
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    if not set(found.places.split(",")) <= {"tmpfs", "disk"}:
+        parser.error(f"no such place among {found.places}; there are tmpfs and disk")
     return found
 
 
@@ -98,4 +101,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left on the disk
     sys.exit(main())

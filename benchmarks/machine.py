@@ -10,13 +10,17 @@ from piperkit.dirq.fs import file_system
 
 
 def describe(places: dict[str, Path]) -> dict[str, str]:
-    """Processor, memory, kernel, Python, and the kind of each file system; places: directories by name."""
+    """Processor, memory, kernel, Python, how busy it is, and the kind of each file system.
+
+    places: directories by name.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": f"{os.cpu_count()} x {_processor()}",
         "memory": f"{memory:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "load": f"{os.getloadavg()[0]:.1f} before the run",
         **{name: _file_system(directory) for name, directory in places.items()},
     }
 

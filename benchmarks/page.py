@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import chart, report
+from benchmarks import chart, report, sizing
 from benchmarks.report import number, spread
 from benchmarks.results import Results, from_json
 
@@ -80,30 +80,38 @@ def _instances(results: Results) -> str:
     return table(headings, rows)
 
 
-#: What the sizing guide is made for.
-CORES, DAEMONS = (1, 2, 4, 8, 16), (1, 2, 3, 5)
-
-
-def sizing(cpu: float, cores: int, daemons: int) -> float:
-    """Messages a second through a chain, as the model says: `cpu` microseconds in each daemon, on so many cores."""
-    return cores * 1e6 / (daemons * cpu)
+def _backlog(results: Results) -> str:
+    """Rate, first message and memory, with many messages waiting and with few."""
+    rows = []
+    for series in (each for each in results.series if each.scenario == "backlog"):
+        peer = series.contestant.partition(",")[0]
+        first = results.find(f"backlog first/{series.place}/{series.contestant}")
+        memory = results.find(f"backlog memory/{series.place}/{peer}") if series.contestant.endswith("long") else None
+        rows.append(
+            [
+                series.place,
+                series.contestant,
+                f"{spread(series.spread)} {series.unit}",
+                f"{number(first.spread.median)} {first.unit}" if first else "",
+                f"{number(memory.spread.median)} {memory.unit}" if memory else "",
+            ]
+        )
+    return table(["where", "who", "rate from the first message on", "first message after", "memory on top"], rows)
 
 
 def _sizing(results: Results) -> str:
-    """The model for `queue_sync=batch` on the disk, and how well it foretells what was measured."""
-    batch = results.find("sync/disk/batch")
-    if batch is None or not batch.cpu:
+    model = sizing.Model.of(results)
+    if model is None:
         return "Not measured."
-    cpu = statistics.median(batch.cpu)
-    rows = [[str(cores), *(number(sizing(cpu, cores, daemons)) for daemons in DAEMONS)] for cores in CORES]
-    chains = [f"{daemons} daemons in a chain" if daemons > 1 else "one daemon" for daemons in DAEMONS]
     lines = [
-        f"Messages a second, with {number(cpu)} us of a processor for a message in each daemon, and enough instances:",
+        f"*c* is {number(model.cpu)} us, *w* is {number(model.wait)} us: "
+        f"{model.instances_a_core} instances keep a core busy. Messages a second, with enough instances:",
         "",
-        table(["cores", *chains], rows),
+        table(*sizing.guide(model)),
         "",
-        f"One daemon, measured, the disk's waits included: {number(batch.spread.median)} messages/s, "
-        f"{number(batch.spread.median / sizing(cpu, 1, 1))} of what the model says for one core.",
+        "Several instances of one daemon on this machine, with `queue_sync=batch` on one disk:",
+        "",
+        table(*sizing.check(model, results)),
     ]
     return "\n".join(lines)
 
@@ -125,7 +133,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "calls": _calls,
     "others": _rates("others"),
     "instances": _instances,
-    "backlog": _rates("backlog"),
+    "backlog": _backlog,
     "sizes": _rates("sizes"),
     "waits": _waits,
     "sizing": _sizing,

@@ -95,7 +95,7 @@ class Results:
         """How much more processor time the other takes for a message: the ratio that a busy machine leaves alone."""
         ours = self.find(goal.series)
         other = self.find(goal.against) if goal.against else None
-        if ours is None or other is None or not ours.cpu or not other.cpu:
+        if ours is None or other is None or not other.cpu or not ours.cpu or not all(ours.cpu):
             return None
         return statistics.median(ratios(other.cpu, ours.cpu))
 

@@ -1,4 +1,4 @@
-"""The scenarios: what the peers are made to do. Each module has a function `run(bench)` and says what it measures."""
+"""The scenarios: what the peers are made to do. Each module says what it measures."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ class Bench:
     def add(
         self, scenario: str, place: str, name: str, unit: str, values: list[float], cpu: list[float] | None = None
     ) -> None:
-        """A series of values."""
-        self.series.append(Series(scenario, place, name, unit, values, cpu or []))
+        """A series of values, of which six digits are more than a measurement can give."""
+        kept = [[float(f"{value:.6g}") for value in found] for found in (values, cpu or [])]
+        self.series.append(Series(scenario, place, name, unit, *kept))
 
     def goal(self, what: str, series: str, *, against: str | None = None, **bound: Any) -> None:
         """Something to reach: `at_least=LIMIT` or `at_most=LIMIT`, of a series or of its ratio to another."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.peers import ORIGINAL, OURS, Peer, Report, Running, started, wait_until
-from benchmarks.places import Place, fill
+from benchmarks.places import Place, fill, make_queue
 from benchmarks.scenarios import Bench
 
 #: Messages of a run that strace slows down.
@@ -51,12 +51,20 @@ class Shared:
         return max(shares) / max(1, min(shares))
 
 
-def drain_together(peer: Peer, place: Place, count: int, number: int, traces: Path | None = None) -> Shared:
-    """Fill a queue, and have `number` instances drain it; traces: where strace writes which of their claims fail."""
+def drain_together(
+    peer: Peer, place: Place, count: int, number: int, *more: str, move: bool = False, traces: Path | None = None
+) -> Shared:
+    """Fill a queue, and have `number` instances drain it.
+
+    more: options of theirs.
+    move: to an output queue.
+    traces: a directory where strace writes which of their claims fail.
+    """
     with place.workspace() as directory, contextlib.ExitStack() as stack:
         queue = directory / "in"
         fill(queue, count)
-        running = [stack.enter_context(started(peer, "drain", queue)) for _ in range(number)]
+        out = ["--out", str(make_queue(directory / "out"))] if move else []
+        running = [stack.enter_context(started(peer, "drain", queue, *out, *more)) for _ in range(number)]
         tracers = [stack.enter_context(_traced(each.pid, traces)) for each in running] if traces else []
         for each in running:
             each.go()
@@ -71,7 +79,7 @@ def drain_together(peer: Peer, place: Place, count: int, number: int, traces: Pa
 def failed_claims(peer: Peer, place: Place, count: int, number: int) -> float:
     """Failed claims a message."""
     with place.workspace() as directory:
-        drain_together(peer, place, count, number, directory)
+        drain_together(peer, place, count, number, traces=directory)
         return sum(count_failed(path.read_text()) for path in directory.iterdir()) / count
 
 
@@ -94,8 +102,23 @@ def run_instances(bench: Bench) -> None:
             if not name.endswith(" x 1"):
                 bench.add("shares", place.name, name, "x", [each.unevenness for each in got])
         _goals(bench, place.name)
+        if place.durable:
+            _synced(bench, place)
     if shutil.which("strace"):
         _failed(bench, bench.places[0])
+
+
+def _synced(bench: Bench, place: Place) -> None:
+    """Instances that wait for the disk: for the sizing guide."""
+    turns = {
+        f"{OURS.name} x {number}": lambda number=number: drain_together(
+            OURS, place, bench.messages, number, "--sync", "batch", move=True
+        )
+        for number in bench.instances
+    }
+    found = bench.turns("synced instances", place.name, turns)
+    together = {name: [each.together for each in got] for name, got in found.items()}
+    bench.add_rates("synced instances", place.name, together)
 
 
 def _goals(bench: Bench, place: str) -> None:

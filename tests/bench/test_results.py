@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import xml.etree.ElementTree as ElementTree
 
@@ -9,11 +10,12 @@ import pytest
 
 from benchmarks import chart, page, report
 from benchmarks.peers import Report
-from benchmarks.results import Bound, Results, Spread, from_json, ratios, to_json
+from benchmarks.results import Bound, Results, Series, Spread, from_json, ratios, to_json
 from benchmarks.rounds import alternate, order
 from benchmarks.scenarios.calls import parse, per_message
 from benchmarks.scenarios.instances import Shared, count_failed
 from benchmarks.scenarios.latency import percentile
+from benchmarks.sizing import Model
 
 
 def test_each_round_begins_with_another_contestant() -> None:
@@ -129,9 +131,25 @@ def test_chart_is_an_image_with_a_bar_for_each_contestant(results: Results) -> N
     assert ours == pytest.approx(2 * original, abs=0.2) == pytest.approx(floor / 2, abs=0.2)
 
 
-def test_sizing_divides_the_cores_among_the_daemons() -> None:
-    assert page.sizing(cpu=50, cores=1, daemons=1) == 20_000
-    assert page.sizing(cpu=50, cores=4, daemons=2) == 40_000
+@pytest.mark.parametrize(
+    ("cores", "disks", "daemons", "instances", "rate"),
+    [
+        (4, 1, 1, 1, 10_000),  # one instance works or waits
+        (1, 4, 1, 8, 20_000),  # all wait for the core
+        (8, 1, 1, 8, 20_000),  # all wait for the disk
+        (8, 4, 2, 8, 40_000),  # two daemons share what there is
+    ],
+)
+def test_sizing_follows_what_is_scarcest(cores: int, disks: int, daemons: int, instances: int, rate: float) -> None:
+    assert Model(cpu=50, wait=50).rate(cores, disks, daemons, instances) == pytest.approx(rate)
+
+
+def test_sizing_takes_what_a_daemon_was_measured_to_take(results: Results) -> None:
+    assert Model.of(results) is None
+    series = Series("sync", "disk", "batch", "messages/s", [10_000.0], [40.0])
+    model = Model.of(dataclasses.replace(results, series=[series]))
+    assert model == Model(cpu=40, wait=pytest.approx(60))
+    assert model.instances_a_core == 3
 
 
 def test_blocks_of_the_page_are_made_anew_and_prose_is_kept(results: Results) -> None:

@@ -110,6 +110,26 @@ queue.close()
     assert [claim.attempt for claim in claims] == [2] + [1] * 299
 
 
+def test_more_orphans_than_files_may_be_open_are_given_back_all_the_same(queue: DirectoryQueue, start: Start) -> None:
+    for number in range(100):
+        queue.enqueue(f"{number}", f"m{number:03}")
+    victim = start(HOLD, queue.path)
+    assert len(victim.hear()) == 100
+    victim.kill()
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+queue = DirectoryQueue(path, min_free=0, orphan_age=0)
+returned = []
+while found := queue.recover():
+    returned += found.returned
+say(returned)
+queue.close()
+"""
+    assert start(code, queue.path).end() == [f"m{number:03}" for number in range(100)]
+    assert queue.counts()["incoming"] == 100
+
+
 def test_recovery_is_said_with_attempt_and_death(queue: DirectoryQueue, caplog: pytest.LogCaptureFixture) -> None:
     queue.enqueue("x", "x")
     queue.read(claim_one(queue))

@@ -89,7 +89,8 @@ class Worker(Component):
             raise Retry("once more", 0.05)
         if chance < 10:
             return message.commit(make(key, "done"))
-        pause(chance / 1000)
+        if self._stage == "first":  # of which there are more instances: what they pass on is not to pile up
+            pause(chance / 1000)
         return message.commit()
 
 

@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import sys
-import types
 
 runtime, root, far, operation, *options = sys.argv[1:]
 sys.path.insert(0, runtime)
@@ -162,7 +161,7 @@ if "links" in options:
         ctypes.set_errno(errno.EINVAL)
         return -1
 
-    fs._libc = types.SimpleNamespace(renameat2=renameat2)
+    fs._libc.renameat2 = renameat2
 if "drip" in options:
     os_write = os.write
     os.write = lambda fd, data: os_write(fd, bytes(data[:3]))

@@ -28,7 +28,7 @@ import pytest
 import summary
 from chaos_app import check
 from needs import need
-from piperkit.dirq import DirectoryQueue, records
+from piperkit.dirq import DirectoryQueue, instances
 from piperkit.dirq.view import QueueView
 
 APP = Path(__file__).with_name("chaos_app.py")
@@ -149,7 +149,7 @@ class Chaos:
         in_work = 0
         for path in self.disk.glob(f"*/state/.*.{victim.pid}.*"):
             with path.open("rb") as record:
-                in_work += len(records.names_in_work(record.fileno()))
+                in_work += len(instances.names_in_work(record.fileno()))
         if victim not in self.producers:
             self.in_work += max(1, in_work)  # on a full disk it could not be written down
         victim.kill()
@@ -173,7 +173,7 @@ class Chaos:
             counts = [queue.counts() for queue in queues]
             return not sum(found[part] for found in counts for part in found if part != "errors")
 
-        until(drained, "the queues to be drained", 120)
+        until(drained, "the queues to be drained", 240)
         for process in self.living(self.everybody()):
             process.terminate()
             assert process.wait() in (0, -signal.SIGTERM)  # the latter: it had only just been started
@@ -190,7 +190,7 @@ class Chaos:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.timeout(SECONDS + 400)
 def test_chaos_loses_nothing_tears_nothing_and_delivers_nothing_twice(
     small_disk: Path, tmp_path: Path, until: Callable[..., None]
 ) -> None:

@@ -16,6 +16,7 @@ import os
 import random
 import selectors
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -122,12 +123,14 @@ class Pipeline:
                     reports -= self._note(key.fd, data)
 
     def finish(self) -> None:
-        """Read on until both processes have met the cut and ended."""
+        """End the processes, as far as they have not met the cut, and read what they have reported."""
+        for process in self.processes:
+            process.terminate()  # one that has nothing to do would never meet it: an empty directory stays readable
         self.run(sys.maxsize)
         for process in self.processes:
             assert process.stdout is not None
             process.stdout.close()
-            assert process.wait() == 0
+            assert process.wait() in (0, -signal.SIGTERM)
 
     def _note(self, fd: int, data: bytes) -> int:
         *lines, self._unread[fd] = (self._unread.get(fd, b"") + data).split(b"\n")

@@ -80,7 +80,7 @@ def test_it_brings_what_is_new_and_keeps_what_was_changed(source: Path, project:
     assert texts["src/mydaemon/daemon.py"].startswith('"""New in 0.2:')
     assert "and squirrels" in texts["README.md"]
     assert texts["NEWS.md"] == "New in 0.2\n"
-    assert 'dependencies = ["piperkit>=0.2,<0.3"' in texts["pyproject.toml"]
+    assert 'dependencies = ["piperkit>=0.2,<0.3", ' in texts["pyproject.toml"]
     assert (component.read_bytes(), (project / "tests" / "test_component.py").read_bytes()) == written
     assert answers(project)["_commit"] == "v0.3.0"
     assert answers(project)["description"] == "Counts birds"

@@ -142,14 +142,21 @@ class DirectoryQueue:
         self._leases.update((lease.id, lease) for lease in leases)
         return [lease.claim() for lease in leases]
 
-    def _share(self) -> Share:
-        """Which of how many instances this one is."""
+    def _join(self) -> None:
+        """Be known to the other instances, so that they leave us our part."""
         try:
             self._instance.open()
+        except OSError:
+            pass  # unknown to them, it meets them more often
+
+    def _share(self) -> Share:
+        """Which of how many instances this one is."""
+        self._join()
+        try:
             found = sorted(filter(instances.is_instance, os.listdir(self._store.part("state"))))
             return found.index(self._instance.name), len(found)
         except (OSError, ValueError):
-            return 0, 1  # unknown to the others, it meets them more often
+            return 0, 1
 
     def _return_due(self) -> None:
         """Move messages whose next attempt is due back to `incoming`."""
@@ -185,6 +192,8 @@ class DirectoryQueue:
     def watch(self) -> Watch:
         """Something that is readable when a message may have arrived. Raises OSError where nothing tells."""
         from piperkit.dirq.watch import Watch  # a queue that is not watched needs the standard library only
+
+        self._join()
 
         return Watch(self._store.part("incoming"))
 

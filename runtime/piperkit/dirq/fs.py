@@ -17,6 +17,8 @@ from collections.abc import Callable
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+_SYNC_FILE_RANGE_WRITE = 2
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _libc.renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _ENCODING = sys.getfilesystemencoding()
 _COPY_CHUNK = 1 << 20
@@ -69,6 +71,14 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def start_writing(fd: int) -> None:
+    """Have the kernel begin to write a file to the disk, and do not wait: an fsync(2) of many files is shorter then.
+
+    See sync_file_range(2); it promises nothing, and where it is not to be had, nothing is missing.
+    """
+    _libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 def copy_all(source: int, target: int) -> None:

@@ -133,6 +133,7 @@ class Store:
             for data in group:
                 temporary, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
                 written.append((temporary, fd, self.ids.new()))
+                self.syncer.file_soon(fd)
             for _, fd, _ in written:
                 self.syncer.file(fd)
         except BaseException:

@@ -36,6 +36,11 @@ class Syncer:
         self._targets: dict[str, None] = {}
         self._sources: dict[str, None] = {}
 
+    def file_soon(self, fd: int) -> None:
+        """A file is complete, one of many, for which `file` is called when all of them are."""
+        if self._mode is not Sync.OFF:
+            fs.start_writing(fd)
+
     def file(self, fd: int) -> None:
         """A file is complete, and about to get its name."""
         if self._mode is not Sync.OFF:
