@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,7 +102,8 @@ def test_a_bare_repository_is_cloned_from(generate: Generate, template: Path, tm
 
 # -- installing it -----------------------------------------------------------------------------------------------
 
-Make = Callable[..., subprocess.CompletedProcess[str]]
+#: A part of a project's tests that does not take long, where it is not the tests that matter.
+FAST = "ARGS=tests/test_daemon.py"
 
 
 def make(project: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -142,7 +142,7 @@ def test_make_test_and_lint_work_with_the_runtime_of_the_checkout(
     assert "6 passed" in done.stdout
     assert "All checks passed!" in done.stdout
     assert (project / ".venv" / "bin" / "my-daemon").exists()
-    assert "Making .venv" not in make(project, bare_environment, "test").stdout
+    assert "Making .venv" not in make(project, bare_environment, "test", FAST).stdout
     done = make(project, bare_environment, "wheels")
     assert done.returncode == 0, done.stdout
     assert {"piperkit-0.1.0-py3-none-any.whl", "my_daemon-0.1.0-py3-none-any.whl"} <= set(os.listdir(project / "dist"))
@@ -154,7 +154,7 @@ def test_make_test_works_after_copying_from_github(hub: dict[str, str], tmp_path
     release(hub, tmp_path, template)
     project = tmp_path / "mydaemon"
     run_copier("copy", "--defaults", "gh:org/piper-template", project, env=hub)
-    done = make(project, hub, "test")
+    done = make(project, hub, "test", FAST)
     assert done.returncode == 0, done.stdout
     released = git(tmp_path / "hub.git", "rev-parse", "v0.1.0").strip()
     assert installed(project) == f"piperkit @ git+{GITHUB}@{released}"
@@ -168,14 +168,14 @@ def test_a_folder_of_wheels_and_a_version_range_can_be_installed_from(
     """And another source than before makes .venv anew."""
     folder = wheels(template, tmp_path / "wheels with a space")
     project = generate(runtime_from=str(folder))
-    done = make(project, bare_environment, "test")
+    done = make(project, bare_environment, "test", FAST)
     assert done.returncode == 0, done.stdout
     assert installed(project).startswith("piperkit @ file://")
 
     # The folder stands for the package index here; an index that has no such package does not matter.
     index = wheels(template, tmp_path / "index")
     links = f"{bare_environment.get('PIP_FIND_LINKS', '')} {index}".strip()
-    done = make(project, {**bare_environment, "PIP_FIND_LINKS": links}, "test", "RUNTIME_FROM=piperkit>=0.1,<0.2")
+    done = make(project, {**bare_environment, "PIP_FIND_LINKS": links}, "test", FAST, "RUNTIME_FROM=piperkit>=0.1,<0.2")
     assert done.returncode == 0, done.stdout
     assert "Making .venv, with the runtime from piperkit>=0.1,<0.2" in done.stdout
     assert installed(project) == "piperkit==0.1.0"

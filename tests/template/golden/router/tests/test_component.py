@@ -47,5 +47,4 @@ def test_sets_aside_what_has_no_type(piper: Piper) -> None:
 
 
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
-    messages = {"type": "invoice", "number": 1}, {"type": "letter", "number": 2}
-    piper.crash_walk(build, *messages, delivered=delivered, places=["invoices"])
+    piper.crash_walk(build, {"type": "invoice", "number": 1}, delivered=delivered, places=["invoices"])

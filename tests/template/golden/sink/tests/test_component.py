@@ -48,4 +48,4 @@ def test_what_cannot_be_stored_stays_in_the_queue(piper: Piper) -> None:
 
 
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
-    piper.crash_walk(build, "hello", "again", delivered=stored, places=["stored.sqlite"])
+    piper.crash_walk(build, "hello", delivered=stored, places=["stored.sqlite"])

@@ -11,7 +11,7 @@ from mydaemon.component import Mydaemon
 def build(argv: list[str]) -> PiperDaemon:
     """A daemon with this component alone, and a file for it to follow."""
     if not Path("followed").exists():
-        Path("followed").write_bytes(b"one\ntwo\n")
+        Path("followed").write_bytes(b"one\n")
     return PiperDaemon(
         name="mydaemon",
         argv=argv,
