@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,21 +9,16 @@ import copier
 import pytest
 
 import systemd_box
+from checkout import copy_parts
 from needs import need
-from systemd_project import COMPONENT, PARTS, ROOT, Generate, make, public_python
+from systemd_project import COMPONENT, Generate, make, public_python
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkout without git, as from an archive."""
     directory = tmp_path_factory.mktemp("unpacked") / "piper-template"
-    directory.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(ROOT / part, directory / part, symlinks=True, ignore=ignore)
-        else:
-            shutil.copy(ROOT / part, directory)
+    copy_parts(directory)
     return directory
 
 

@@ -8,9 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("copier.yml", "template", "pyproject.toml", "runtime", "LICENSE", "README.md")
-
 #: What the daemon of these tests does: what the message says. `hold` keeps `setup` and `reload` from their end.
 COMPONENT = '''
 """Does what a message says."""

@@ -13,7 +13,9 @@ from typing import Any
 import copier
 import pytest
 
-from template_project import PARTS, ROOT, Generate, commit_all, git
+from checkout import copy_parts
+from repository import commit_all, git
+from template_project import Generate
 
 collect_ignore = ["golden"]  # what the template makes has tests, too
 
@@ -22,14 +24,7 @@ collect_ignore = ["golden"]  # what the template makes has tests, too
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkout without git, as from an archive."""
     directory = tmp_path_factory.mktemp("unpacked") / "piper-template"
-    directory.mkdir()
-    for part in PARTS:
-        source = ROOT / part
-        if source.is_dir():
-            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(source, directory / part, symlinks=True, ignore=ignore)
-        elif source.exists():
-            shutil.copy(source, directory)
+    copy_parts(directory)
     return directory
 
 
@@ -40,6 +35,15 @@ def template(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(unpacked, directory, symlinks=True)
     git(directory, "init", "--quiet", "--initial-branch", "main")
     commit_all(directory, "Everything")
+    return directory
+
+
+@pytest.fixture
+def source(template: Path, tmp_path: Path) -> Path:
+    """A template of the test's own, released as v0.2.0."""
+    directory = tmp_path / "template"
+    shutil.copytree(template, directory, symlinks=True)
+    git(directory, "tag", "v0.2.0")
     return directory
 
 

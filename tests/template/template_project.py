@@ -10,23 +10,6 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("copier.yml", "template", "pyproject.toml", "runtime", "LICENSE", "README.md")
-
-
-def git(directory: Path, *arguments: str) -> str:
-    """Run git there, and return what it prints."""
-    identity = ("-c", "user.name=A User", "-c", "user.email=user@example.org", "-c", "core.hooksPath=/dev/null")
-    command = ["git", "-C", str(directory), *identity, *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def commit_all(directory: Path, text: str, tag: str | None = None) -> None:
-    git(directory, "add", "--all")
-    git(directory, "commit", "--quiet", "--allow-empty", "--message", text)
-    if tag:
-        git(directory, "tag", tag)
-
 
 def run_copier(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run copier as its users do, who cannot be asked anything; a failure raises CalledProcessError."""

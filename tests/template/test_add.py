@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,18 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from template_project import answers, commit_all, git, run_copier
+from repository import commit_all, git
+from template_project import answers, run_copier
 
 Piperctl = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def source(template: Path, tmp_path: Path) -> Path:
-    """A template of our own, released as v0.2.0."""
-    directory = tmp_path / "template"
-    shutil.copytree(template, directory, symlinks=True)
-    git(directory, "tag", "v0.2.0")
-    return directory
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from template_project import ROOT, commit_all, git
+from checkout import ROOT
+from repository import commit_all, git
 
 PARTS = ["LICENSE", "Makefile", "README.md", "copier.yml", "demo", "pyproject.toml", "runtime", "template", "tests"]
 PARTS += ["tools"]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from template_project import answers, git
+from repository import git
+from template_project import answers
 
 Piperctl = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 import pairwise
-from template_project import ROOT, Generate
+from checkout import ROOT
+from template_project import Generate
 
 KINDS = ["filter", "router", "enrich", "sink", "source"]
 MESSAGES = {"filter": "text", "router": "json", "enrich": "json", "sink": "text", "source": "bytes"}

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from template_project import ROOT, Generate, answers, commit_all, git, run_copier
+from checkout import ROOT
+from repository import commit_all, git
+from template_project import Generate, answers, run_copier
 
 COPIER = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))
 ASKED = {

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from template_project import Generate, answers, commit_all, git, run_copier
+from repository import commit_all, git
+from template_project import Generate, answers, run_copier
 
 GITHUB = "https://github.com/org/piper-template.git"
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from template_project import answers, commit_all, git, run_copier
+from repository import commit_all, git
+from template_project import answers, run_copier
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def source(template: Path, tmp_path: Path) -> Path:
-    """A template of our own, released as v0.2.0."""
-    directory = tmp_path / "template"
-    shutil.copytree(template, directory, symlinks=True)
-    git(directory, "tag", "v0.2.0")
-    return directory
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from checkout import ROOT, copy_parts
 from needs import need
 from piperkit.project import releases
-from upgrade_project import ADDRESS, NEXT, ROOT, commit, environment, git, released, run, template_parts
+from repository import commit_all, git
+from upgrade_project import ADDRESS, NEXT, environment, released, run
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +30,11 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
         git(work, "tag", "--delete", tag)
     for version, at in released().items():
         git(work, "tag", version, at)
-    template_parts(work)
+    copy_parts(work)
     listed, _, unreleased = (work / releases.FILE).read_text(encoding="utf-8").partition("\n[unreleased]\n")
     entry = f'\n[[release]]\nversion = "{NEXT[1:]}"\ndate = 2099-01-01\n'
     (work / releases.FILE).write_text(listed + entry + unreleased, encoding="utf-8")
-    commit(work, "The working tree", NEXT)
+    commit_all(work, "The working tree", NEXT)
     hub = directory / "hub.git"
     git(directory, "clone", "--quiet", "--bare", work, hub)
     return hub
@@ -53,7 +55,7 @@ def made(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
             done = run(home, environment(home, history), *copy)
             assert done.returncode == 0, done.stdout
             git(project, "init", "--quiet", "--initial-branch", "main")
-            commit(project, "New")
+            commit_all(project, "New")
             projects[key] = project
         return projects[key]
 
@@ -81,7 +83,7 @@ def release(hub: Path, tmp_path: Path) -> Callable[[str, Callable[[Path], None]]
         work = tmp_path / f"work-{version}"
         git(tmp_path, "clone", "--quiet", hub, work)
         alter(work)
-        commit(work, version, version)
+        commit_all(work, version, version)
         git(work, "push", "--quiet", "--tags", "origin", "HEAD")
 
     return make

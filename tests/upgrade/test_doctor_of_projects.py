@@ -16,7 +16,8 @@ import pytest
 
 import piperkit
 from piperkit.dirq import DirectoryQueue
-from upgrade_project import change, commit, git, run
+from repository import commit_all, git
+from upgrade_project import change, run
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def without_tests(project: Path) -> None:
     """Tests that need no virtual environment of the project's own."""
     change(project / "Makefile", "\t.venv/bin/pytest $(ARGS)", "\ttrue")
     change(project / "Makefile", "test: .venv/.runtime", "test:")
-    commit(project, "Our own tests")
+    commit_all(project, "Our own tests")
 
 
 def test_a_generated_project_is_in_order(doctor: Callable[..., list[dict[str, Any]]]) -> None:
@@ -120,10 +121,10 @@ def test_parts_of_different_versions(
     release("v99.1.0", lambda work: change(work / "README.md", "# piperkit", "# Piperkit"))
     without_tests(project)
     shutil.copy(project / ".copier-answers.yml", project / ".copier-answers.second.yml")
-    commit(project, "A second one")
+    commit_all(project, "A second one")
     update = ("copier", "update", "--defaults", "--trust", "--quiet", "--answers-file", ".copier-answers.second.yml")
     assert run(project, world, *update).returncode == 0
-    commit(project, "Only that was updated")
+    commit_all(project, "Only that was updated")
     (found,) = doctor()
     assert found["what"] == "it is from v99.1.0 of the template, and the project from v99.0.0"
     done = shell(found["mend"], world)
@@ -140,7 +141,7 @@ def test_units_that_are_not_the_projects(
     assert shell(make, {**os.environ}).returncode == 0
     assert doctor("--root", root) == []
     change(project / "systemd" / "birds.service", "RestartSec=5", "RestartSec=6")
-    commit(project, "Ours")
+    commit_all(project, "Ours")
     (found,) = doctor("--root", root)
     unit = root / "usr" / "lib" / "systemd" / "system" / "birds.service"
     assert (found["check"], found["where"]) == ("unit", str(unit))

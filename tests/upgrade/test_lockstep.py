@@ -15,8 +15,9 @@ import copier
 import pytest
 
 import piperkit
+from checkout import ROOT, copy_parts
 from piperkit import versions
-from upgrade_project import ROOT, TEMPLATE, template_parts
+from upgrade_project import TEMPLATE
 
 RUNTIME = Path(piperkit.__file__).parent
 
@@ -25,7 +26,7 @@ RUNTIME = Path(piperkit.__file__).parent
 def project(tmp_path: Path) -> Path:
     """A project made from the working tree."""
     source = tmp_path / "template"
-    template_parts(source)
+    copy_parts(source)
     copier.run_copy(str(source), tmp_path / "birds", {"daemon_name": "birds"}, defaults=True, quiet=True)
     return tmp_path / "birds"
 

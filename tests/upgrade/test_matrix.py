@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from checkout import ROOT
 from piperkit.project import releases
-from upgrade_project import NEXT, ROOT, change, commit, git, released, run, tree
+from repository import commit_all, git
+from upgrade_project import NEXT, change, released, run, tree
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +75,7 @@ def edit(project: Path) -> None:
     (project / ".pre-commit-config.yaml").unlink()
     if (project / "systemd").exists():
         change(project / "systemd" / f"{name}.service", "Restart=on-failure", "Restart=always")
-    commit(project, "Ours")
+    commit_all(project, "Ours")
 
 
 def settle(project: Path) -> list[str]:
@@ -134,7 +136,7 @@ def test_an_edited_project_is_brought_up_to_date(
         assert f"{path} is in conflict" in done.stdout
     done = run(project, world, "piperkit.cli", "upgrade", "--finish", "--no-tests")
     assert done.returncode == 0, done.stdout
-    commit(project, "Upgrade")
+    commit_all(project, "Upgrade")
     after = tree(project)
 
     recorded = yaml.safe_load(after[".copier-answers.yml"])

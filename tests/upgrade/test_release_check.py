@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from upgrade_project import ROOT, change, commit, git, released, template_parts
+from checkout import ROOT, copy_parts
+from repository import commit_all, git
+from upgrade_project import change, released
 
 #: Something always comes after it, whatever is released by now.
 FIRST = next(iter(released()))
@@ -23,9 +25,9 @@ def whole(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(directory.parent, "clone", "--quiet", ROOT, directory)
     for tag in git(directory, "tag", "--list").splitlines():
         git(directory, "tag", "--delete", tag)
-    template_parts(directory)
+    copy_parts(directory)
     shutil.copy(ROOT / "CHANGELOG.md", directory)
-    commit(directory, "The working tree")
+    commit_all(directory, "The working tree")
     return directory
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from upgrade_project import NEXT, change, commit, environment, git, run, tree
+from repository import commit_all, git
+from upgrade_project import NEXT, change, environment, run, tree
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,7 @@ def edit(project: Path) -> None:
     (project / "COPYING").write_text("Ours.\n")
     with open(project / ".gitignore", "a") as ignored:
         ignored.write("ours/\n")
-    commit(project, "Ours")
+    commit_all(project, "Ours")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def renaming(history: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     shutil.copytree(history, directory / "hub.git")
     git(directory, "clone", "--quiet", directory / "hub.git", "work")
     rename(directory / "work")
-    commit(directory / "work", "99.1", "v99.1.0")
+    commit_all(directory / "work", "99.1", "v99.1.0")
     git(directory / "work", "push", "--quiet", "--tags", "origin", "HEAD")
     return environment(directory / "home", directory / "hub.git")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from upgrade_project import ADDRESS, NEXT, change, commit, environment, git, run, tree
+from repository import commit_all, git
+from upgrade_project import ADDRESS, NEXT, change, environment, run, tree
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +103,7 @@ def test_a_template_that_has_gone_and_where_it_is_now(
 
 def test_a_template_that_is_another(project: Path, world: dict[str, str], tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "other")
-    commit(tmp_path / "other", "Other", "v100.0.0")
+    commit_all(tmp_path / "other", "Other", "v100.0.0")
     status, said = upgrade(project, world, "--source", str(tmp_path / "other"))
     assert status == 69
     assert f"does not know {NEXT}, which this project was made from" in said
@@ -143,7 +144,7 @@ def test_keys_behaviour_and_the_runtimes_range_are_told(project: Path, world: di
 
     change(project / "etc" / "birds.conf", '# "retry_limit": 5', '"retry_limit": 7,')
     change(project / "etc" / "birds.conf", '# "crash_limit": 3', '"crash_limit": 4')
-    commit(project, "Ours")
+    commit_all(project, "Ours")
     release("v99.1.0", alter)
     status, said = upgrade(project, world)
     assert status == 1
@@ -167,7 +168,7 @@ def test_a_new_question_has_its_default_or_asks_for_an_answer(
     status, said = upgrade(project, world)
     assert status == 0
     assert "Answers that are new:\n  colour: green\n" in said
-    commit(project, "99.1")
+    commit_all(project, "99.1")
 
     release("v99.2.0", asks("size:\n  type: int"))
     before = tree(project)
@@ -185,7 +186,7 @@ def test_the_projects_own_tests_decide(project: Path, world: dict[str, str], rel
     (project / "verdict").write_text("false\n")
     change(project / "Makefile", "\t.venv/bin/pytest $(ARGS)", "\tsh -e verdict")
     change(project / "Makefile", "test: .venv/.runtime", "test:")
-    commit(project, "Our own tests")
+    commit_all(project, "Our own tests")
     release("v99.1.0", makefile)
     done = run(project, world, "piperkit.cli", "upgrade")
     assert done.returncode == 1
@@ -203,7 +204,7 @@ def test_a_file_in_the_way_stops_it_before_anything_is_changed(
     """One that git does not see, so the tree is clean, and git could not bring it back."""
     with open(project / ".gitignore", "a") as ignored:
         ignored.write("NEWS\n")
-    commit(project, "Ours")
+    commit_all(project, "Ours")
     (project / "NEWS").write_text("mine\n")
     release("v99.1.0", lambda work: (next(work.glob("template/**/Makefile.jinja")).parent / "NEWS").write_text("new\n"))
     status, said = upgrade(project, world)
@@ -221,7 +222,7 @@ def test_a_file_in_the_way_stops_it_before_anything_is_changed(
 def conflict(project: Path, world: dict[str, str], release: Release) -> dict[str, bytes]:
     """An upgrade that ended in a conflict; the files before it."""
     change(project / "Makefile", "PYTHON ?= python3", "PYTHON ?= python3.11")
-    commit(project, "Ours")
+    commit_all(project, "Ours")
     before = tree(project)
 
     def alter(work: Path) -> None:
@@ -308,7 +309,7 @@ def test_a_project_in_a_directory_of_a_repository(
     shutil.move(project, whole / "birds")
     (whole / "other").write_text("other\n")
     git(whole, "init", "--quiet")
-    commit(whole, "All")
+    commit_all(whole, "All")
     release("v99.1.0", makefile)
     status, said = upgrade(whole / "birds", world)
     assert status == 0, said
@@ -334,7 +335,7 @@ def test_each_answers_file_is_upgraded(project: Path, world: dict[str, str], rel
     shutil.copy(project / ".copier-answers.bears.yml", project / ".copier-answers.foreign.yml")
     change(project / ".copier-answers.foreign.yml", ADDRESS, "gh:other/template")
     change(project / "etc" / "wolves.conf", '# "retry_limit": 5', '"retry_limit": 7')
-    commit(project, "More")
+    commit_all(project, "More")
     release("v99.1.0", alter)
     status, said = upgrade(project, world)
     assert status == 0, said

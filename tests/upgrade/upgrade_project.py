@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from checkout import ROOT
 from piperkit.project import releases
+from repository import git
 
-ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "template"
 ADDRESS = "gh:org/piper-template"
 GITHUB = "https://github.com/org/piper-template.git"
 #: What the working tree is released as, later than any version that was.
 NEXT = "v99.0.0"
-_PARTS = ("copier.yml", "releases.toml", "template", "pyproject.toml", "runtime", "LICENSE", "README.md")
-
-
-def git(directory: Path, *arguments: str | Path) -> str:
-    """Run git there, and return what it prints."""
-    settings = ("user.name=A User", "user.email=user@example.org", "core.hooksPath=/dev/null", "commit.gpgSign=false")
-    command = ["git", "-C", str(directory), *(part for each in settings for part in ("-c", each)), *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.removesuffix("\n")
-
-
-def commit(directory: Path, text: str, tag: str | None = None) -> None:
-    """Commit everything."""
-    git(directory, "add", "--all")
-    git(directory, "commit", "--quiet", "--allow-empty", "--message", text)
-    if tag:
-        git(directory, "tag", tag)
-
-
-def template_parts(target: Path) -> None:
-    """Put what the template and its runtime are made of, as in the working tree, into a directory."""
-    target.mkdir(exist_ok=True)
-    for part in _PARTS:
-        if (ROOT / part).is_dir():
-            shutil.rmtree(target / part, ignore_errors=True)
-            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(ROOT / part, target / part, symlinks=True, ignore=ignored)
-        else:
-            shutil.copy(ROOT / part, target)
 
 
 def environment(home: Path, hub: Path, **more: str) -> dict[str, str]:

@@ -1,0 +1,22 @@
+"""The checkout that is tested, and copies of what users get of it: the template and its runtime."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+#: With .gitignore: what pip leaves where it builds would make a repository of the parts one with changes.
+_PARTS = (".gitignore", "copier.yml", "releases.toml", "template", "pyproject.toml", "runtime", "LICENSE", "README.md")
+
+
+def copy_parts(target: Path) -> None:
+    """Put what the template and its runtime are made of, as in the working tree, in the place of what is there."""
+    target.mkdir(exist_ok=True)
+    for part in _PARTS:
+        if (ROOT / part).is_dir():
+            shutil.rmtree(target / part, ignore_errors=True)
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / part, target / part, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(ROOT / part, target)
