@@ -135,10 +135,8 @@ def test_git_makes_a_repository_with_its_first_commit_by_the_user(
     (tmp_path / "home" / ".gitconfig").write_text("[user]\nname = Jane Doe\nemail = jane@example.org\n")
     done = new("birds", "--git", env=bare_environment)
     assert done.returncode == 0, done.stderr
-    assert (
-        git(tmp_path / "birds", "log", "--format=%an <%ae>: %s")
-        == "Jane Doe <jane@example.org>: birds, from its template\n"
-    )
+    commit = git(tmp_path / "birds", "log", "--format=%an <%ae>: %s")
+    assert commit == "Jane Doe <jane@example.org>: birds, from its template"
     assert git(tmp_path / "birds", "status", "--porcelain") == ""
     assert "does not know who you are" not in done.stdout
 
@@ -148,7 +146,7 @@ def test_git_works_without_an_identity_and_says_how_to_set_it_right(
 ) -> None:
     done = new("birds", "--git", env=bare_environment)
     assert done.returncode == 0, done.stderr
-    assert git(tmp_path / "birds", "log", "--format=%an <%ae>") == "piperctl <piperctl@localhost>\n"
+    assert git(tmp_path / "birds", "log", "--format=%an <%ae>") == "piperctl <piperctl@localhost>"
     assert "git does not know who you are, so that commit is by piperctl <piperctl@localhost>" in done.stdout
     assert "commit --amend --reset-author" in done.stdout
 
