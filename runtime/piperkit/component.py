@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 #: What an event's handler returns: whether the next handler is called, and with what.
 Result = tuple[int, Any]
+#: The event that carries out what becomes of a message.
+_EVENTS = {
+    Action.COMMIT: "message_commit",
+    Action.CANCEL: "message_cancel",
+    Action.DISPATCH: "message_dispatch",
+}
 
 
 class Unread(dict[str, Any]):
@@ -104,8 +110,16 @@ class Component(ZenDaemonComponent):
             raise TypeError(
                 f"{type(self).__name__} returned {outcome!r} for a message; return message.commit() or another outcome"
             )
-        for event, more in events_of(outcome):
-            daemon.queue.schedule(event, {"id": message.id, **more})
+        for copy in outcome.copies:
+            daemon.queue.schedule("message_duplicate", {"id": message.id, "queue_tgt": copy})
+        args: dict[str, Any] = {"id": message.id}
+        if outcome.target is not None:
+            args["queue_tgt"] = outcome.target
+        if outcome.content is not None:
+            # The filer writes and moves it in one step, so that a crash in between cannot make a component see its own
+            # output, as it could after a `message_update`.
+            args["content"] = outcome.content
+        daemon.queue.schedule(_EVENTS[outcome.action], args)
 
     def cbk_event_reload(self, daemon: PiperDaemon, args: Any) -> Result:
         self.reload(daemon)
@@ -123,24 +137,6 @@ def _message(args: dict[str, Any]) -> Message:
     if isinstance(args, Unread):
         return UnreadMessage(facts[0], lambda: encode(args["data"]), *facts[1:])
     return Message(facts[0], encode(args["data"]), *facts[1:])
-
-
-def events_of(outcome: Outcome) -> list[tuple[str, dict[str, Any]]]:
-    """The events that carry an outcome out, in order, with what they say besides the message's id.
-
-    `content` is the new contents: the filer writes and moves them in one step, so that a crash in between cannot make
-    a component see its own output, as it could after a `message_update`.
-    """
-    events: list[tuple[str, dict[str, Any]]] = [("message_duplicate", {"queue_tgt": copy}) for copy in outcome.copies]
-    content = {} if outcome.content is None else {"content": outcome.content}
-    match outcome.action:
-        case Action.COMMIT:
-            events.append(("message_commit", content))
-        case Action.CANCEL:
-            events.append(("message_cancel", {}))
-        case Action.DISPATCH:
-            events.append(("message_dispatch", {"queue_tgt": outcome.target, **content}))
-    return events
 
 
 def log_statistics(daemon: PiperDaemon, component: ZenDaemonComponent, title: str, found: dict[str, Any]) -> None:

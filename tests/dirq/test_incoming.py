@@ -27,9 +27,8 @@ def touch(directory: Path, *names: str) -> None:
 def drain(window: Incoming) -> list[str]:
     """Everything in the window, and removed from the directory as if it had been claimed."""
     found = []
-    while window:
-        name = window.pop()
-        (Path(window.path) / name).unlink(missing_ok=True)
+    while (name := window.pop()) is not None:
+        Path(window.directory.at(name)).unlink(missing_ok=True)
         found.append(name)
     return found
 
@@ -103,7 +102,7 @@ def test_instance_without_work_helps_the_others_and_never_all_at_one_place(tmp_p
     helping = []
     for window in helpers:
         window.scan()
-        helping.append({window.pop() for _ in range(len(window._window))})
+        helping.append(set(iter(window.pop, None)))
     assert all(helping)
     assert not helping[0] & helping[1]
     assert not helping[1] & helping[2]

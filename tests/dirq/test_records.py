@@ -20,10 +20,30 @@ def settle(directory: Path) -> None:
     os.utime(directory, (past, past))
 
 
-def test_directory_that_has_just_changed_may_hold_any_record(tmp_path: Path) -> None:
+def test_record_that_is_added_in_the_same_tick_of_the_clock_is_found(tmp_path: Path) -> None:
+    soon = time.time_ns() + 10**10
+    names = RecordNames(str(tmp_path))
+    for name in "xy":
+        os.utime(tmp_path, ns=(soon, soon))
+        names.look()
+        assert not names.may_have(name)
+        (tmp_path / name).touch()
+    os.utime(tmp_path, ns=(soon, soon))
+    names.look()
+    assert names.may_have("x")
+    assert names.may_have("y")
+
+
+def test_many_records_that_change_all_the_time_are_not_listed_for_each_batch(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / str(number)).touch()
     names = RecordNames(str(tmp_path))
     names.look()
-    assert names.may_have("x"), "a change in the same tick of the clock would not be seen"
+    assert not names.may_have("x")
+    (tmp_path / "x").touch()
+    names.look()
+    assert names.may_have("x")
+    assert names.may_have("y"), "it was not listed again, so it cannot be told"
 
 
 def test_records_are_known_for_a_whole_batch_until_the_directory_changes(tmp_path: Path) -> None:

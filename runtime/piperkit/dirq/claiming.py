@@ -31,9 +31,15 @@ class Claimer:
         self._store = store
         self._incoming = Incoming(store.part("incoming"), logger, share)
         self._records = records.RecordNames(store.part("state"))
-        self._pending = store.part("pending")
+        self._pending = store.pending
         self._many_pending = False
         self._met = False
+
+    def close(self) -> None:
+        """Let go of the directories; the next `take` opens them again."""
+        self._incoming.clear()
+        self._incoming.directory.close()
+        self._pending.close()
 
     def busy(self) -> bool:
         """Whether the last `take` left something, which somebody else was at, or which was over its limit."""
@@ -43,17 +49,19 @@ class Claimer:
         """Claim up to `limit` messages, oldest first; `held` are the names that this instance works with already."""
         self._met = False
         self._incoming.refresh()
-        taken: list[tuple[Lease, os.stat_result]] = []
+        taken: list[Lease] = []
         scanned = False  #: and claimed nothing since: there is nothing more to find
         while len(taken) < limit:
             try:
-                if not self._incoming:
+                name = self._incoming.pop()
+                if name is None:
                     if scanned:
                         break
+                    self._pending.open()
                     self._incoming.scan()
                     scanned = True
                     continue
-                found = self._take_one(self._incoming.pop(), held)
+                lease = self._take_one(name, held)
             except OSError as error:
                 if not taken:
                     raise
@@ -61,51 +69,55 @@ class Claimer:
                 if error.errno in fs.NO_DESCRIPTOR:
                     self._put_some_back(taken)
                 break
-            if found is not None:
-                taken.append(found)
+            if lease is not None:
+                taken.append(lease)
                 scanned = False
         return self._with_records(self._confirmed(taken)) if taken else []
 
-    def _put_some_back(self, taken: list[tuple[Lease, os.stat_result]]) -> None:
+    def _put_some_back(self, taken: list[Lease]) -> None:
         """Keep the older half of the claims: each is an open file, and the work with them needs some too."""
         self._incoming.clear()  # they come first at the next look
         keep = (len(taken) + 1) // 2
         with self._store.syncer.operation():
-            for lease, _ in reversed(taken[keep:]):
+            for lease in reversed(taken[keep:]):
                 self._put_back(lease)
         del taken[keep:]
 
-    def _take_one(self, name: str, held: Container[str]) -> tuple[Lease, os.stat_result] | None:
+    def _take_one(self, name: str, held: Container[str]) -> Lease | None:
         """Lock a message and move it to `pending`; None where that cannot be done now."""
-        source = f"{self._incoming.path}/{name}"
+        incoming = self._incoming.directory
         try:
-            fd = os.open(source, fs.OPEN_MESSAGE)
+            fd = os.open(name, fs.OPEN_MESSAGE, dir_fd=incoming.fd)
         except FileNotFoundError:
             self._met_another()
             return None
         except OSError as error:
             if error.errno not in fs.NO_MESSAGE:
+                error.filename = incoming.at(name)
                 raise
             self._incoming.report(name, fs.NO_MESSAGE[error.errno])
             return None
         found = None
         try:
             if not fs.try_lock(fd):
-                self._wait_for_mover(source, fd)
+                self._wait_for_mover(incoming.at(name), fd)
             here = os.fstat(fd)
             if not stat.S_ISREG(here.st_mode):
                 self._incoming.report(name, fs.NO_MESSAGE[errno.EISDIR])
                 return None
             if name in held:
                 raise FileExistsError  # it is on its way out of `outgoing`
-            fs.rename_exclusive(source, f"{self._pending}/{name}")
-            found = Lease(name, name, fd, "pending", here.st_mtime_ns, here.st_size), here
+            fs.rename_exclusive(name, name, source_fd=incoming.fd, target_fd=self._pending.fd)
+            found = Lease(name, name, fd, "pending", here.st_mtime_ns, here.st_size, here.st_ino)
         except FileNotFoundError:
             self._met_another()
         except (FileExistsError, BlockingIOError):
             # A message of that name is in work, and this one waits for its turn; or it is locked for long, by a
             # process that was stopped just after it had moved it here.
             self._met = True
+        except OSError as error:
+            error.filename = incoming.at(name)
+            raise
         finally:
             if found is None:
                 os.close(fd)
@@ -128,7 +140,7 @@ class Claimer:
         self._incoming.missed()
         self._met = True
 
-    def _confirmed(self, taken: list[tuple[Lease, os.stat_result]]) -> list[Lease]:
+    def _confirmed(self, taken: list[Lease]) -> list[Lease]:
         """The claims: those whose file is the one that we have locked, and what stands in the place of others.
 
         RACE: between our opening a file and locking it, somebody may have moved it on, and another one of that name
@@ -137,19 +149,19 @@ class Claimer:
         inodes: dict[str, int] = {}
         if len(taken) > 1 and not self._many_pending:
             try:
-                with os.scandir(self._pending) as entries:
+                with os.scandir(self._pending.fd) as entries:
                     inodes = {entry.name: entry.inode() for entry in entries}
             except OSError:
                 pass  # too many open files, say: each is asked for
         self._many_pending = len(inodes) > _LISTED_MAX
         leases = []
-        for lease, stat_result in taken:
+        for lease in taken:
             # Some file systems list other inode numbers than stat(2) gives.
-            if inodes.get(lease.name) == stat_result.st_ino or fs.is_at(lease.fd, f"{self._pending}/{lease.name}"):
+            if inodes.get(lease.name) == lease.inode or fs.is_at(lease.fd, self._pending.at(lease.name)):
                 leases.append(lease)
                 continue
             os.close(lease.fd)
-            fd = fs.lock_message(f"{self._pending}/{lease.name}")
+            fd = fs.lock_message(self._pending.at(lease.name))
             if fd is not None:
                 leases.append(self._store.lease(lease.name, fd, "pending"))
         return leases
@@ -159,6 +171,8 @@ class Claimer:
         that is all of them.
         """
         self._records.look()
+        if self._records.none():
+            return leases
         found = []
         failed: OSError | None = None
         for lease in leases:

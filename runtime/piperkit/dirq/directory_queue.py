@@ -138,9 +138,11 @@ class DirectoryQueue:
         What cannot be claimed now, because somebody else is at it, is found at a later look (`next_look`).
         """
         self._return_due()
-        leases = self._claimer.take(limit, self._leases)
-        self._leases.update((lease.id, lease) for lease in leases)
-        return [lease.claim() for lease in leases]
+        claims = []
+        for lease in self._claimer.take(limit, self._leases):
+            self._leases[lease.id] = lease
+            claims.append(Claim(lease.id, lease.record.attempts + 1, lease.arrived / 1e9, lease.size))
+        return claims
 
     def _join(self) -> None:
         """Be known to the other instances, so that they leave us our part."""
@@ -320,13 +322,14 @@ class DirectoryQueue:
         Where only the sync fails, the claim stays; whatever it is settled with next then syncs and ends it.
         """
         syncer = self._store.syncer
-        syncer.enter()
+        syncs = syncer.enter()
         try:
             if not lease.settled:
-                self._store.drop_original(lease)
+                if lease.replaced:
+                    self._store.drop_original(lease)
                 step(lease)
                 lease.settled = True
-                if syncer.leave_syncs:
+                if syncs:
                     fs.unlock(lease.fd)  # its next owner may claim it; the sync takes its time
         except FileNotFoundError:
             self._lost(lease)
@@ -390,6 +393,7 @@ class DirectoryQueue:
                 )
                 if id in self._leases:
                     self._release(lease)
+        self._claimer.close()
         self._instance.close()
 
     def __enter__(self) -> Self:

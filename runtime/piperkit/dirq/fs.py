@@ -22,6 +22,8 @@ _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, 
 _libc.renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _ENCODING = sys.getfilesystemencoding()
 _COPY_CHUNK = 1 << 20
+_LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
+_LOCK_SHARED = fcntl.LOCK_SH | fcntl.LOCK_NB
 #: How a message is opened: without following a link, or waiting for a FIFO's writer.
 OPEN_MESSAGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -41,28 +43,56 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-def rename_exclusive(source: str, target: str) -> None:
-    """Rename, atomically, and never onto an existing file.
+class Directory:
+    """A directory that is held open, so that the way to it is not walked for each file in it.
+
+    Whoever works in it calls `open` now and then: the path may lead to another directory by then.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fd = -1
+
+    def open(self) -> None:
+        """Open what the path leads to now. Raises OSError, and then it is as it was."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.close()
+        self.fd = fd
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def at(self, name: str) -> str:
+        """The path of a file in it."""
+        return f"{self.path}/{name}"
+
+
+def rename_exclusive(source: str, target: str, *, source_fd: int = _AT_FDCWD, target_fd: int = _AT_FDCWD) -> None:
+    """Rename, atomically, and never onto an existing file; names may be relative to open directories.
 
     Raises FileExistsError where `target` exists, and otherwise what rename(2) raises. Where the file system
     knows no such rename (NFS) it is link(2) and unlink(2): for a moment, or after a crash, both names stand
     for one inode, which recovery recognises.
     """
     if _libc.renameat2(
-        _AT_FDCWD,
+        source_fd,
         source.encode(_ENCODING, "surrogateescape"),
-        _AT_FDCWD,
+        target_fd,
         target.encode(_ENCODING, "surrogateescape"),
         _RENAME_NOREPLACE,
     ):
         code = ctypes.get_errno()
         if code not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(code, os.strerror(code), source, None, target)
-        os.link(source, target, follow_symlinks=False)
+        source_dir, target_dir = (None if fd == _AT_FDCWD else fd for fd in (source_fd, target_fd))
+        os.link(source, target, src_dir_fd=source_dir, dst_dir_fd=target_dir, follow_symlinks=False)
         try:
-            os.unlink(source)
+            os.unlink(source, dir_fd=source_dir)
         except BaseException:
-            os.unlink(target)
+            os.unlink(target, dir_fd=target_dir)
             raise
 
 
@@ -152,7 +182,7 @@ def create(directory: str, new_name: Callable[[], str]) -> tuple[str, int]:
 def try_lock(fd: int, *, shared: bool = False) -> bool:
     """Take the lease on an open file; False where another process, or another open of ours, holds it."""
     try:
-        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(fd, _LOCK_SHARED if shared else _LOCK)
     except BlockingIOError:
         return False
     return True

@@ -20,7 +20,7 @@ import time
 import zlib
 from collections.abc import Callable
 
-from piperkit.dirq.fs import display
+from piperkit.dirq.fs import Directory, display
 from piperkit.dirq.names import is_ours, sort_key
 
 #: Seconds until another look at messages that were skipped because somebody else was at them.
@@ -43,7 +43,7 @@ class Incoming:
     """The candidates in `incoming`, oldest first; `share` says which of how many instances this is."""
 
     def __init__(self, path: str, logger: logging.Logger, share: Callable[[], Share]) -> None:
-        self.path = path
+        self.directory = Directory(path)
         self._logger = logger
         self._share = share
         self._window: list[str] = []  # the oldest last
@@ -57,8 +57,10 @@ class Incoming:
     def __bool__(self) -> bool:
         return bool(self._window)
 
-    def pop(self) -> str:
-        """The next candidate; there has to be one."""
+    def pop(self) -> str | None:
+        """The next candidate; None where the window is used up."""
+        if not self._window:
+            return None
         name = self._window.pop()
         if not self._helping:
             self._last = name
@@ -87,7 +89,8 @@ class Incoming:
         self._reach, self._last = (self._reach[1], self._last), ""
         oldest = Oldest(WINDOW)
         others: list[str] = []
-        with os.scandir(self.path) as entries:
+        self.directory.open()
+        with os.scandir(self.directory.fd) as entries:
             for entry in entries:
                 name = entry.name
                 if name > oldest.limit:
@@ -120,7 +123,7 @@ class Incoming:
             if len(self._reported) >= _REPORTS_MAX:
                 self._reported.clear()
             self._reported.add(name)
-            self._logger.warning("%s: left alone, since %s", display(os.path.join(self.path, name)), why)
+            self._logger.warning("%s: left alone, since %s", display(self.directory.at(name)), why)
 
 
 def _checksum(name: str) -> int:

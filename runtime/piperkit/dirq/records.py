@@ -19,14 +19,15 @@ import time
 from typing import Any
 
 from piperkit.dirq import fs
+from piperkit.dirq.instances import is_instance
 from piperkit.message import Failure
 
 #: How many failures a message's history keeps: the first one, and the newest.
 HISTORY_MAX = 10
 #: Nanoseconds; longer than the kernel's clock for time stamps takes from one tick to the next.
 _TICK = 100_000_000
-#: Seconds from one listing of the records to the next, which may be many.
-_LIST_PAUSE = 1.0
+#: Records that are listed as often as there is something new; more of them only after a pause, in seconds.
+_FEW, _LIST_PAUSE = 100, 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ class RecordNames:
     """Which names may have a record.
 
     A directory's modification time tells whether a name was added since it was listed, as long as that time is not so
-    close to the listing that a change in the same tick of the clock could be missed; then, and on file systems of
-    other machines, whose times may be old ones, every name may have a record.
+    close to the listing that a change in the same tick of the clock could be missed; then it is listed again the next
+    time. Where that would be many names, and on file systems of other machines, whose times may be old ones, every
+    name may have a record.
     """
 
     def __init__(self, directory: str) -> None:
@@ -116,14 +118,21 @@ class RecordNames:
         changed = os.stat(self._directory).st_mtime_ns
         if changed == self._changed:
             return
-        self._names, self._changed = None, -1
-        if time.monotonic() - self._listed < _LIST_PAUSE:
-            return
+        self._changed = -1
+        if self._names is None or len(self._names) > _FEW:
+            self._names = None
+            if time.monotonic() - self._listed < _LIST_PAUSE:
+                return
         # Asked before the listing: what is added meanwhile is later.
-        if time.time_ns() - changed > _TICK:
-            self._listed = time.monotonic()
-            self._names = frozenset(os.listdir(self._directory))
+        settled = time.time_ns() - changed > _TICK
+        self._listed = time.monotonic()
+        self._names = frozenset(name for name in os.listdir(self._directory) if not is_instance(name))
+        if settled:
             self._changed = changed
+
+    def none(self) -> bool:
+        """Whether no message has a record; asked after `look`."""
+        return self._names is not None and not self._names
 
     def may_have(self, name: str) -> bool:
         """Whether the message may have a record; asked after `look`."""

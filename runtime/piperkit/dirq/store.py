@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 
 from piperkit.dirq import deadletters, fs, layout, names, records
 from piperkit.dirq.delivery import Delivery, place
+from piperkit.dirq.records import NEW
 from piperkit.dirq.sync import Sync, Syncer
 from piperkit.errors import MessageTooLarge, NoRoom
 from piperkit.message import Failure
-from piperkit.queue import Claim
 
 MIB = 1 << 20
 #: Where another message of the same name may be that has a record, in the order in which it moves.
@@ -38,13 +38,11 @@ class Lease:
     part: str  #: which part of the queue it is in
     arrived: int  #: nanoseconds since the epoch: the file's modification time, which every step keeps
     size: int  #: bytes
-    record: records.MessageRecord = records.NEW
+    inode: int  #: of the file as it was claimed
+    record: records.MessageRecord = NEW
     begun: bool = False  #: its contents were given out to be worked on
     replaced: bool = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
     settled: bool = False  #: it has left its place; what may be missing is that the disk knows
-
-    def claim(self) -> Claim:
-        return Claim(self.id, self.record.attempts + 1, self.arrived / 1e9, self.size)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +69,7 @@ class Store:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.path = path
+        self.pending = fs.Directory(self.part("pending"))  #: open while messages are claimed
         self.settings = settings
         self.ids = ids
         self.clock = clock
@@ -90,7 +89,8 @@ class Store:
     def lease(self, name: str, fd: int, part: str) -> Lease:
         """The lease that an open and locked file is; its record is loaded."""
         stat = os.fstat(fd)
-        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, self.record(name, stat.st_mtime_ns))
+        record = self.record(name, stat.st_mtime_ns)
+        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, stat.st_ino, record)
 
     def record(self, name: str, arrived: int) -> records.MessageRecord:
         """What is known about the message of that name and arrival."""
@@ -267,7 +267,7 @@ class Store:
     def _rename_record(self, lease: Lease, old: str, new: str) -> None:
         """The message has another name now: so has its record, if it has one. The message is still locked."""
         state = self.part("state")
-        if self.record(old, lease.arrived) is not records.NEW:
+        if self.record(old, lease.arrived) is not NEW:
             os.rename(os.path.join(state, old), os.path.join(state, new))
             self.syncer.changed(target=state)
 
@@ -292,8 +292,16 @@ class Store:
 
     def drop(self, lease: Lease) -> None:
         """Delete the message. Raises FileNotFoundError where the file is gone."""
-        os.unlink(self.at(lease))
-        self.syncer.changed(source=self.part(lease.part))
+        try:
+            if lease.part == "pending" and self.pending.fd >= 0:
+                os.unlink(lease.name, dir_fd=self.pending.fd)
+            else:
+                os.unlink(self.at(lease))
+        except OSError as error:
+            error.filename = self.at(lease)
+            raise
+        if self.syncer.syncs:
+            self.syncer.changed(source=self.part(lease.part))
         self.forget(lease)
 
     def banish(self, lease: Lease, failure: Failure) -> None:
@@ -355,7 +363,7 @@ class Store:
 
     def forget(self, lease: Lease) -> None:
         """The message has left this queue: so does its record, now or when litter is removed."""
-        if lease.record is not records.NEW:
+        if lease.record is not NEW:
             try:
                 os.unlink(os.path.join(self.path, "state", lease.name))
             except OSError:

@@ -31,6 +31,7 @@ class Syncer:
 
     def __init__(self, mode: Sync) -> None:
         self._mode = mode
+        self.syncs = mode is not Sync.OFF  #: whether `changed` has to be told anything
         self._depth = 0
         # dicts, as sets that keep their order
         self._targets: dict[str, None] = {}
@@ -38,17 +39,17 @@ class Syncer:
 
     def file_soon(self, fd: int) -> None:
         """A file is complete, one of many, for which `file` is called when all of them are."""
-        if self._mode is not Sync.OFF:
+        if self.syncs:
             fs.start_writing(fd)
 
     def file(self, fd: int) -> None:
         """A file is complete, and about to get its name."""
-        if self._mode is not Sync.OFF:
+        if self.syncs:
             os.fsync(fd)
 
     def changed(self, *, target: str | None = None, source: str | None = None) -> None:
         """A name was added to `target`, removed from `source`."""
-        if self._mode is Sync.OFF:
+        if not self.syncs:
             return
         if target is not None:
             self._targets[target] = None
@@ -59,7 +60,7 @@ class Syncer:
 
     def now(self, directory: str) -> None:
         """A name in `directory` must be durable before anything else is done."""
-        if self._mode is not Sync.OFF:
+        if self.syncs:
             fs.sync_directory(directory)
 
     def batch(self) -> AbstractContextManager[None]:
@@ -75,20 +76,19 @@ class Syncer:
         finally:
             self.leave()
 
-    def enter(self) -> None:
-        """Begin an operation; `leave` ends it. For where each microsecond counts; else, see `operation`."""
+    def enter(self) -> bool:
+        """Begin an operation; `leave` ends it. For where each microsecond counts; else, see `operation`.
+
+        Returns whether that syncs what has changed, which takes its time.
+        """
         self._depth += 1
+        return self.syncs and self._depth == 1
 
     def leave(self) -> None:
         """End it."""
         self._depth -= 1
         if not self._depth:
             self.flush()
-
-    @property
-    def leave_syncs(self) -> bool:
-        """Whether the next `leave` syncs what has changed, which takes its time."""
-        return self._depth == 1 and self._mode is not Sync.OFF
 
     def flush(self) -> None:
         """Sync destinations, then sources. What failed is kept and synced by the next flush."""
