@@ -107,7 +107,7 @@ class Claimer:
                 return None
             if name in held:
                 raise FileExistsError  # it is on its way out of `outgoing`
-            fs.rename_exclusive(name, name, source_fd=incoming.fd, target_fd=self._pending.fd)
+            incoming.rename(name, self._pending, name)
             found = Lease(name, name, fd, "pending", here.st_mtime_ns, here.st_size, here.st_ino)
         except FileNotFoundError:
             self._met_another()
@@ -115,9 +115,6 @@ class Claimer:
             # A message of that name is in work, and this one waits for its turn; or it is locked for long, by a
             # process that was stopped just after it had moved it here.
             self._met = True
-        except OSError as error:
-            error.filename = incoming.at(name)
-            raise
         finally:
             if found is None:
                 os.close(fd)

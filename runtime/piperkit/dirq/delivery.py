@@ -101,7 +101,9 @@ class Delivery:
         incoming = f"{target}/incoming"
         stat = os.fstat(fd)
         try:
-            temporary, copy = fs.create(os.path.join(target, "tmp"), self._new_name)
+            tmp = fs.Directory(f"{target}/tmp")
+            new, copy = fs.create(tmp, self._new_name)
+            temporary = tmp.at(new)
             try:
                 fs.try_lock(copy)  # a writer that is still busy is not litter
                 fs.copy_all(fd, copy)

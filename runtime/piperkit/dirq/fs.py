@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from typing import Self
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -25,6 +26,7 @@ _COPY_CHUNK = 1 << 20
 _LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
 _LOCK_SHARED = fcntl.LOCK_SH | fcntl.LOCK_NB
 #: How a message is opened: without following a link, or waiting for a FIFO's writer.
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 OPEN_MESSAGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 #: File systems, as /proc/self/mountinfo calls them, that other machines change without our kernel's knowing at once.
@@ -44,9 +46,9 @@ NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Directory:
-    """A directory that is held open, so that the way to it is not walked for each file in it.
+    """A directory: by its path or, while it is held open, by its descriptor, which saves the way to it for each file.
 
-    Whoever works in it calls `open` now and then: the path may lead to another directory by then.
+    Whoever holds it open for long calls `open` now and then: the path may lead to another directory by then.
     """
 
     def __init__(self, path: str) -> None:
@@ -65,12 +67,30 @@ class Directory:
             os.close(self.fd)
             self.fd = -1
 
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def at(self, name: str) -> str:
         """The path of a file in it."""
         return f"{self.path}/{name}"
 
+    def rename(self, name: str, target: Directory, new: str) -> None:
+        """Move a file into another directory, or this one, as `rename_exclusive` does."""
+        if self.fd < 0 or target.fd < 0:
+            rename_exclusive(self.at(name), target.at(new))
+            return
+        try:
+            rename_exclusive(name, new, self.fd, target.fd)
+        except OSError as error:
+            error.filename, error.filename2 = self.at(name), target.at(new)
+            raise
 
-def rename_exclusive(source: str, target: str, *, source_fd: int = _AT_FDCWD, target_fd: int = _AT_FDCWD) -> None:
+
+def rename_exclusive(source: str, target: str, source_fd: int = _AT_FDCWD, target_fd: int = _AT_FDCWD) -> None:
     """Rename, atomically, and never onto an existing file; names may be relative to open directories.
 
     Raises FileExistsError where `target` exists, and otherwise what rename(2) raises. Where the file system
@@ -98,9 +118,9 @@ def rename_exclusive(source: str, target: str, *, source_fd: int = _AT_FDCWD, ta
 
 def write_all(fd: int, data: bytes) -> None:
     """Write every byte; write(2) may take fewer at a time, as a disk that fills up does."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    written = os.write(fd, data) if data else 0
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def start_writing(fd: int) -> None:
@@ -169,14 +189,19 @@ def open_message(path: str) -> int:
     return fd
 
 
-def create(directory: str, new_name: Callable[[], str]) -> tuple[str, int]:
-    """Make and open a file for us alone, under the first new name that is free: its path and descriptor."""
+def create(directory: Directory, new_name: Callable[[], str]) -> tuple[str, int]:
+    """Make and open a file for us alone, under the first new name that is free: its name and descriptor."""
     while True:
-        path = os.path.join(directory, new_name())
+        name = new_name()
         try:
-            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            if directory.fd >= 0:
+                return name, os.open(name, _NEW_FILE, 0o600, dir_fd=directory.fd)
+            return name, os.open(directory.at(name), _NEW_FILE, 0o600)
         except FileExistsError:
             continue
+        except OSError as error:
+            error.filename = directory.at(name)
+            raise
 
 
 def try_lock(fd: int, *, shared: bool = False) -> bool:

@@ -76,6 +76,9 @@ class Store:
         self.logger = logger
         self.syncer = Syncer(settings.sync)
         self.delivery = Delivery(self.syncer, ids.new)
+        self._tmp = fs.Directory(self.part("tmp"))
+        self._incoming = fs.Directory(self.part("incoming"))
+        self._mode = layout.file_mode(settings.perms)
         self._owner = settings.owner if os.geteuid() == 0 else None
 
     def part(self, part: str) -> str:
@@ -99,80 +102,94 @@ class Store:
     # -- writing ---------------------------------------------------------------------------------------------
 
     def new_file(self, write: Callable[[int], None], *, sync: bool = True) -> tuple[str, int]:
-        """A complete file in `tmp`, synced: its path and descriptor. Nothing is left where that fails."""
-        path, fd = fs.create(self.part("tmp"), self.ids.new)
+        """A complete file in `tmp`, synced: its name, a new id, and descriptor. Nothing is left where that fails."""
+        name, fd = fs.create(self._tmp, self.ids.new)
         try:
             fs.try_lock(fd)  # a writer that is still busy is not litter
             if self._owner is not None:
                 os.fchown(fd, *self._owner)
-            os.fchmod(fd, layout.file_mode(self.settings.perms))
+            os.fchmod(fd, self._mode)
             write(fd)
             if sync:
                 self.syncer.file(fd)
         except BaseException as error:
             os.close(fd)
-            fs.unlink_if_there(path)
+            self._remove_new(name)
             if isinstance(error, OSError) and error.errno in fs.NO_ROOM:
                 raise NoRoom(f"no room in the queue {self.path}: {error.strerror}") from error
             raise
-        return path, fd
+        return name, fd
+
+    def _remove_new(self, name: str) -> None:
+        fs.unlink_if_there(self._tmp.at(name))
 
     def publish(self, write: Callable[[int], None], name: str | None) -> str:
         """A new message in `incoming`; returns its name."""
-        name = self.ids.new() if name is None else names.check_id(name)
-        temporary, fd = self.new_file(write)
-        return self._publish([(temporary, fd, name)])[0]
+        if name is not None:
+            names.check_id(name)
+        return self._publish([self.new_file(write)], name)[0]
 
     def publish_group(self, group: Sequence[bytes]) -> list[str]:
         """New messages in `incoming`, all or none; returns their names, in order.
 
         All are written before the first is synced, so that the file system can bring them to the disk together.
         """
-        written: list[tuple[str, int, str]] = []
-        try:
-            for data in group:
-                temporary, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
-                written.append((temporary, fd, self.ids.new()))
-                self.syncer.file_soon(fd)
-            for _, fd, _ in written:
-                self.syncer.file(fd)
-        except BaseException:
-            for temporary, fd, _ in written:
-                os.close(fd)
-                fs.unlink_if_there(temporary)
-            raise
-        return self._publish(written)
+        written: list[tuple[str, int]] = []
+        with self._tmp, self._incoming:
+            try:
+                for data in group:
+                    name, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
+                    written.append((name, fd))
+                    if self.syncer.syncs:
+                        self.syncer.file_soon(fd)
+                if self.syncer.syncs:
+                    for _, fd in written:
+                        self.syncer.file(fd)
+            except BaseException:
+                for name, fd in written:
+                    os.close(fd)
+                    self._remove_new(name)
+                raise
+            return self._publish(written)
 
-    def _publish(self, written: list[tuple[str, int, str]]) -> list[str]:
-        """Move files (path, descriptor, name) from `tmp` to `incoming`, and close them; returns the names they got."""
-        incoming = self.part("incoming")
+    def _publish(self, written: list[tuple[str, int]], wanted: str | None = None) -> list[str]:
+        """Move new files from `tmp` to `incoming`, and close them; returns the names they got, if they can their own.
+
+        wanted: the name to give to the only one.
+        """
+        tmp, incoming = self._tmp, self._incoming
         placed: list[str] = []
         try:
-            for temporary, fd, name in written:
-                placed.append(place(temporary, fd, incoming, name, self.ids.new))
+            for new, fd in written:
+                name = wanted or new
+                try:
+                    tmp.rename(new, incoming, name)
+                except FileExistsError:
+                    name = place(tmp.at(new), fd, incoming.path, name, self.ids.new)
+                placed.append(name)
                 fs.unlock(fd)
-            self.syncer.changed(target=incoming)
+            self.syncer.changed(target=incoming.path)
         except BaseException:
             # Taken back, unless an instance has claimed it by now: whoever is told that it failed will try again.
-            wanted = [*placed, *(name for _, _, name in written[len(placed) :])]
-            for (temporary, fd, _), name in zip(written, wanted, strict=True):
-                for path in (temporary, os.path.join(incoming, name)):
+            names_now = [*placed, *(wanted or new for new, _ in written[len(placed) :])]
+            for (new, fd), name in zip(written, names_now, strict=True):
+                for path in (tmp.at(new), incoming.at(name)):
                     if fs.is_at(fd, path) and fs.try_lock(fd):
                         fs.unlink_if_there(path)
             raise
         finally:
-            for _, fd, _ in written:
+            for _, fd in written:
                 os.close(fd)
         return placed
 
     def replace(self, lease: Lease, data: bytes) -> None:
         """Give the message new contents where it is: the old ones stay whole until the new ones are."""
-        temporary, fd = self._successor(lease, data)
+        new, fd = self._successor(lease, data)
         try:
-            os.rename(temporary, self.at(lease))
+            os.rename(self._tmp.at(new), self.at(lease))
         except BaseException:
             os.close(fd)
-            fs.unlink_if_there(temporary)
+            self._remove_new(new)
             raise
         old, lease.fd, lease.size = lease.fd, fd, len(data)
         os.close(old)
@@ -184,17 +201,17 @@ class Store:
         That one rename is the intent: whoever finds the new contents there drops the original in `pending` and moves
         them to the next queue. So the component never sees its own output, and the output is moved once.
         """
-        temporary, fd = self._successor(lease, data)
+        new, fd = self._successor(lease, data)
         try:
             while True:
                 try:
-                    fs.rename_exclusive(temporary, os.path.join(self.part("outgoing"), lease.name))
+                    fs.rename_exclusive(self._tmp.at(new), f"{self.path}/outgoing/{lease.name}")
                     break
                 except FileExistsError:
                     self.take_own_name(lease)  # an earlier message of that name waits there for its target
         except BaseException:
             os.close(fd)
-            fs.unlink_if_there(temporary)
+            self._remove_new(new)
             raise
         old, lease.fd, lease.size = lease.fd, fd, len(data)
         lease.part, lease.replaced = "outgoing", True
@@ -237,12 +254,12 @@ class Store:
             if mtime is not None:
                 os.utime(fd, ns=(mtime, mtime))
 
-        temporary, fd = self.new_file(write)
+        new, fd = self.new_file(write)
         os.close(fd)
         try:
-            os.rename(temporary, path)
+            os.rename(self._tmp.at(new), path)
         except BaseException:
-            fs.unlink_if_there(temporary)
+            self._remove_new(new)
             raise
         self.syncer.changed(target=os.path.dirname(path))
 
