@@ -39,7 +39,7 @@ class Claimer:
         """Let go of the directories; the next `take` opens them again."""
         self._incoming.clear()
         self._incoming.directory.close()
-        self._pending.close()
+        self._store.close()
 
     def busy(self) -> bool:
         """Whether the last `take` left something, which somebody else was at, or which was over its limit."""
@@ -57,7 +57,7 @@ class Claimer:
                 if name is None:
                     if scanned:
                         break
-                    self._pending.open()
+                    self._store.refresh()
                     self._incoming.scan()
                     scanned = True
                     continue
@@ -108,7 +108,7 @@ class Claimer:
             if name in held:
                 raise FileExistsError  # it is on its way out of `outgoing`
             incoming.rename(name, self._pending, name)
-            found = Lease(name, name, fd, "pending", here.st_mtime_ns, here.st_size, here.st_ino)
+            found = Lease(name, name, fd, "pending", here.st_mtime_ns, here.st_size, here)
         except FileNotFoundError:
             self._met_another()
         except (FileExistsError, BlockingIOError):
@@ -154,7 +154,7 @@ class Claimer:
         leases = []
         for lease in taken:
             # Some file systems list other inode numbers than stat(2) gives.
-            if inodes.get(lease.name) == lease.inode or fs.is_at(lease.fd, self._pending.at(lease.name)):
+            if inodes.get(lease.name) == lease.stat.st_ino or fs.is_at(lease.fd, self._pending.at(lease.name)):
                 leases.append(lease)
                 continue
             os.close(lease.fd)

@@ -93,7 +93,8 @@ class Delivery:
                 if error.errno == errno.ENOENT and not os.path.lexists(source):
                     raise
                 raise _explained(error, target) from error
-        self._syncer.changed(target=incoming, source=os.path.dirname(source))
+        if self._syncer.syncs:
+            self._syncer.changed(target=incoming, source=os.path.dirname(source))
         return name
 
     def copy(self, fd: int, target: str, name: str) -> str:

@@ -412,7 +412,7 @@ class DirectoryQueue:
         return lease
 
     def _still_there(self, lease: Lease) -> None:
-        if not fs.is_at(lease.fd, self._store.at(lease)):
+        if not self._store.holds(lease):
             self._lost(lease)
             raise FileNotFoundError(errno.ENOENT, "another file has its name", self._store.at(lease))
 

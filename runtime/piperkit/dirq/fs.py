@@ -6,14 +6,14 @@ the kernel ends it with the process that holds it, and it survives rename(2).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Iterator
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -67,16 +67,40 @@ class Directory:
             os.close(self.fd)
             self.fd = -1
 
-    def __enter__(self) -> Self:
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open it as `open` does, and close it at the end of the block, unless it was open before."""
+        was_open = self.fd >= 0
         self.open()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+        try:
+            yield
+        finally:
+            if not was_open:
+                self.close()
 
     def at(self, name: str) -> str:
         """The path of a file in it."""
         return f"{self.path}/{name}"
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """The status of a file in it (not of a link's target); None where there is none."""
+        try:
+            if self.fd >= 0:
+                return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            return os.stat(self.at(name), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def unlink(self, name: str) -> None:
+        """Remove a file in it."""
+        try:
+            if self.fd >= 0:
+                os.unlink(name, dir_fd=self.fd)
+            else:
+                os.unlink(self.at(name))
+        except OSError as error:
+            error.filename = self.at(name)
+            raise
 
     def rename(self, name: str, target: Directory, new: str) -> None:
         """Move a file into another directory, or this one, as `rename_exclusive` does."""

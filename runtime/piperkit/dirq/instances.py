@@ -53,7 +53,7 @@ class InstanceRecord:
 
     @property
     def _path(self) -> str:
-        return os.path.join(self._directory, self.name)
+        return f"{self._directory}/{self.name}"
 
 
 def is_instance(name: str) -> bool:

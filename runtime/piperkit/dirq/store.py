@@ -6,6 +6,7 @@ has locked.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -38,7 +39,7 @@ class Lease:
     part: str  #: which part of the queue it is in
     arrived: int  #: nanoseconds since the epoch: the file's modification time, which every step keeps
     size: int  #: bytes
-    inode: int  #: of the file as it was claimed
+    stat: os.stat_result  #: of the file as it was claimed or replaced
     record: records.MessageRecord = NEW
     begun: bool = False  #: its contents were given out to be worked on
     replaced: bool = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
@@ -78,8 +79,12 @@ class Store:
         self.delivery = Delivery(self.syncer, ids.new)
         self._tmp = fs.Directory(self.part("tmp"))
         self._incoming = fs.Directory(self.part("incoming"))
+        self._outgoing = fs.Directory(self.part("outgoing"))
+        self._worked_in = (self.pending, self._tmp, self._outgoing)
         self._mode = layout.file_mode(settings.perms)
-        self._owner = settings.owner if os.geteuid() == 0 else None
+        self._root = os.geteuid() == 0
+        self._owner = settings.owner if self._root else None
+        self._born: tuple[int, int] | None = None  #: the owner of a new file to whom nobody gives another one
 
     def part(self, part: str) -> str:
         """The path of one of the queue's directories."""
@@ -93,7 +98,24 @@ class Store:
         """The lease that an open and locked file is; its record is loaded."""
         stat = os.fstat(fd)
         record = self.record(name, stat.st_mtime_ns)
-        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, stat.st_ino, record)
+        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, stat, record)
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the file that was claimed still has its name."""
+        if lease.part != "pending":
+            return fs.is_at(lease.fd, self.at(lease))
+        there = self.pending.stat(lease.name)
+        return there is not None and (there.st_ino, there.st_dev) == (lease.stat.st_ino, lease.stat.st_dev)
+
+    def refresh(self) -> None:
+        """Open the directories that are worked in, where their paths lead now. Raises OSError."""
+        for directory in self._worked_in:
+            directory.open()
+
+    def close(self) -> None:
+        """Let go of them. Idempotent; they are opened again where need be."""
+        for directory in self._worked_in:
+            directory.close()
 
     def record(self, name: str, arrived: int) -> records.MessageRecord:
         """What is known about the message of that name and arrival."""
@@ -101,14 +123,23 @@ class Store:
 
     # -- writing ---------------------------------------------------------------------------------------------
 
-    def new_file(self, write: Callable[[int], None], *, sync: bool = True) -> tuple[str, int]:
-        """A complete file in `tmp`, synced: its name, a new id, and descriptor. Nothing is left where that fails."""
+    def new_file(
+        self, write: Callable[[int], None], *, like: os.stat_result | None = None, sync: bool = True
+    ) -> tuple[str, int]:
+        """A complete file in `tmp`, synced: its name, a new id, and descriptor. Nothing is left where that fails.
+
+        like: a file whose owner and mode it is to have, where the process may give them; by default the queue's.
+        """
         name, fd = fs.create(self._tmp, self.ids.new)
         try:
             fs.try_lock(fd)  # a writer that is still busy is not litter
-            if self._owner is not None:
-                os.fchown(fd, *self._owner)
-            os.fchmod(fd, self._mode)
+            owner, mode = self._owner, self._mode
+            if like is not None:
+                owner = (like.st_uid, like.st_gid) if self._root else None
+                mode = like.st_mode & 0o666
+            if owner is not None:
+                self._give(fd, owner)
+            os.fchmod(fd, mode)
             write(fd)
             if sync:
                 self.syncer.file(fd)
@@ -119,6 +150,14 @@ class Store:
                 raise NoRoom(f"no room in the queue {self.path}: {error.strerror}") from error
             raise
         return name, fd
+
+    def _give(self, fd: int, owner: tuple[int, int]) -> None:
+        """Give a new file to its owner, unless it is that already."""
+        if self._born is None:
+            stat = os.fstat(fd)
+            self._born = stat.st_uid, stat.st_gid
+        if owner != self._born:
+            os.fchown(fd, *owner)
 
     def _remove_new(self, name: str) -> None:
         fs.unlink_if_there(self._tmp.at(name))
@@ -135,7 +174,7 @@ class Store:
         All are written before the first is synced, so that the file system can bring them to the disk together.
         """
         written: list[tuple[str, int]] = []
-        with self._tmp, self._incoming:
+        with self._tmp.opened(), self._incoming.opened():
             try:
                 for data in group:
                     name, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
@@ -191,7 +230,7 @@ class Store:
             os.close(fd)
             self._remove_new(new)
             raise
-        old, lease.fd, lease.size = lease.fd, fd, len(data)
+        old, lease.fd, lease.size, lease.stat = lease.fd, fd, len(data), os.fstat(fd)
         os.close(old)
         self.syncer.changed(target=self.part(lease.part))
 
@@ -205,7 +244,7 @@ class Store:
         try:
             while True:
                 try:
-                    fs.rename_exclusive(self._tmp.at(new), f"{self.path}/outgoing/{lease.name}")
+                    self._tmp.rename(new, self._outgoing, lease.name)
                     break
                 except FileExistsError:
                     self.take_own_name(lease)  # an earlier message of that name waits there for its target
@@ -215,7 +254,8 @@ class Store:
             raise
         old, lease.fd, lease.size = lease.fd, fd, len(data)
         lease.part, lease.replaced = "outgoing", True
-        self.syncer.changed(target=self.part("outgoing"))
+        if self.syncer.syncs:
+            self.syncer.changed(target=self._outgoing.path)
         try:
             self.drop_original(lease)  # while it is still locked
         finally:
@@ -227,24 +267,22 @@ class Store:
         Only then: as soon as it is gone, another message of that name may be claimed.
         """
         if lease.replaced:
-            fs.unlink_if_there(os.path.join(self.part("pending"), lease.name))
+            with contextlib.suppress(FileNotFoundError):
+                self.pending.unlink(lease.name)
             lease.replaced = False
-            self.syncer.changed(source=self.part("pending"))
+            if self.syncer.syncs:
+                self.syncer.changed(source=self.pending.path)
 
     def _successor(self, lease: Lease, data: bytes) -> tuple[str, int]:
         """A file in `tmp` that is to take the message's name: same owner, mode and arrival; locked."""
         self.check_size(len(data))
         self.check_room(len(data) - lease.size)
-        stat = os.fstat(lease.fd)
 
         def write(fd: int) -> None:
             fs.write_all(fd, data)
-            if os.geteuid() == 0:
-                os.fchown(fd, stat.st_uid, stat.st_gid)
-            os.fchmod(fd, stat.st_mode & 0o666)
-            os.utime(fd, ns=(stat.st_atime_ns, lease.arrived))
+            os.utime(fd, ns=(lease.stat.st_atime_ns, lease.arrived))
 
-        return self.new_file(write)
+        return self.new_file(write, like=lease.stat)
 
     def write_own(self, path: str, data: bytes, mtime: int | None = None) -> None:
         """Write a file of our own (a record, a sidecar), replacing an older one atomically."""
@@ -309,14 +347,10 @@ class Store:
 
     def drop(self, lease: Lease) -> None:
         """Delete the message. Raises FileNotFoundError where the file is gone."""
-        try:
-            if lease.part == "pending" and self.pending.fd >= 0:
-                os.unlink(lease.name, dir_fd=self.pending.fd)
-            else:
-                os.unlink(self.at(lease))
-        except OSError as error:
-            error.filename = self.at(lease)
-            raise
+        if lease.part == "pending":
+            self.pending.unlink(lease.name)
+        else:
+            os.unlink(self.at(lease))
         if self.syncer.syncs:
             self.syncer.changed(source=self.part(lease.part))
         self.forget(lease)
