@@ -13,6 +13,7 @@ instance alone takes everything, the oldest first.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import random
@@ -87,35 +88,47 @@ class Incoming:
         which, many = self._share()
         earlier = self._reach[0]
         self._reach, self._last = (self._reach[1], self._last), ""
-        oldest = Oldest(WINDOW)
-        others: list[str] = []
         self.directory.open()
+        oldest = Oldest(WINDOW)
+        left = False  #: something to others
         with os.scandir(self.directory.fd) as entries:
             for entry in entries:
                 name = entry.name
                 if name > oldest.limit:
                     continue
-                if name.startswith("."):
-                    self.report(name, "its name begins with a dot")
-                elif not entry.is_file(follow_symlinks=False):
-                    self.report(name, "it is not a regular file")
-                elif many == 1 or name <= earlier or _checksum(name) % many == which:
+                if many > 1 and name > earlier and _checksum(name) % many != which:
+                    left = True
+                elif self._is_message(entry):
                     oldest.add(name)
-                elif len(others) < WINDOW:
-                    others.append(name)
         names = oldest.names()
         self._helping = not names
-        if self._helping and others:
-            names = [name for name in others if _checksum(name) // many % many == which]
-            if not names:
-                start = random.randrange(len(others))
-                names = others[start : start + _HELP]
-            names.sort(key=sort_key, reverse=True)
+        if self._helping and left:
+            names = self._of_others(which, many)
         names.reverse()
         self._window = names
         self._misses = 0
         now = time.monotonic()
         self._stale = now + max(_FRESH, _FRESH_TIMES * (now - began))
+
+    def _of_others(self, which: int, many: int) -> list[str]:
+        """What this one takes of what is in the parts of others, the newest first."""
+        with os.scandir(self.directory.fd) as entries:
+            others = [entry.name for entry in itertools.islice(filter(self._is_message, entries), WINDOW)]
+        names = [name for name in others if _checksum(name) // many % many == which]
+        if others and not names:
+            start = random.randrange(len(others))
+            names = others[start : start + _HELP]
+        return sorted(names, key=sort_key, reverse=True)
+
+    def _is_message(self, entry: os.DirEntry[str]) -> bool:
+        """Whether it can be a message; what is none is reported once."""
+        if entry.name[0] == ".":
+            self.report(entry.name, "its name begins with a dot")
+        elif entry.is_file(follow_symlinks=False):
+            return True
+        else:
+            self.report(entry.name, "it is not a regular file")
+        return False
 
     def report(self, name: str, why: str) -> None:
         """Say once that something in the directory is no message, and is left alone."""
@@ -127,7 +140,7 @@ class Incoming:
 
 
 def _checksum(name: str) -> int:
-    return zlib.crc32(os.fsencode(name))
+    return zlib.crc32(name.encode("utf-8", "surrogateescape"))
 
 
 class Oldest:
