@@ -46,6 +46,7 @@ def _python(name: str, program: str, *, files: bool = False) -> Peer:
 
 
 OURS = Peer("piperkit", (sys.executable, str(HERE / "ours.py")))
+PYTHON = Peer("Python floor", (sys.executable, str(HERE / "floor.py")))
 FLOOR = Peer("C floor", (str(BUILT / "floor"),))
 ORIGINAL = _python("original", "original.py", files=True)
 OTHERS = (

@@ -6,7 +6,7 @@ time is that of the same function in a loop, with nothing around it.
 
 from __future__ import annotations
 
-from benchmarks.peers import ORIGINAL, OURS, Report, run
+from benchmarks.peers import ORIGINAL, OURS, PYTHON, Report, run
 from benchmarks.places import Place, fill
 from benchmarks.scenarios import Bench
 from benchmarks.scenarios.drain import drain
@@ -27,8 +27,8 @@ def run_component(bench: Bench) -> None:
             "own time": lambda place=place: own(place, bench.messages),
             "move": lambda place=place: drain(OURS, place, bench.messages, move=True),
         }
-        for peer in bench.available(ORIGINAL):
-            contestants["original"] = lambda place=place, peer=peer: drain(
+        for peer in bench.available(ORIGINAL, PYTHON):
+            contestants[peer.name] = lambda place=place, peer=peer: drain(
                 peer, place, bench.messages, "--work", "json", move=True
             )
         found = bench.turns("component", place.name, contestants)

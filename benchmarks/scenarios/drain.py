@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.peers import FLOOR, ORIGINAL, OTHERS, OURS, Peer, Report, run
+from benchmarks.peers import FLOOR, ORIGINAL, OTHERS, OURS, PYTHON, Peer, Report, run
 from benchmarks.places import Place, fill, make_queue
 from benchmarks.scenarios import Bench
 
@@ -30,7 +30,7 @@ def drain(peer: Peer, place: Place, count: int, *more: str, move: bool = False, 
 
 def run_delete(bench: Bench) -> None:
     for place in bench.places:
-        peers = bench.available(OURS, ORIGINAL, FLOOR)
+        peers = bench.available(OURS, ORIGINAL, PYTHON, FLOOR)
         bench.rates("delete", place.name, {peer.name: _turn(peer, place, bench.messages) for peer in peers})
         ours = f"delete/{place.name}/{OURS.name}"
         original, floor = f"delete/{place.name}/{ORIGINAL.name}", f"delete/{place.name}/{FLOOR.name}"
@@ -40,7 +40,7 @@ def run_delete(bench: Bench) -> None:
 
 def run_move(bench: Bench) -> None:
     for place in bench.places:
-        peers = bench.available(OURS, ORIGINAL, FLOOR)
+        peers = bench.available(OURS, ORIGINAL, PYTHON, FLOOR)
         bench.rates("move", place.name, {peer.name: _turn(peer, place, bench.messages, move=True) for peer in peers})
         ours, original = f"move/{place.name}/{OURS.name}", f"move/{place.name}/{ORIGINAL.name}"
         bench.goal("drain, move to a queue: of the original", ours, against=original, at_least=1.3)

@@ -53,13 +53,13 @@ def run_enqueue(bench: Bench) -> None:
 
 def _durable(bench: Bench, place: Place) -> None:
     contestants = {
-        "many": _turn(OURS, place, bench.few, "batch"),
-        "piperctl": lambda: put_lines(place, bench.few),
+        "many": _turn(OURS, place, bench.messages, "batch"),
+        "piperctl": lambda: put_lines(place, bench.messages),
         "always": _turn(OURS, place, bench.few, "always"),
     }
     for peer in bench.available(FLOOR):
         contestants["C floor, each"] = _turn(peer, place, bench.few, "always")
-        contestants["C floor, many"] = _turn(peer, place, bench.few, "batch")
+        contestants["C floor, many"] = _turn(peer, place, bench.messages, "batch")
     bench.rates("enqueue durable", place.name, contestants)
     each = f"enqueue durable/{place.name}/C floor, each"
     for name, what in (("many", "enqueue, many at once"), ("piperctl", "piperctl queue put --lines")):

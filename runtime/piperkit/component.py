@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyzenkit.zendaemon import ZenDaemonComponent
 
-from piperkit.message import Action, Format, Message, Outcome, UnreadMessage, encode
+from piperkit.message import Action, Message, Outcome, UnreadMessage, encode
 
 if TYPE_CHECKING:
     from piperkit.config import Option
@@ -93,7 +93,7 @@ class Component(ZenDaemonComponent):
             return daemon.FLAG_CONTINUE, args  # an earlier component has taken the message, in the way of events
         self._daemon = daemon
         message = _message(args)
-        if daemon.filer.format is Format.JSON:
+        if daemon.filer.gives_json:
             _ = message.json  # what is no JSON is rejected before the component can trip over it
         self.inc_statistic("cnt_processed")
         return (daemon.FLAG_STOP if self._take(daemon, message) else daemon.FLAG_CONTINUE), args
@@ -133,10 +133,10 @@ class Component(ZenDaemonComponent):
 
 def _message(args: dict[str, Any]) -> Message:
     """The message that an event is about; one of bytes is read only when the component looks into it."""
-    facts = args["id"], args.get("attempt", 1), args.get("arrived", 0.0)
+    attempt, arrived = args.get("attempt", 1), args.get("arrived", 0.0)
     if isinstance(args, Unread):
-        return UnreadMessage(facts[0], lambda: encode(args["data"]), *facts[1:])
-    return Message(facts[0], encode(args["data"]), *facts[1:])
+        return UnreadMessage(args["id"], lambda: encode(args["data"]), attempt, arrived)
+    return Message(args["id"], encode(args["data"]), attempt, arrived)
 
 
 def log_statistics(daemon: PiperDaemon, component: ZenDaemonComponent, title: str, found: dict[str, Any]) -> None:

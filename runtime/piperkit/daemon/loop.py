@@ -97,7 +97,7 @@ class Loop(Actions):
             return
         self._handling = True
         self._event_args = args
-        if event == self._process_event:
+        if self._manager.watches and event == self._process_event:
             self._manager.alive()  # each message has the whole of `process_timeout`
         try:
             for handler in handlers:

@@ -21,7 +21,7 @@ import time
 import zlib
 from collections.abc import Callable
 
-from piperkit.dirq.fs import Directory, display
+from piperkit.dirq.fs import Directory, display, encode
 from piperkit.dirq.names import is_ours, sort_key
 
 #: Seconds until another look at messages that were skipped because somebody else was at them.
@@ -140,7 +140,7 @@ class Incoming:
 
 
 def _checksum(name: str) -> int:
-    return zlib.crc32(name.encode("utf-8", "surrogateescape"))
+    return zlib.crc32(encode(name))
 
 
 class Oldest:

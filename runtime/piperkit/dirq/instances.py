@@ -40,9 +40,10 @@ class InstanceRecord:
 
     def write(self, names: Iterable[str]) -> None:
         """Replace the names of the messages in work. Raises OSError."""
-        self.open()
+        if self._fd < 0:
+            self.open()
         # "//" ends the list, so that a shorter one needs no truncation, which would be a second step.
-        os.pwrite(self._fd, b"/".join(map(os.fsencode, names)) + b"//", 0)
+        os.pwrite(self._fd, fs.encode("/".join(names)) + b"//", 0)
 
     def close(self) -> None:
         """Remove the record. Idempotent."""

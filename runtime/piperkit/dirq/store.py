@@ -353,7 +353,8 @@ class Store:
             os.unlink(self.at(lease))
         if self.syncer.syncs:
             self.syncer.changed(source=self.part(lease.part))
-        self.forget(lease)
+        if lease.record is not NEW:
+            self.forget(lease)
 
     def banish(self, lease: Lease, failure: Failure) -> None:
         """Move the message to `errors`, where a sidecar says why. Raises FileNotFoundError where it is gone."""

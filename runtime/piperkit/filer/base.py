@@ -123,7 +123,9 @@ class FilerBase(ZenDaemonComponent):
 
     def configure(self, daemon: PiperDaemon) -> None:
         """Take over the settings that may change while the daemon runs."""
-        self.format = Format(daemon.c("message_format"))
+        form = Format(daemon.c("message_format"))
+        self.gives_bytes = form is Format.BYTES  #: which a component reads when it wants to
+        self.gives_json = form is Format.JSON
         self.batch_size: int = daemon.c("queue_in_batch")
         self.queue_in_wait: float = daemon.c(self.CONFIG_QUEUE_IN_WAIT)
         self.queue_in_dir: str = daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from piperkit.component import Result, Unread
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
 from piperkit.filer.claiming import FLUSH_AGE, Claiming
-from piperkit.message import Contents, Failure, Format
+from piperkit.message import Contents, Failure
 
 if TYPE_CHECKING:
     from piperkit.daemon import PiperDaemon
@@ -40,7 +40,7 @@ class Settling(Claiming):
             self._give_back(daemon, id)
             return daemon.FLAG_STOP, None
         try:
-            if self.format is Format.BYTES:
+            if self.gives_bytes:
                 self.queue.begin(id)
             else:
                 contents = self.queue.read(id)
@@ -53,7 +53,7 @@ class Settling(Claiming):
         work.begun = True
         work.since = time.monotonic()
         facts = {"id": id, "attempt": work.attempt, "arrived": work.arrived}
-        if self.format is Format.BYTES:
+        if self.gives_bytes:
             self.inc_statistic(self.STATS_CNT_ATTEMPTS)
             return daemon.FLAG_CONTINUE, Unread(facts, self.queue.read)
         try:
@@ -154,13 +154,10 @@ class Settling(Claiming):
 
     def cbk_event_message_commit(self, daemon: PiperDaemon, args: Any) -> Result:
         """Move to the output queue, or delete where there is none; {content}: with these new contents."""
-        return self._operate(
-            daemon,
-            self.EVENT_MSG_COMMIT,
-            args,
-            self.STATS_CNT_COMMITTED,
-            lambda id, args: self.queue.commit(id, args.get("content")),
-        )
+        return self._operate(daemon, self.EVENT_MSG_COMMIT, args, self.STATS_CNT_COMMITTED, self._commit)
+
+    def _commit(self, id: str, args: dict[str, Any]) -> None:
+        self.queue.commit(id, args.get("content"))
 
     def cbk_event_message_cancel(self, daemon: PiperDaemon, args: Any) -> Result:
         """Delete."""
@@ -222,10 +219,10 @@ class Settling(Claiming):
         """Do one operation on one message, count it, and decide what its failure means."""
         args = args if isinstance(args, dict) else {"id": args}
         id = args["id"]
-        if id in self._blocked:
+        if self._blocked and id in self._blocked:
             self._blocked[id].append((self.event(event), args))  # behind the one that failed
             return daemon.FLAG_STOP, None
-        if settles:
+        if settles and self._batch is None:
             self._begin_batch()  # message_next ends it
         try:
             operation(id, args)
@@ -243,9 +240,10 @@ class Settling(Claiming):
         if settles:
             work = self._claims.pop(id, None)
             self.last_processed = time.time()
+            now = time.monotonic()
             if self.processed is not None and work is not None and work.begun:
-                self.processed(time.monotonic() - work.since)
-            if time.monotonic() - self._batch_began > FLUSH_AGE and self._batch is not None:
+                self.processed(now - work.since)
+            if now - self._batch_began > FLUSH_AGE and self._batch is not None:
                 self._flush(daemon)
             self._begin_next(daemon)
         return daemon.FLAG_CONTINUE, args
