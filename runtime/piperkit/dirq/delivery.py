@@ -73,6 +73,7 @@ class Delivery:
     def __init__(self, syncer: Syncer, new_name: Callable[[], str]) -> None:
         self._syncer = syncer
         self._new_name = new_name
+        self._reached = ""  #: the queue that the last message was moved to
 
     def move(self, source: str, fd: int, target: str, name: str) -> str:
         """Move `source` (open as `fd`) into the queue `target`; returns the name it has there.
@@ -81,6 +82,7 @@ class Delivery:
         is gone.
         """
         incoming = f"{target}/incoming"
+        self._reached = ""
         try:
             name = place(source, fd, incoming, name, self._new_name)
         except OSError as error:
@@ -93,9 +95,15 @@ class Delivery:
                 if error.errno == errno.ENOENT and not os.path.lexists(source):
                     raise
                 raise _explained(error, target) from error
+        self._reached = target
         if self._syncer.syncs:
             self._syncer.changed(target=incoming, source=os.path.dirname(source))
         return name
+
+    def check(self, target: str) -> None:
+        """Raises TargetUnavailable where the queue `target` is not there, as far as is known without looking twice."""
+        if target != self._reached and not os.path.isdir(f"{target}/incoming"):
+            raise _missing(target)
 
     def copy(self, fd: int, target: str, name: str) -> str:
         """Copy the message behind `fd` into the queue `target`; returns the name it has there. Raises as `move`."""
@@ -125,7 +133,7 @@ class Delivery:
         return name
 
 
-def missing(target: str) -> TargetUnavailable:
+def _missing(target: str) -> TargetUnavailable:
     """What to raise where the queue `target` is not there."""
     return TargetUnavailable(f"{target} is not a queue: it has no directory 'incoming'")
 
@@ -134,7 +142,7 @@ def _explained(error: OSError, target: str) -> Exception:
     if error.errno in fs.NO_ROOM:
         return NoRoom(f"no room in the queue {target}: {error.strerror}")
     if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(os.path.join(target, "incoming")):
-        return missing(target)
+        return _missing(target)
     if error.errno in _UNAVAILABLE:
         return TargetUnavailable(f"the queue {target} cannot be written to: {error.strerror}")
     return error

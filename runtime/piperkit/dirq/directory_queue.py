@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 from piperkit.dirq import deadletters, fs, instances, layout, names
 from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
-from piperkit.dirq.delivery import missing
 from piperkit.dirq.incoming import SOON, Share
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import MIB, Lease, Settings, Store
@@ -262,8 +261,7 @@ class DirectoryQueue:
 
     def _begin_move(self, lease: Lease, target: str, data: bytes, recorded: str | None) -> None:
         """Record where the message goes, if not to the next queue, and then its new contents."""
-        if not os.path.isdir(os.path.join(target, "incoming")):  # before the new contents are final
-            raise missing(target)
+        self._store.delivery.check(target)  # before the new contents are final
         self._still_there(lease)
         if recorded != lease.record.target:
             self._store.take_own_name(lease)

@@ -25,6 +25,8 @@ from piperkit.errors import MessageTooLarge, NoRoom
 from piperkit.message import Failure
 
 MIB = 1 << 20
+#: Seconds for which room that was found is taken for granted, and bytes of it that others may have used meanwhile.
+_ROOM_FRESH, _ROOM_SPARE = 0.01, 64 * MIB
 #: Where another message of the same name may be that has a record, in the order in which it moves.
 _RECORDED = ("outgoing", "deferred", "incoming")
 
@@ -84,6 +86,7 @@ class Store:
         self._mode = layout.file_mode(settings.perms)
         self._root = os.geteuid() == 0
         self._owner = settings.owner if self._root else None
+        self._asked, self._spare = float("-inf"), 0  #: when how much room was found, in bytes
         self._born: tuple[int, int] | None = None  #: the owner of a new file to whom nobody gives another one
 
     def part(self, part: str) -> str:
@@ -433,9 +436,15 @@ class Store:
         """Raises NoRoom where too little would stay free after `growth` more bytes are written."""
         if growth <= 0 or self.settings.min_free == 0:
             return
-        free, keep = room(self.path, self.settings.min_free)
-        if free - growth < keep:
-            raise NoRoom(f"no room in the queue {self.path}: less than queue_min_free, {keep} bytes, would stay free")
+        now = time.monotonic()
+        if growth > self._spare or now > self._asked + _ROOM_FRESH:
+            free, keep = room(self.path, self.settings.min_free)
+            if free - growth < keep:
+                raise NoRoom(
+                    f"no room in the queue {self.path}: less than queue_min_free, {keep} bytes, would stay free"
+                )
+            self._asked, self._spare = now, free - keep - _ROOM_SPARE
+        self._spare -= growth
 
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC."""
