@@ -53,6 +53,12 @@ def _rates(scenario: str) -> Callable[[Results], str]:
     return block
 
 
+def _floors(results: Results) -> str:
+    """Messages a second and processor's time of the daemons and of the floors beneath them."""
+    found = [each for each in results.series if each.scenario in ("delete", "move", "component")]
+    return table(report.SERIES_HEADINGS, [report.series_row(each) for each in found])
+
+
 def _calls(results: Results) -> str:
     headings, rows = report.call_rows(results)
     return table(headings, [[f"`{name}`" if name != "all" else name, *cells] for name, *cells in rows])
@@ -130,6 +136,7 @@ def _waits(results: Results) -> str:
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "machine": _machine,
     "goals": _goals,
+    "floors": _floors,
     "calls": _calls,
     "others": _rates("others"),
     "instances": _instances,
