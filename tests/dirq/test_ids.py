@@ -75,7 +75,7 @@ def test_equal_ids_of_two_writers_at_once_do_not_disturb_each_other(make_queue: 
         return 1_790_000_000 * NANO
 
     one, other = (make_queue(host="box", pid=1, clock=still) for _ in range(2))
-    _, fd = one._store.new_file(lambda fd: None)  # it is still writing
+    _, fd = one._store.writer.new_file(lambda fd: None)  # it is still writing
     with open(fd, "rb"):
         other.enqueue("a")
         for queue in (one, other):  # both have an instance's record

@@ -294,7 +294,7 @@ def slowly(fd):
     say("busy")
     wait()
     os.write(fd, b"and last")
-say(queue._store.publish(slowly, "slow"))
+say(queue._store.writer.publish(slowly, "slow"))
 """,
         queue.path,
     )
@@ -315,7 +315,7 @@ def half(fd):
     os.write(fd, b"half")
     say("busy")
     wait()
-queue._store.publish(half, None)
+queue._store.writer.publish(half, None)
 """,
         queue.path,
     )

@@ -14,10 +14,14 @@ import os
 import time
 from collections.abc import Callable
 
+from piperkit.dirq import fs
 from piperkit.dirq.layout import message_names
+from piperkit.dirq.store import Store
 
 #: Seconds between looks for messages that other instances have put off and did not live to take back.
 RESCAN = 60.0
+#: Seconds until what is due, and could not be taken back, is tried again.
+_AGAIN = 1.0
 
 
 class Deferred:
@@ -38,11 +42,30 @@ class Deferred:
         """A message was put off until `due`, in nanoseconds since the epoch; its record says so too."""
         heapq.heappush(self._due, (self._monotonic() + (due - self._clock()) / 1e9, name, due))
 
-    def again(self, name: str, due: int, delay: float) -> None:
-        """What is due could not be taken back: try that again in `delay` seconds."""
-        heapq.heappush(self._due, (self._monotonic() + delay, name, due))
+    def return_due(self, store: Store) -> None:
+        """Move messages whose next attempt is due back to `incoming`. Raises OSError; what is left stays due."""
+        due = self._pop_due()
+        for position, (name, recorded) in enumerate(due):
+            try:
+                self._return_one(store, name, recorded)
+            except OSError:
+                for left in due[position:]:
+                    heapq.heappush(self._due, (self._monotonic() + _AGAIN, *left))
+                raise
 
-    def pop_due(self) -> list[tuple[str, int]]:
+    def _return_one(self, store: Store, name: str, recorded: int) -> None:
+        fd = fs.lock_message(os.path.join(self._queue, "deferred", name))
+        if fd is None:
+            return  # another instance was here first
+        try:
+            if self._still_due(name, recorded):
+                store.give_back(store.lease(name, fd, "deferred"), "incoming", name)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(fd)
+
+    def _pop_due(self) -> list[tuple[str, int]]:
         """The names whose time has come, in the order in which it came, each with what its record said then."""
         now = self._monotonic()
         if now >= self._rescan:
@@ -52,7 +75,7 @@ class Deferred:
             due.append(heapq.heappop(self._due)[1:])
         return due
 
-    def still_due(self, name: str, due: int) -> bool:
+    def _still_due(self, name: str, due: int) -> bool:
         """Whether the record says the same as then; else the message was put off once more, and that is noted."""
         found = self._recorded(name)
         if found != due:

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self
 
-from piperkit.dirq import deadletters, fs, instances, layout, names
+from piperkit.dirq import deadletters, fs, layout, names
 from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
-from piperkit.dirq.incoming import SOON, Share
+from piperkit.dirq.incoming import SOON
+from piperkit.dirq.instances import InstanceRecord
+from piperkit.dirq.limits import MIB
 from piperkit.dirq.recovery import Recovery
-from piperkit.dirq.store import MIB, Lease, Settings, Store
+from piperkit.dirq.store import Lease, Settings, Store
 from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
 from piperkit.errors import NotClaimed, QueueMissing, TargetUnavailable
@@ -80,9 +82,9 @@ class DirectoryQueue:
         settings = Settings(perms, owner, sync, message_max, min_free, daemon)
         self._logger = logger or logging.getLogger("piperkit")
         self._store = Store(self.path, settings, names.Ids(host, pid, clock), self._logger, clock)
-        self._claimer = Claimer(self._store, self._logger, self._share)
+        self._instance = InstanceRecord(self._store.part("state"), self._store.ids.new)
+        self._claimer = Claimer(self._store, self._logger, self._instance.share)
         self._deferred = Deferred(self.path, clock)
-        self._instance = instances.InstanceRecord(self._store.part("state"), self._store.ids.new)
         self._recovery = Recovery(self._store, self.next_queue, orphan_age, crash_limit)
         self._surveyor = Surveyor(self.path, self.next_queue)
         self._leases: dict[str, Lease] = {}
@@ -97,9 +99,9 @@ class DirectoryQueue:
         Raises InvalidId, NoRoom, MessageTooLarge.
         """
         data = encode(contents)
-        self._store.check_size(len(data))
-        self._store.check_room(len(data))
-        return self._store.publish(lambda fd: fs.write_all(fd, data), name)
+        self._store.limits.check_size(len(data))
+        self._store.limits.check_room(len(data))
+        return self._store.writer.publish(lambda fd: fs.write_all(fd, data), name)
 
     def enqueue_many(self, contents: Iterable[Contents]) -> list[str]:
         """Publish messages together, and return their ids, in order: several times as fast as one by one.
@@ -112,10 +114,10 @@ class DirectoryQueue:
         encoded = map(encode, contents)
         while group := list(itertools.islice(encoded, GROUP)):
             for data in group:
-                self._store.check_size(len(data))
-            self._store.check_room(sum(map(len, group)))
+                self._store.limits.check_size(len(data))
+            self._store.limits.check_room(sum(map(len, group)))
             with self._store.syncer.operation():
-                found += self._store.publish_group(group)
+                found += self._store.writer.publish_group(group)
         return found
 
     def enqueue_file(self, path: str | os.PathLike[str], name: str | None = None) -> str:
@@ -123,9 +125,9 @@ class DirectoryQueue:
         source = fs.open_message(os.fspath(path))
         try:
             size = os.fstat(source).st_size
-            self._store.check_size(size)
-            self._store.check_room(size)
-            return self._store.publish(lambda fd: fs.copy_all(source, fd), name)
+            self._store.limits.check_size(size)
+            self._store.limits.check_room(size)
+            return self._store.writer.publish(lambda fd: fs.copy_all(source, fd), name)
         finally:
             os.close(source)
 
@@ -136,51 +138,12 @@ class DirectoryQueue:
 
         What cannot be claimed now, because somebody else is at it, is found at a later look (`next_look`).
         """
-        self._return_due()
+        self._deferred.return_due(self._store)
         claims = []
         for lease in self._claimer.take(limit, self._leases):
             self._leases[lease.id] = lease
             claims.append(Claim(lease.id, lease.record.attempts + 1, lease.arrived / 1e9, lease.size))
         return claims
-
-    def _join(self) -> None:
-        """Be known to the other instances, so that they leave us our part."""
-        try:
-            self._instance.open()
-        except OSError:
-            pass  # unknown to them, it meets them more often
-
-    def _share(self) -> Share:
-        """Which of how many instances this one is."""
-        self._join()
-        try:
-            found = sorted(filter(instances.is_instance, os.listdir(self._store.part("state"))))
-            return found.index(self._instance.name), len(found)
-        except (OSError, ValueError):
-            return 0, 1
-
-    def _return_due(self) -> None:
-        """Move messages whose next attempt is due back to `incoming`."""
-        due = self._deferred.pop_due()
-        for position, (name, recorded) in enumerate(due):
-            try:
-                self._return_one(name, recorded)
-            except OSError:
-                for left in due[position:]:
-                    self._deferred.again(*left, 1.0)
-                raise
-
-    def _return_one(self, name: str, recorded: int) -> None:
-        fd = fs.lock_message(os.path.join(self._store.part("deferred"), name))
-        if fd is None:
-            return  # another instance was here first
-        try:
-            if self._deferred.still_due(name, recorded):
-                self._store.give_back(self._store.lease(name, fd, "deferred"), "incoming", name)
-        except FileNotFoundError:
-            pass
-        finally:
-            os.close(fd)
 
     def next_look(self) -> float | None:
         """Seconds until `claim` may find something that no arrival announces; None: nothing is known to come."""
@@ -194,8 +157,7 @@ class DirectoryQueue:
         """Something that is readable when a message may have arrived. Raises OSError where nothing tells."""
         from piperkit.dirq.watch import Watch  # a queue that is not watched needs the standard library only
 
-        self._join()
-
+        self._instance.join()
         return Watch(self._store.part("incoming"))
 
     def claimed(self) -> list[str]:
@@ -210,7 +172,7 @@ class DirectoryQueue:
         Raises NotClaimed, and MessageTooLarge, of which nothing is read.
         """
         lease = self._lease(id)
-        self._store.check_size(lease.size)
+        self._store.limits.check_size(lease.size)
         if not lease.begun:
             lease.begun = True
             self._in_work[id] = lease.name

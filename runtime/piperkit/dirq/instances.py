@@ -11,6 +11,7 @@ own part of the messages (see `incoming`), so that they seldom run for the same 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 
@@ -37,6 +38,20 @@ class InstanceRecord:
         except BaseException:
             self.close()
             raise
+
+    def join(self) -> None:
+        """Be known to the other instances, so that they leave this one its part; unknown, it meets them more often."""
+        with contextlib.suppress(OSError):
+            self.open()
+
+    def share(self) -> tuple[int, int]:
+        """Which of how many instances this one is, from 0."""
+        self.join()
+        try:
+            found = sorted(filter(is_instance, os.listdir(self._directory)))
+            return found.index(self.name), len(found)
+        except (OSError, ValueError):
+            return 0, 1
 
     def write(self, names: Iterable[str]) -> None:
         """Replace the names of the messages in work. Raises OSError."""

@@ -11,8 +11,8 @@ from datetime import datetime
 from shlex import quote
 
 from piperkit.dirq import DirectoryQueue, ensure_queue, fs, instances, layout, names, records
+from piperkit.dirq.limits import MIB, room
 from piperkit.dirq.recovery import LITTER_AGE
-from piperkit.dirq.store import MIB, room
 from piperkit.dirq.view import QueueView
 from piperkit.project.finding import Finding
 from piperkit.project.patient import Queue
