@@ -28,6 +28,7 @@ def test_it_asks_few_questions_and_each_has_a_help_and_a_default() -> None:
         "messages",
         "systemd",
         "network",
+        "metrics",
         "runtime_from",
     ]
     assert all("help" in question and "default" in question for question in ASKED.values())
@@ -45,6 +46,7 @@ def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template:
         "messages": "text",
         "systemd": True,
         "network": False,
+        "metrics": True,
         "runtime_from": str(template),
     }
 

@@ -52,7 +52,7 @@ def new_version(source: Path) -> None:
     for test in (parts / "tests").glob("*test_component.py*"):
         change(test, "What the component makes", "A new test")
     (parts / "NEWS.md").write_text("New in 0.2\n", encoding="utf-8")
-    change(source / "copier.yml", ">=0.1,<0.2", ">=0.2,<0.3")
+    change(source / "copier.yml", ">=0.3,<0.4", ">=0.9,<0.10")
     commit_all(source, "0.2", "v0.2.0")
 
 
@@ -82,7 +82,7 @@ def test_it_brings_what_is_new_and_keeps_what_was_changed(source: Path, project:
     assert texts["src/mydaemon/daemon.py"].startswith('"""New in 0.2:')
     assert "and squirrels" in texts["README.md"]
     assert texts["NEWS.md"] == "New in 0.2\n"
-    assert 'dependencies = ["piperkit>=0.2,<0.3"]' in texts["pyproject.toml"]
+    assert 'dependencies = ["piperkit>=0.9,<0.10", "piperkit[metrics]"]' in texts["pyproject.toml"]
     assert (component.read_bytes(), (project / "tests" / "test_component.py").read_bytes()) == written
     assert answers(project)["_commit"] == "v0.2.0"
     assert answers(project)["description"] == "Counts birds"
