@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -24,6 +25,8 @@ from piperkit.versions import runtime_range
 _KNOWN = {"": {"version", "date", "commit", "behaviour", "keys", "files"}, "keys": {"new", "renamed", "removed"},
           "files": {"renamed", "deleted"}}  # fmt: skip
 _KEY = re.compile(r'^[\s#]*"(\w+)":', re.MULTILINE)
+#: Answers, each of which can be anything.
+_ANY: Mapping[str, str] = defaultdict(lambda: "*")
 _HEADING = re.compile(r"^## (?:(?P<version>\d\S*), (?P<date>\S+)|Unreleased)$", re.MULTILINE)
 
 
@@ -146,7 +149,7 @@ def files(repository: Repository) -> Iterator[str]:
         name = release.version or "unreleased"
         lost = {path for path in old if not _is_among(path, new)}
         for path in sorted(lost):
-            if not _is_among(releases.renamed(path, [release]), new) and not releases.is_deleted(path, [release]):
+            if not _is_among(releases.renamed(path, [release], _ANY), new) and not releases.is_deleted(path, [release]):
                 yield f"{releases.FILE}: {name}: the template's file {path} is no more, and is not listed"
         for path in [*release.renamed_files, *release.deleted_files]:
             if path not in lost:

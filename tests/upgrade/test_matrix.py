@@ -175,5 +175,5 @@ def test_every_file_that_is_no_more_is_listed(made: Callable[..., Path], version
     for answers in ANSWERS.values():
         old, new = (set(git(made(at, **answers), "ls-files").splitlines()) for at in (version, NEXT))
         for path in old - new:
-            now = releases.renamed(path, news)
+            now = releases.renamed(path, news, ANSWERS[answers])
             assert now in new or releases.is_deleted(path, news), f"{path} of {version} is neither renamed nor deleted"
