@@ -5,7 +5,6 @@ No edit is lost without a word, and the project's own tests, lint and daemon pas
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from checkout import ROOT
+from checkout import ROOT, VERSION
 from piperkit.project import releases
 from repository import git
 from upgrade_edits import check_kept, edit, settle
@@ -129,7 +128,7 @@ def test_an_upgrade_runs_all_tests_of_the_project_with_the_new_runtime(
     assert done.returncode == 0, done.stdout
     assert f"Making .venv, with the runtime from git+{GITHUB}@{NEXT}" in done.stdout
     (installed,) = project.glob(".venv/lib/python*/site-packages/piperkit-*.dist-info")
-    assert installed.name == f"piperkit-{importlib.metadata.version('piperkit')}.dist-info"
+    assert installed.name == f"piperkit-{VERSION}.dist-info"
     check_kept(before, tree(project))
 
 
