@@ -6,6 +6,7 @@ release has changed in keys and files is compared with the commits, so the histo
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import tomllib
@@ -58,7 +59,8 @@ class Repository:
 
     def steps(self) -> Iterator[tuple[str, str | None, Release]]:
         """Each commit of a release, the next one or None for the working tree, and what was released between them."""
-        for before, after in zip(self.releases, self.releases[1:], strict=False):
+        coming = [] if self.releases[-1].version is None else [Release(None)]  # nothing is said to be unreleased
+        for before, after in itertools.pairwise([*self.releases, *coming]):
             if before.commit:
                 yield before.commit, after.commit, after
 
@@ -175,7 +177,7 @@ def _files(repository: Repository, revision: str | None) -> set[str]:
 
 def migration(repository: Repository) -> Iterator[str]:
     """The migration in copier.yml meets whoever comes from before the newest release with renamed files."""
-    pairs = list(zip(repository.releases, repository.releases[1:], strict=False))
+    pairs = list(itertools.pairwise(repository.releases))
     renaming = [(last, each) for last, each in pairs if each.renamed_files or each.deleted_files]
     if not renaming:
         return
