@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+#: Of the runtime and the template.
+VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 #: With .gitignore: what pip leaves where it builds would make a repository of the parts one with changes.
 _PARTS = (".gitignore", "copier.yml", "releases.toml", "template", "pyproject.toml", "runtime", "LICENSE", "README.md")
 

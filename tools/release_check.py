@@ -6,10 +6,12 @@ release has changed in keys and files is compared with the commits, so the histo
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -24,6 +26,8 @@ from piperkit.versions import runtime_range
 _KNOWN = {"": {"version", "date", "commit", "behaviour", "keys", "files"}, "keys": {"new", "renamed", "removed"},
           "files": {"renamed", "deleted"}}  # fmt: skip
 _KEY = re.compile(r'^[\s#]*"(\w+)":', re.MULTILINE)
+#: Answers, each of which can be anything.
+_ANY: Mapping[str, str] = defaultdict(lambda: "*")
 _HEADING = re.compile(r"^## (?:(?P<version>\d\S*), (?P<date>\S+)|Unreleased)$", re.MULTILINE)
 
 
@@ -55,7 +59,8 @@ class Repository:
 
     def steps(self) -> Iterator[tuple[str, str | None, Release]]:
         """Each commit of a release, the next one or None for the working tree, and what was released between them."""
-        for before, after in zip(self.releases, self.releases[1:], strict=False):
+        coming = [] if self.releases[-1].version is None else [Release(None)]  # nothing is said to be unreleased
+        for before, after in itertools.pairwise([*self.releases, *coming]):
             if before.commit:
                 yield before.commit, after.commit, after
 
@@ -146,7 +151,7 @@ def files(repository: Repository) -> Iterator[str]:
         name = release.version or "unreleased"
         lost = {path for path in old if not _is_among(path, new)}
         for path in sorted(lost):
-            if not _is_among(releases.renamed(path, [release]), new) and not releases.is_deleted(path, [release]):
+            if not _is_among(releases.renamed(path, [release], _ANY), new) and not releases.is_deleted(path, [release]):
                 yield f"{releases.FILE}: {name}: the template's file {path} is no more, and is not listed"
         for path in [*release.renamed_files, *release.deleted_files]:
             if path not in lost:
@@ -172,7 +177,7 @@ def _files(repository: Repository, revision: str | None) -> set[str]:
 
 def migration(repository: Repository) -> Iterator[str]:
     """The migration in copier.yml meets whoever comes from before the newest release with renamed files."""
-    pairs = list(zip(repository.releases, repository.releases[1:], strict=False))
+    pairs = list(itertools.pairwise(repository.releases))
     renaming = [(last, each) for last, each in pairs if each.renamed_files or each.deleted_files]
     if not renaming:
         return

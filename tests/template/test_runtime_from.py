@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from checkout import VERSION
+from piperkit.versions import runtime_range
 from repository import commit_all, git
 from template_project import Generate, answers, run_copier
 
@@ -146,7 +148,9 @@ def test_make_test_and_lint_work_with_the_runtime_of_the_checkout(
     assert "Making .venv" not in make(project, bare_environment, "test", FAST).stdout
     done = make(project, bare_environment, "wheels")
     assert done.returncode == 0, done.stdout
-    assert {"piperkit-0.1.0-py3-none-any.whl", "my_daemon-0.1.0-py3-none-any.whl"} <= set(os.listdir(project / "dist"))
+    assert {f"piperkit-{VERSION}-py3-none-any.whl", "my_daemon-0.1.0-py3-none-any.whl"} <= set(
+        os.listdir(project / "dist")
+    )
 
 
 @pytest.mark.slow
@@ -176,10 +180,11 @@ def test_a_folder_of_wheels_and_a_version_range_can_be_installed_from(
     # The folder stands for the package index here; an index that has no such package does not matter.
     index = wheels(template, tmp_path / "index")
     links = f"{bare_environment.get('PIP_FIND_LINKS', '')} {index}".strip()
-    done = make(project, {**bare_environment, "PIP_FIND_LINKS": links}, "test", FAST, "RUNTIME_FROM=piperkit>=0.1,<0.2")
+    wanted = f"piperkit{runtime_range(VERSION)}"
+    done = make(project, {**bare_environment, "PIP_FIND_LINKS": links}, "test", FAST, f"RUNTIME_FROM={wanted}")
     assert done.returncode == 0, done.stdout
-    assert "Making .venv, with the runtime from piperkit>=0.1,<0.2" in done.stdout
-    assert installed(project) == "piperkit==0.1.0"
+    assert f"Making .venv, with the runtime from {wanted}" in done.stdout
+    assert installed(project) == f"piperkit=={VERSION}"
 
 
 @pytest.mark.slow
@@ -192,11 +197,13 @@ def test_a_runtime_out_of_range_is_refused_with_a_clear_word(
     other = tmp_path / "other"
     subprocess.run(["cp", "-r", str(unpacked), str(other)], check=True)
     text = described.read_text(encoding="utf-8")
-    (other / "pyproject.toml").write_text(text.replace('version = "0.1.0"', 'version = "9.0.0"'), encoding="utf-8")
+    (other / "pyproject.toml").write_text(
+        text.replace(f'version = "{VERSION}"', 'version = "99.0.0"'), encoding="utf-8"
+    )
     done = make(project, bare_environment, "test", f"RUNTIME_FROM={other}")
     assert done.returncode != 0
     assert "Cannot install" in done.stdout
-    assert "piperkit 9.0.0" in done.stdout
+    assert "piperkit 99.0.0" in done.stdout
     assert "conflicting dependencies" in done.stdout
     assert not (project / ".venv" / ".runtime").exists()
 

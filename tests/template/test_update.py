@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from checkout import VERSION
+from piperkit.versions import runtime_range
 from repository import commit_all, git
 from template_project import answers, run_copier
 
@@ -41,7 +43,7 @@ def new_version(source: Path) -> None:
     change(parts / "kinds" / "transform-text" / "component.py.jinja", "This file is yours", "A new stub")
     change(parts / "kinds" / "transform-text" / "test_component.py.jinja", "What the component makes", "A new test")
     (parts / "project" / "NEWS.md").write_text("New in 0.2\n", encoding="utf-8")
-    change(source / "copier.yml", ">=0.1,<0.2", ">=0.2,<0.3")
+    change(source / "copier.yml", runtime_range(VERSION), ">=99.0,<100")
     commit_all(source, "0.2", "v0.3.0")
 
 
@@ -71,7 +73,7 @@ def test_it_brings_what_is_new_and_keeps_what_was_changed(source: Path, project:
     assert texts["src/mydaemon/daemon.py"].startswith('"""New in 0.2:')
     assert "and squirrels" in texts["README.md"]
     assert texts["NEWS.md"] == "New in 0.2\n"
-    assert 'dependencies = ["piperkit>=0.2,<0.3", ' in texts["pyproject.toml"]
+    assert 'dependencies = ["piperkit>=99.0,<100", ' in texts["pyproject.toml"]
     assert (component.read_bytes(), (project / "tests" / "test_component.py").read_bytes()) == written
     assert answers(project)["_commit"] == "v0.3.0"
     assert answers(project)["description"] == "Counts birds"

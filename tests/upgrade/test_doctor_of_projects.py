@@ -17,7 +17,7 @@ import pytest
 import piperkit
 from piperkit.dirq import DirectoryQueue
 from repository import commit_all, git
-from upgrade_project import change, run
+from upgrade_project import NEXT, change, run
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +131,45 @@ def test_parts_of_different_versions(
     assert done.returncode == 0, done.stdout
     git(project, "commit", "--quiet", "--message", "Upgrade")
     assert doctor() == []
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_template_with_changes_that_nobody_has_committed(
+    hub: Path, world: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tagged: bool
+) -> None:
+    """Copier calls them a commit, which is in no clone."""
+    checkout, project = tmp_path / "checkout", tmp_path / "birds"
+    git(tmp_path, "clone", "--quiet", hub, checkout)
+    if not tagged:
+        for tag in git(checkout, "tag", "--list").splitlines():
+            git(checkout, "tag", "--delete", tag)
+    readme = checkout / "template" / "project" / "README.md.jinja"
+    change(readme, "# {{ daemon_name }}\n", "# {{ daemon_name }}\n\nNot committed.\n")
+    done = run(tmp_path, world, "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", checkout, project)
+    assert done.returncode == 0, done.stdout
+    git(project, "init", "--quiet")
+    commit_all(project, "New")
+    git(checkout, "checkout", "--quiet", readme)
+    version = NEXT if tagged else git(checkout, "rev-parse", "HEAD")
+    change(readme.parent / "Makefile.jinja", ".PHONY: help", "# New.\n.PHONY: help")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2099-01-01T00:00:00Z")  # not in the second in which the project was made
+    commit_all(checkout, "99.1", "v99.1.0" if tagged else None)
+
+    done = run(project, world, "piperkit.cli", "doctor", "--json", project)
+    (found,) = (each for each in json.loads(done.stdout)["findings"] if each["check"] == "template")
+    assert found["where"] == str(project / ".copier-answers.yml")
+    assert f"made from a checkout near {version}, with changes that were not committed" in found["what"]
+    done = run(project, world, "piperkit.cli", "upgrade", "--no-tests")
+    assert done.returncode == 69
+    assert f"have it go on from {version}, with these changes as yours: {found['mend']}\n" in done.stdout
+    done = shell(found["mend"], world)
+    assert done.returncode == 0, done.stdout
+    done = run(project, world, "piperkit.cli", "doctor", "--json", project)
+    assert "template" not in {each["check"] for each in json.loads(done.stdout)["findings"]}
+    done = run(project, world, "piperkit.cli", "upgrade", "--no-tests")
+    assert done.returncode == 0, done.stdout
+    assert "# New." in (project / "Makefile").read_text()
+    assert "Not committed." in (project / "README.md").read_text()
 
 
 def test_units_that_are_not_the_projects(

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.version import Version
 
-from checkout import ROOT
+from checkout import ROOT, VERSION
 from piperkit.project import releases
-from repository import commit_all, git
-from upgrade_project import NEXT, change, released, run, tree
+from repository import git
+from upgrade_edits import check_kept, edit, settle
+from upgrade_project import GITHUB, NEXT, environment, released, run, tree
 
 pytestmark = pytest.mark.slow
 
@@ -30,61 +32,13 @@ ANSWERS: dict[str, dict[str, object]] = {
              "description": "Doesn't lose 50 % of {{ anything }}, “really”"},
 }  # fmt: skip
 
-SECOND = '''\
-"""A second component of ours."""
-
-from piperkit import Component, Message
+LISTED = releases.parse((ROOT / releases.FILE).read_text(encoding="utf-8"))
 
 
-class Second(Component):
-    """Leaves each message to the next component."""
-
-    def process(self, message: Message) -> None:
-        """Nothing to do."""
-'''
-TEST = '''\
-"""A test of ours."""
-
-from {package}.second import Second
-
-
-def test_it_can_be_made() -> None:
-    assert Second()
-'''
-FUNCTION = '''
-
-def ours(text: str) -> str:
-    """A function of ours."""
-    return text.upper()
-'''
-
-
-def edit(project: Path) -> None:
-    """What a user does to a project."""
-    (package,) = (project / "src").iterdir()
-    name = next((project / "etc").glob("*.conf")).stem
-    with open(package / "component.py", "a", encoding="utf-8") as component:
-        component.write(FUNCTION)
-    (package / "second.py").write_text(SECOND, encoding="utf-8")
-    change(package / "daemon.py", "components=[", "components=[Second(), ")
-    imported = next(line for line in (package / "daemon.py").read_text().splitlines() if ".component import" in line)
-    change(package / "daemon.py", imported, f"{imported}\nfrom {package.name}.second import Second")
-    (project / "tests" / "test_ours.py").write_text(TEST.format(package=package.name), encoding="utf-8")
-    change(project / "etc" / f"{name}.conf", '# "retry_limit": 5', '"retry_limit": 7')
-    change(project / "README.md", f"# {name}\n", f"# {name}\n\nThis belongs to us.\n")
-    (project / ".pre-commit-config.yaml").unlink()
-    if (project / "systemd").exists():
-        change(project / "systemd" / f"{name}.service", "Restart=on-failure", "Restart=always")
-    commit_all(project, "Ours")
-
-
-def settle(project: Path) -> list[str]:
-    """Take the template's side of each conflict, with the user's change put in again; returns the files."""
-    conflicts = git(project, "diff", "--name-only", "--diff-filter=U").splitlines()
-    for path in conflicts:
-        git(project, "checkout", "--theirs", "--", path)
-        change(project / path, "Restart=on-failure", "Restart=always")
-    return conflicts
+@pytest.fixture
+def world(history: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of a user; since nothing is released here, all have one repository of the template."""
+    return environment(tmp_path / "home", history)
 
 
 def in_project(project: Path, *command: str) -> None:
@@ -126,54 +80,83 @@ def test_an_edited_project_is_brought_up_to_date(
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(made(version, **ANSWERS[answers]), project)
-    edit(project)
-    before = tree(project)
+    before = edit(project)
     done = run(project, world, "piperkit.cli", "upgrade", "--no-tests")
+    said = done.stdout
     conflicts = settle(project)
-    assert set(conflicts) <= {path for path in before if path.endswith(".service")}  # written anew after v0.1.0
-    assert done.returncode == (1 if conflicts else 0), done.stdout
+    assert done.returncode == (1 if conflicts else 0), said
     for path in conflicts:
-        assert f"{path} is in conflict" in done.stdout
-    done = run(project, world, "piperkit.cli", "upgrade", "--finish", "--no-tests")
-    assert done.returncode == 0, done.stdout
-    commit_all(project, "Upgrade")
+        assert f"{path} is in conflict" in said
+    for release in LISTED:
+        is_news = release.version is None or Version(release.version) > Version(version)
+        for sentence in release.behaviour:
+            assert (f"\n  {sentence}\n" in said) == is_news
+    if conflicts:
+        done = run(project, world, "piperkit.cli", "upgrade", "--finish", "--no-tests")
+        assert done.returncode == 0, done.stdout
+    git(project, "commit", "--quiet", "--message", "Upgrade")
     after = tree(project)
 
+    check_kept(before, after)
+    for path in before.keys() - after.keys():
+        assert path in said
     recorded = yaml.safe_load(after[".copier-answers.yml"])
     assert recorded["_commit"] == NEXT
     assert {key: recorded[key] for key in ANSWERS[answers] if key in ("description", "author", "messages")}.items() <= (
         ANSWERS[answers].items()
     )
-    (package,) = {name.split("/")[1] for name in after if name.startswith("src/")}
-    for name in (f"src/{package}/component.py", f"src/{package}/second.py", "tests/test_ours.py"):
-        assert after[name] == before[name]
-    assert b"components=[Second(), " in after[f"src/{package}/daemon.py"]
-    configuration = next(name for name in after if name.startswith("etc/"))
-    assert b'\n    "retry_limit": 7\n' in after[configuration]
-    assert b"This belongs to us." in after["README.md"]
-    assert ".pre-commit-config.yaml" not in after
-    for name in after:
-        assert not name.endswith(".rej")
-        assert b"<<<<<<<" not in after[name]
-        if name.endswith(".service") and "@" not in name:
-            assert b"Restart=always" in after[name]
 
     cache = tmp_path_factory.getbasetemp() / "mypy-cache"
     in_project(project, "ruff", "check", "--no-cache")
     in_project(project, "ruff", "format", "--check", "--no-cache")
     in_project(project, "mypy", "--strict", "--cache-dir", str(cache))
+    # The walk over all crash points takes long: the next test has it.
     in_project(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", "not wherever_it_is_killed")
     passes_a_message_on(project, until)
-    assert "Already up to date" in run(project, world, "piperkit.cli", "upgrade").stdout
+
+
+@pytest.mark.timeout(600)
+def test_an_upgrade_runs_all_tests_of_the_project_with_the_new_runtime(
+    made: Callable[..., Path], world: dict[str, str], tmp_path: Path
+) -> None:
+    """In its own virtual environment, for which pip takes the runtime from the template's address."""
+    version = list(released())[1]  # the first one that has the walk over the crash points among its tests
+    project = tmp_path / "project"
+    shutil.copytree(made(version, **ANSWERS["little"]), project)
+    before = edit(project)
+    done = run(project, world, "piperkit.cli", "upgrade")
+    assert done.returncode == 0, done.stdout
+    assert f"Making .venv, with the runtime from git+{GITHUB}@{NEXT}" in done.stdout
+    (installed,) = project.glob(".venv/lib/python*/site-packages/piperkit-*.dist-info")
+    assert installed.name == f"piperkit-{VERSION}.dist-info"
+    check_kept(before, tree(project))
+
+
+@pytest.mark.parametrize("version", released())
+def test_plain_copier_loses_no_edit_either(
+    made: Callable[..., Path], world: dict[str, str], history: Path, tmp_path: Path, version: str
+) -> None:
+    """By the migration, which can run twice."""
+    project = tmp_path / "project"
+    shutil.copytree(made(version, **ANSWERS["defaults"]), project)
+    before = edit(project)
+    done = run(project, world, "copier", "update", "--trust", "--defaults")
+    assert done.returncode == 0, done.stdout
+    updated = tree(project), git(project, "status", "--porcelain")
+    git(tmp_path, "clone", "--quiet", "--branch", NEXT, history, "template")
+    done = run(project, world, "piperkit.project.carry", tmp_path / "template", ".copier-answers.yml")
+    assert done.returncode == 0, done.stdout
+    assert (tree(project), git(project, "status", "--porcelain")) == updated
+    settle(project)
+    check_kept(before, tree(project))
 
 
 @pytest.mark.parametrize("version", released())
 def test_every_file_that_is_no_more_is_listed(made: Callable[..., Path], version: str) -> None:
     """As renamed or deleted, in releases.toml: what is not would be lost by a plain `copier update`."""
-    listed = releases.parse((ROOT / releases.FILE).read_text(encoding="utf-8"))
-    news = releases.since(listed, ROOT, released()[version])
+    news = releases.since(LISTED, ROOT, released()[version])
     for answers in ANSWERS.values():
         old, new = (set(git(made(at, **answers), "ls-files").splitlines()) for at in (version, NEXT))
         for path in old - new:
-            now = releases.renamed(path, news)
+            now = releases.renamed(path, news, answers)
             assert now in new or releases.is_deleted(path, news), f"{path} of {version} is neither renamed nor deleted"

@@ -90,7 +90,7 @@ def _update(
         if not git(place, "ls-files", "--deleted") and not any(release.renamed_files for release in news):
             return []
         with _rendered(place, each) as base:
-            return carry.carry(place, base, news)
+            return carry.carry(place, base, news, each.values)
     except (CopierError, ValueError, OSError) as error:
         raise UpgradeFailed(f"nothing was changed: {each.path.name}: {_said(error)}") from error
 

@@ -14,8 +14,9 @@ import dataclasses
 import enum
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import copier
 import yaml
@@ -49,8 +50,8 @@ class Carried:
     what: What
 
 
-def render_base(project: Path, answers_file: str, base: Path) -> str:
-    """Generate into `base` what the project was made of, as HEAD's answers say; returns that version of the template.
+def render_base(project: Path, answers_file: str, base: Path) -> dict[str, Any]:
+    """Generate into `base` what the project was made of, as HEAD's answers say, which it returns.
 
     Raises CopierError.
     """
@@ -58,33 +59,32 @@ def render_base(project: Path, answers_file: str, base: Path) -> str:
     text = contents(project, "HEAD", prefix + answers_file)
     if text is None:
         raise PiperError(f"{answers_file} is not committed in {project}; commit it")
-    answers = yaml.safe_load(text)
-    version = str(answers.pop("_commit"))
+    answers: dict[str, Any] = yaml.safe_load(text)
     data = {key: value for key, value in answers.items() if not key.startswith("_")}
     copier.run_copy(
         answers["_src_path"],
         base,
         data,
         answers_file=answers_file,
-        vcs_ref=version,
+        vcs_ref=str(answers["_commit"]),
         defaults=True,
         overwrite=True,
         quiet=True,
         skip_tasks=True,
     )
-    return version
+    return answers
 
 
-def carry(project: Path, base: Path, news: Sequence[Release]) -> list[Carried]:
+def carry(project: Path, base: Path, news: Sequence[Release], answers: Mapping[str, Any]) -> list[Carried]:
     """Put right what an update that is not committed yet did to files that it renamed or deleted.
 
-    base: what the old version of the template had generated.
+    base: what the old version of the template had generated with these answers.
     """
     prefix = git(project, "rev-parse", "--show-prefix")
     paths = sorted(str(path.relative_to(base)) for path in base.rglob("*") if path.is_file())
     results = []
     for path in paths:
-        new = releases.renamed(path, news)
+        new = releases.renamed(path, news, answers)
         yours = contents(project, "HEAD", prefix + path)
         if new != path:
             results.append(_renamed(project, prefix, base, path, new, yours))
@@ -159,8 +159,9 @@ def main(template: str, answers_file: str) -> None:
     news = releases.parse(Path(template, releases.FILE).read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory, project.name)
-        old = render_base(project, answers_file, base)
-        for carried in carry(project, base, releases.since(news, Path(template), old)):
+        answers = render_base(project, answers_file, base)
+        new = releases.since(news, Path(template), str(answers["_commit"]))
+        for carried in carry(project, base, new, answers):
             names = carried.old if carried.new is None else f"{carried.old}, now {carried.new}"
             print(f"{names}: {carried.what.value}", file=sys.stderr)
 

@@ -17,6 +17,7 @@ from piperkit.project.finding import Finding
 from piperkit.project.git import listed, succeeds
 from piperkit.project.journal import Pending
 from piperkit.project.patient import Daemon
+from piperkit.project.source import NoTemplate, Source, UncommittedTemplate
 
 #: Where systemd looks for units, the first wins: systemd.unit(5).
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
@@ -65,6 +66,22 @@ def one_version(project: Path) -> Iterator[Finding]:
         if each.template == main.template and each.version != main.version:
             words = f"it is from {each.version} of the template, and the project from {main.version}"
             yield Finding(str(each.path), words, f"piperctl upgrade {quote(str(project))}")
+
+
+def template_is_committed(project: Path) -> Iterator[Finding]:
+    """What the project was made from is in the template's history; only a checkout can have what is not."""
+    try:
+        found = [each for each in answers.load(project) if each.version and os.path.isdir(each.template)]
+    except ImportError:
+        return  # without the extra `template`, nothing reads them
+    for each in found:
+        try:
+            with Source(each.template) as source:
+                source.origin(each)
+        except UncommittedTemplate as error:
+            yield Finding(str(each.path), error.problem, error.mend)
+        except NoTemplate:
+            pass  # it was moved, or replaced by another one; that matters to an upgrade, which says what to do
 
 
 # -- daemons ---------------------------------------------------------------------------------------------------------
@@ -162,6 +179,7 @@ PROJECT_CHECKS = (
     ("upgrade", upgrade_is_finished),
     ("conflicts", nothing_is_unsettled),
     ("versions", one_version),
+    ("template", template_is_committed),
 )
 DAEMON_CHECKS = (
     ("configuration", configuration),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,13 +82,13 @@ def _had(release: Release, repository: Path, old: str, had: set[str | None]) -> 
     return succeeds(repository, "merge-base", "--is-ancestor", release.commit, old)
 
 
-def renamed(path: str, releases: Iterable[Release]) -> str:
-    """What a file of a generated project is called after these releases; the same where it was not renamed."""
+def renamed(path: str, releases: Iterable[Release], answers: Mapping[str, Any]) -> str:
+    """What a file of a project with these answers is called after these releases; the same where it was not renamed."""
     for release in releases:
         for old, new in release.renamed_files.items():
             found = _pattern(old).fullmatch(path)
             if found:
-                first, *others = new.split("*")
+                first, *others = (part.format_map(answers) for part in new.split("*"))
                 path = first + "".join(map("".join, zip(found.groups(), others, strict=True)))
                 break
     return path

@@ -6,12 +6,16 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from piperkit.errors import ExitStatus, PiperError, UsageError
+from piperkit.project.answers import Answers
 from piperkit.project.git import GitError, contents, git, succeeds
 
 _HOSTS = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
+#: A commit without a tag, as `git describe --tags --always` calls it.
+_DESCRIBED = re.compile(r"(?:(?P<tag>.+)-\d+-g)?[0-9a-f]{7,40}")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -19,6 +23,22 @@ class NoTemplate(PiperError):
     """The template cannot be reached, or is not the one that the project was made from."""
 
     exit_status = ExitStatus.UNAVAILABLE
+
+
+class UncommittedTemplate(NoTemplate):
+    """A project was made from a checkout of the template with changes that nobody has committed."""
+
+    def __init__(self, answers: Answers, address: str, version: str) -> None:
+        file, where = quote(str(answers.path)), quote(str(answers.path.parent))
+        self.problem = (
+            f"{answers.path.name} names {answers.version}, which the template {address} does not have: it was"
+            f" made from a checkout near {version}, with changes that were not committed or are gone"
+        )
+        self.mend = (  #: a command
+            f"sed -i 's/^_commit: .*/_commit: {version}/' {file}"
+            f" && git -C {where} commit --message 'The template is {version}' {answers.path.name}"
+        )
+        super().__init__(f"{self.problem}; have it go on from {version}, with these changes as yours: {self.mend}")
 
 
 class Source:
@@ -77,6 +97,28 @@ class Source:
                 " template, or its history was rewritten; say where the right one is: piperctl upgrade --source ADDRESS"
             )
         return git(self.path, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+
+    def origin(self, answers: Answers) -> str:
+        """The commit that a project, or a part of it, was made from. Raises NoTemplate, UncommittedTemplate."""
+        version = answers.version or ""
+        if not self.has(version) and (near := self._near(answers)):
+            raise UncommittedTemplate(answers, self.address, near)
+        return self.commit(version)
+
+    def _near(self, answers: Answers) -> str | None:
+        """A version not long before one that nobody has; None where it cannot be told, as in another template."""
+        described = _DESCRIBED.fullmatch(answers.version or "")
+        if described is None:
+            return None
+        if described["tag"]:
+            return described["tag"] if self.has(described["tag"]) else None
+        if not os.path.isdir(url(self.address)):
+            return None  # only a checkout can have what is not committed
+        try:
+            when = git(answers.path.parent, "log", "-1", "--format=%cI", "--", answers.path.name)
+        except GitError:
+            return None
+        return git(self.path, "rev-list", "-1", f"--before={when}", "HEAD") if when else None
 
     def is_before(self, one: str, other: str) -> bool:
         """Whether a commit is an ancestor of another, or that itself."""

@@ -144,7 +144,7 @@ def _outdated(found: list[Answers], source: Source, target: str, *, explicit: bo
     for each in found:
         if each.version is None:
             raise NotReady(f"{each.path.name} names no version of its template: _commit is missing; copy it anew")
-        here = source.commit(each.version)
+        here = source.origin(each)
         if here == wanted:
             continue
         if source.is_before(wanted, here):
