@@ -62,6 +62,7 @@ def test_message_is_found_by_its_id_as_it_is_shown(run: Run, queue: DirectoryQue
         assert run("queue", "show", queue.path, json.loads(line)["id"]).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "report",
     [

@@ -104,6 +104,7 @@ def test_a_wrong_answer_is_an_error_that_says_what_would_be_right(
     assert not (tmp_path / "birds").exists()
 
 
+@pytest.mark.slow
 def test_a_template_that_is_none_is_named(piperctl: Piperctl, tmp_path: Path) -> None:
     done = piperctl("new", "birds", "--defaults", "--template", tmp_path / "nowhere")
     assert done.returncode == 69
