@@ -7,7 +7,7 @@ PYTHON ?= python3
 help:
 	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
 	@echo 'make test        all tests, with the coverage of the runtime; PIPER_REQUIRE=systemd,... makes skips failures'
-	@echo 'make test-fast   the tests that take no more than a second or two each'
+	@echo 'make test-fast   the tests that take no more than a second or so each, two files at a time'
 	@echo 'make test-all    the tests, with every three answers of the template in one project, instead of every two'
 	@echo 'make lint        check style, format and types'
 	@echo 'make format      format the code'
@@ -27,7 +27,7 @@ test: .venv/.made
 	@.venv/bin/coverage report
 
 test-fast: .venv/.made
-	.venv/bin/pytest -m "not slow" $(ARGS)
+	.venv/bin/pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
 
 test-all: .venv/.made
 	PIPER_ALL=1 $(MAKE) test

@@ -9,11 +9,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import summary
 from needs import need
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where tests run in several processes (make test-fast), each hands over what it has found out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["proofs"] = summary.lines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process has ended; one that has died has handed over nothing."""
+    summary.lines += getattr(node, "workeroutput", {}).get("proofs", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

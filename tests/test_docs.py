@@ -46,6 +46,7 @@ def test_readme_example_passes_its_own_test(piper: Piper) -> None:
     run(test, build=build)["test_turns_text_into_upper_case"](piper)
 
 
+@pytest.mark.slow
 def test_guide_examples_do_what_it_says(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
     weigher, archive, datagrams, producer = examples("docs/guide.md")
     monkeypatch.chdir(piper.directory)

@@ -62,6 +62,7 @@ def test_message_is_found_by_its_id_as_it_is_shown(run: Run, queue: DirectoryQue
         assert run("queue", "show", queue.path, json.loads(line)["id"]).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "report",
     [
@@ -94,6 +95,7 @@ def test_long_text_is_cut_between_characters(run: Run, queue: DirectoryQueue) ->
     assert "more; --raw prints everything" in shown
 
 
+@pytest.mark.slow
 def test_list_for_programs_leaves_nothing_out(run: Run, queue: DirectoryQueue) -> None:
     with queue.batch():
         for number in range(150):
@@ -102,6 +104,7 @@ def test_list_for_programs_leaves_nothing_out(run: Run, queue: DirectoryQueue) -
     assert b"... and 50 more" in run("queue", "ls", queue.path).stdout
 
 
+@pytest.mark.slow
 def test_arrival_in_the_far_future_is_shown(run: Run, queue: DirectoryQueue) -> None:
     id = queue.enqueue("x")
     os.utime(os.path.join(queue.path, "incoming", id), (1e12, 1e12))

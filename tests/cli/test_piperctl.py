@@ -25,6 +25,7 @@ def contents(queue: DirectoryQueue) -> list[bytes]:
     return [view.read(entry) for entry in view.entries("incoming")]
 
 
+@pytest.mark.slow
 def test_created_queue_has_the_mode_that_was_asked_for(run: Run, tmp_path: Path) -> None:
     for _ in range(2):
         assert run("queue", "create", "new", "--perms", "0o750").returncode == 0
@@ -60,6 +61,7 @@ def test_ids_are_printed_when_asked_for(run: Run, queue: DirectoryQueue) -> None
     assert done.stdout.decode().split() == [entry.id for entry in QueueView(queue.path).entries("incoming")]
 
 
+@pytest.mark.slow
 def test_missing_queue_is_named_with_the_command_that_makes_it(run: Run, tmp_path: Path) -> None:
     done = run("queue", "put", "nowhere", input=b"x")
     assert done.returncode == 73
@@ -80,6 +82,7 @@ def test_put_says_how_far_it_came_before_it_failed(run: Run, queue: DirectoryQue
     assert contents(queue) == [b"one"]
 
 
+@pytest.mark.slow
 def test_list_shows_every_part_in_order_and_says_what_is_left_out(run: Run, queue: DirectoryQueue) -> None:
     ids = [queue.enqueue(f"message {number}") for number in range(5)]
     queue.claim(3)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from piperkit.dirq import DirectoryQueue
 
 NAME = "demo-piperdaemon.py"
@@ -34,6 +36,7 @@ def told(lines: list[str]) -> list[str]:
     return ["".join(found) for found in re.findall(what, "\n".join(lines))]
 
 
+@pytest.mark.slow
 def test_two_messages_are_printed_then_it_pauses_and_the_rest_comes_as_room_is_made(tmp_path: Path) -> None:
     lines = demonstrate(tmp_path)
     taken = "2 messages taken"
@@ -47,6 +50,7 @@ def test_two_messages_are_printed_then_it_pauses_and_the_rest_comes_as_room_is_m
     assert statistics["FilerDaemonComponent"]["cnt_committed"] == 6
 
 
+@pytest.mark.slow
 def test_what_an_interrupted_demonstration_has_left_is_not_in_the_way(tmp_path: Path) -> None:
     for queue in ("queue.done", f"spool/{NAME}"):
         with DirectoryQueue(tmp_path / NAME / queue) as left:
@@ -55,6 +59,7 @@ def test_what_an_interrupted_demonstration_has_left_is_not_in_the_way(tmp_path: 
     assert told(demonstrate(tmp_path))[:3] == ["A", "B", "pauses"]
 
 
+@pytest.mark.slow
 def test_its_own_key_and_the_contracts_are_in_its_configuration(tmp_path: Path) -> None:
     demonstrate(tmp_path)
     done = subprocess.run(

@@ -135,6 +135,7 @@ def test_room_that_is_to_stay_free_does_not_stop_what_frees_room(piper: Piper, s
     queue.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync", ["batch", "always"])
 def test_few_open_files_make_small_batches(piper: Piper, start: Start, until: Until, sync: str) -> None:
     with piper.queue_in.batch():

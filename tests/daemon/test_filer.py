@@ -61,6 +61,7 @@ def test_paused_daemon_says_so_once_and_goes_on_by_itself(piper: Piper, start: S
     assert taken == [b"a", b"b", b"c", b"d", b"e", b"f"]
 
 
+@pytest.mark.slow
 def test_instances_overshoot_the_limit_by_no_more_than_a_batch_each(piper: Piper, start: Start, until: Until) -> None:
     with piper.queue_in.batch():
         piper.put(*(f"{number}" for number in range(400)))
@@ -84,6 +85,7 @@ def test_outcome_of_a_message_comes_before_the_next_one_is_begun(piper: Piper) -
     assert before == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_thousand_messages_of_random_bytes_come_out_as_they_went_in(piper: Piper, start: Start, until: Until) -> None:
     chance = random.Random(1)
     contents = [chance.randbytes(min(1 << 20, int(chance.paretovariate(0.3)))) for _ in range(996)]

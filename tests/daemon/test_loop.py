@@ -29,6 +29,7 @@ def log(piper: Piper) -> str:
     return path.read_text() if path.exists() else ""
 
 
+@pytest.mark.slow
 def test_idle_daemon_makes_no_system_call_between_its_timers(
     piper: Piper, start: Start, until: Until, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_third_stop_signal_ends_at_once_and_recovery_finds_a_clean_state(
     assert sorted(piper.contents("in")) == [b"a", b"b"]
 
 
+@pytest.mark.slow
 def test_stop_timeout_ends_a_component_that_does_not_come_to_an_end(piper: Piper, start: Start, until: Until) -> None:
     piper.put("a")
     daemon = start("slow", f"--gate={piper.directory}", "--stop-timeout=0.1")
@@ -103,6 +104,7 @@ def test_third_stop_signal_ends_a_component_that_hangs_in_a_hook(
     assert not (piper.directory / "daemon.pid").exists()
 
 
+@pytest.mark.slow
 def test_stop_timeout_ends_a_start_that_does_not_come_to_an_end(piper: Piper, start: Start, until: Until) -> None:
     daemon = start("stuck", "--stop-timeout=0.1")
     until(lambda: "It hangs" in log(piper), "the hook")
@@ -158,6 +160,7 @@ def test_arrival_wakes_an_idle_daemon(piper: Piper, start: Start, until: Until) 
         until(lambda: text.upper().encode() in piper.out, "the message")  # noqa: B023  the closure is used at once
 
 
+@pytest.mark.slow
 def test_signal_actions_find_the_daemon_by_its_pid_file(piper: Piper, start: Start, call: Call, until: Until) -> None:
     assert call("upper", "--action=signal-check").returncode == 3
     daemon = start("upper")

@@ -209,6 +209,7 @@ def test_service_manager_is_told_of_start_reload_and_stop(piper: Piper, start: S
         assert received(end, "STOPPING=1") == ["STOPPING=1", "STATUS=stopping", "EXTEND_TIMEOUT_USEC=7000000"]
 
 
+@pytest.mark.slow
 def test_service_manager_gets_signs_of_life(piper: Piper, start: Start) -> None:
     with manager(piper) as (end, environment):
         start("upper", "--process-timeout=1", env=environment)
@@ -228,6 +229,7 @@ def test_service_manager_is_told_of_a_stop_while_a_message_is_in_work(piper: Pip
         assert daemon.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_each_message_begins_with_a_sign_of_life(piper: Piper, start: Start, until: Until) -> None:
     with manager(piper) as (end, environment):
         start("slow", f"--gate={piper.directory}", "--process-timeout=300", env=environment)
@@ -238,6 +240,7 @@ def test_each_message_begins_with_a_sign_of_life(piper: Piper, start: Start, unt
         assert received(end, "WATCHDOG=1") == ["WATCHDOG=1"]  # the loop's own would come after 100 s
 
 
+@pytest.mark.slow
 def test_reload_with_a_shorter_process_timeout_gives_signs_more_often_at_once(piper: Piper, start: Start) -> None:
     path = piper.directory / "live.conf"
     path.write_text('{"process_timeout": 300}')

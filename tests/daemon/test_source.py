@@ -176,6 +176,7 @@ def test_a_datagram_wakes_the_daemon_as_soon_as_it_comes(
     assert process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_a_socket_that_is_not_read_does_not_keep_the_daemon_busy(
     piper: Piper, start: Start, until: Until, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ queue.close()
     assert everything(queue) == {"incoming": {"x": b"x"}}
 
 
+@pytest.mark.slow
 def test_many_instances_recover_side_by_side_and_each_claim_is_given_back_once(
     queue: DirectoryQueue, start: Start
 ) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ from template_project import answers, run_copier
 Piperctl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
-def project(source: Path, tmp_path: Path) -> Path:
-    """A project that its owner has worked on."""
-    directory = tmp_path / "mydaemon"
+@pytest.fixture(scope="module")
+def origin(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A released template, and a project made from it that its owner has worked on."""
+    source = tmp_path_factory.mktemp("released") / "template"
+    shutil.copytree(template, source, symlinks=True)
+    git(source, "tag", "v0.2.0")
+    directory = tmp_path_factory.mktemp("made") / "mydaemon"
     run_copier("copy", "--defaults", "--data", "metrics=false", source, directory)
     git(directory, "init", "--quiet", "--initial-branch", "main")
     commit_all(directory, "New")
@@ -28,6 +32,23 @@ def project(source: Path, tmp_path: Path) -> Path:
         with open(path, "a", encoding="utf-8") as file:
             file.write("\n\n# the owner's\n")
     commit_all(directory, "Work")
+    return source, directory
+
+
+@pytest.fixture
+def source(origin: tuple[Path, Path]) -> Iterator[Path]:
+    """The project's template, for later versions of it; it is as it was afterwards."""
+    yield origin[0]
+    git(origin[0], "reset", "--quiet", "--hard", "v0.2.0")
+    for tag in set(git(origin[0], "tag", "--list").split()) - {"v0.2.0"}:
+        git(origin[0], "tag", "--delete", tag)
+
+
+@pytest.fixture
+def project(origin: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The test's own copy of the project."""
+    directory = tmp_path / "mydaemon"
+    shutil.copytree(origin[1], directory, symlinks=True)
     return directory
 
 
@@ -129,6 +150,7 @@ def test_what_was_added_updates_by_itself_and_keeps_what_its_owner_wrote(
     assert {path.read_text() for path in own} == {"# rewritten\n"}
 
 
+@pytest.mark.slow
 def test_it_is_the_version_of_the_template_that_the_project_is_at(
     piperctl: Piperctl, source: Path, project: Path
 ) -> None:
@@ -138,6 +160,7 @@ def test_it_is_the_version_of_the_template_that_the_project_is_at(
         assert "_commit: v0.2.0\n" in (project / name).read_text()
 
 
+@pytest.mark.slow
 def test_a_component_says_which_daemon_where_there_are_several(piperctl: Piperctl, project: Path) -> None:
     assert piperctl("add", "daemon", "second", cwd=project).returncode == 0
     done = piperctl("add", "component", "strip-tags", cwd=project)
@@ -149,6 +172,7 @@ def test_a_component_says_which_daemon_where_there_are_several(piperctl: Piperct
     assert (project / "src" / "second" / "strip_tags.py").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [
@@ -174,6 +198,7 @@ def test_what_cannot_be_added_is_said_and_nothing_is_touched(
     assert changed(project) == []
 
 
+@pytest.mark.slow
 def test_the_same_name_twice_is_refused(piperctl: Piperctl, project: Path) -> None:
     assert piperctl("add", "component", "strip-tags", cwd=project).returncode == 0
     before = changed(project)
@@ -189,6 +214,7 @@ def test_outside_of_a_project_it_says_so(piperctl: Piperctl, tmp_path: Path) -> 
     assert "was not made from the template: it has no .copier-answers.yml" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scripts", "whole"),
     [
@@ -239,6 +265,7 @@ def test_make_works_for_two_daemons(
     ]
 
 
+@pytest.mark.slow
 def test_the_answers_of_a_daemon_follow_the_projects(piperctl: Piperctl, project: Path) -> None:
     assert piperctl("add", "daemon", "second", "--kind=source", cwd=project).returncode == 0
     assert answers(project)["metrics"] is False

@@ -58,6 +58,7 @@ def test_every_line_comes_out_once_whatever_is_in_it(tmp_path: Path, places: dic
     assert left(places) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there_or_empty_is_named(tmp_path: Path, places: dict[str, str]) -> None:
     done = demo(tmp_path / "none", places)
     assert done.returncode == 1

@@ -83,6 +83,7 @@ def expressions(project: Path) -> list[str]:
     return [rule["expr"] for rule in alerts] + [query["expr"] for panel in panels for query in panel["targets"]]
 
 
+@pytest.mark.slow
 def test_alerts_and_dashboard_use_only_what_the_daemon_exports(
     exported: tuple[Path, dict[str, list[dict[str, str]]]],
 ) -> None:
@@ -100,6 +101,7 @@ def test_alerts_and_dashboard_use_only_what_the_daemon_exports(
                 assert each in {sample[label] for sample in found[name]}, (name, label, each)
 
 
+@pytest.mark.slow
 def test_what_the_dashboard_shows_as_a_label_is_one(exported: tuple[Path, dict[str, list[dict[str, str]]]]) -> None:
     project, found = exported
     for panel in dashboard(project)["panels"]:
@@ -140,6 +142,7 @@ SIZE = 'piper_queue_filesystem_size_bytes{daemon="mydaemon",queue="input"}'
 FULL = 'piper_paused{daemon="mydaemon",reason="disk_full"}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alert", "series", "minute", "fires"),
     [

@@ -104,6 +104,7 @@ def test_a_wrong_answer_is_an_error_that_says_what_would_be_right(
     assert not (tmp_path / "birds").exists()
 
 
+@pytest.mark.slow
 def test_a_template_that_is_none_is_named(piperctl: Piperctl, tmp_path: Path) -> None:
     done = piperctl("new", "birds", "--defaults", "--template", tmp_path / "nowhere")
     assert done.returncode == 69
@@ -116,6 +117,7 @@ def test_a_template_that_is_none_is_named(piperctl: Piperctl, tmp_path: Path) ->
     assert "is not the template of a piper daemon" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_version_of_the_template_can_be_named(piperctl: Piperctl, template: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     git(tmp_path, "clone", "--quiet", str(template), str(source))
@@ -157,6 +159,7 @@ def test_without_a_terminal_and_defaults_it_says_that_it_cannot_ask(piperctl: Pi
     assert "there is no terminal to ask on" in done.stderr
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_asks_for_what_was_not_said(unpacked: Path, tmp_path: Path) -> None:
     """Enter takes each default."""
     parent, child = pty.openpty()

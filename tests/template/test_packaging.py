@@ -41,6 +41,7 @@ def test_the_container_file_is_right_in_the_eyes_of_its_linter(generate: Generat
     assert complains(TOOLS / "hadolint", project / "Containerfile")
 
 
+@pytest.mark.slow
 def test_make_image_gives_the_image_the_python_that_its_wheels_are_for(generate: Generate) -> None:
     """A podman that shows its arguments; the image holds what stands in .dockerignore."""
     project = generate("mydaemon", container=True)
@@ -58,6 +59,7 @@ def test_make_image_gives_the_image_the_python_that_its_wheels_are_for(generate:
     assert (project / ".dockerignore").read_text().split()[-3:] == ["*", "!dist", "!etc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime_from", ["piperkit>=0.1,<0.2", "/a path/with it's spaces"])
 @pytest.mark.parametrize(
     ("ci", "path", "schema"),

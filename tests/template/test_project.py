@@ -80,6 +80,7 @@ def passes(project: Path, *command: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=named)
 def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) -> None:
     project = generate(**given(row))
@@ -185,6 +186,7 @@ def tool(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module(name)
 
 
+@pytest.mark.slow
 def test_the_configuration_file_is_what_the_runtime_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     for path, text in tool("template_config", monkeypatch).render().items():
         assert path.read_text(encoding="utf-8") == text, "run: .venv/bin/python tools/template_config.py"
@@ -240,6 +242,7 @@ def test_its_tools_have_one_version_each(generate: Generate) -> None:
         assert metadata.version(tool) == pinned.partition("==")[2], f"the template pins {pinned}; raise it, or this"
 
 
+@pytest.mark.slow
 def test_run_from_its_checkout_everything_is_under_var(generate: Generate, until: Callable[..., None]) -> None:
     project = generate()
     spool = project / "var" / "spool" / "mydaemon"

@@ -64,6 +64,7 @@ def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template:
     }
 
 
+@pytest.mark.slow
 def test_copying_needs_no_trust(template: Path, tmp_path: Path) -> None:
     """Extensions and tasks would ask for it; the migration does only where an update comes past it."""
     assert not {"_tasks", "_jinja_extensions"} & COPIER.keys()
@@ -91,6 +92,7 @@ def test_the_name_is_by_default_made_of_the_folders(generate: Generate, folder: 
     assert answers(generate(folder))["daemon_name"] == name
 
 
+@pytest.mark.slow
 def test_the_name_of_the_current_folder_counts_too(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +209,7 @@ def test_no_class_that_components_and_their_tests_use_is_a_free_name() -> None:
     assert {"Source", "PiperDaemon"} <= used
 
 
+@pytest.mark.slow
 def test_a_clone_without_tags_can_be_copied_at_head(template: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", "--no-tags", str(template), str(clone))
@@ -220,6 +223,7 @@ def test_a_copy_without_git_can_be_copied(generate: Generate, unpacked: Path) ->
     assert "_commit" not in found
 
 
+@pytest.mark.slow
 def test_changes_that_are_not_committed_are_in_a_copy_of_head(template: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", str(template), str(clone))
@@ -229,6 +233,7 @@ def test_changes_that_are_not_committed_are_in_a_copy_of_head(template: Path, tm
     assert (tmp_path / "it" / "Makefile").read_text(encoding="utf-8").endswith("# changed\n")
 
 
+@pytest.mark.slow
 def test_a_relative_source_is_recorded_so_that_an_update_finds_it(template: Path, tmp_path: Path) -> None:
     relative = os.path.relpath(template, tmp_path)
     run_copier("copy", "--defaults", relative, "it", cwd=tmp_path)

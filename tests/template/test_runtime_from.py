@@ -52,6 +52,7 @@ def more(source: str, runtime: str) -> ParameterSet:
     return pytest.param(source, runtime, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "runtime"),
     [
@@ -76,12 +77,14 @@ def test_a_template_from_a_git_host_brings_its_runtime(
     assert variable(project) == f"{runtime}@{recorded['_commit']}"
 
 
+@pytest.mark.slow
 def test_a_released_template_brings_its_release(hub: dict[str, str], tmp_path: Path, template: Path) -> None:
     release(hub, tmp_path, template)
     run_copier("copy", "--defaults", "gh:org/piper-template", tmp_path / "it", env=hub)
     assert variable(tmp_path / "it") == f"git+{GITHUB}@v0.1.0"
 
 
+@pytest.mark.slow
 def test_a_version_that_the_answer_names_is_kept(hub: dict[str, str], tmp_path: Path) -> None:
     answer = f"runtime_from=git+{GITHUB}@main"
     run_copier("copy", "--defaults", "--data", answer, "gh:org/piper-template", tmp_path / "it", env=hub)
@@ -208,6 +211,7 @@ def test_a_runtime_out_of_range_is_refused_with_a_clear_word(
     assert not (project / ".venv" / ".runtime").exists()
 
 
+@pytest.mark.slow
 def test_a_path_without_a_runtime_is_named(
     generate: Generate, tmp_path: Path, bare_environment: dict[str, str]
 ) -> None:
