@@ -168,6 +168,19 @@ def test_a_part_on_another_file_system(
     assert os.listdir(queue / "tmp") == []
 
 
+def test_a_part_that_something_is_mounted_on(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    need("root", os.geteuid() == 0, "root, to mount a file system")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=775", "tmpfs", queue / "incoming"]
+    need("mount", subprocess.run(mount, check=False, capture_output=True).returncode == 0, "permission to mount")
+    try:
+        (found,) = doctor(queue)
+        assert (found["check"], found["mend"]) == ("one file system", f"umount {queue}/incoming")
+        mended(queue)
+        assert not os.path.ismount(queue / "incoming")
+    finally:
+        subprocess.run(["umount", "--quiet", "--lazy", queue / "incoming"], check=False, capture_output=True)
+
+
 def test_an_output_queue_on_another_file_system(
     project: Path, elsewhere: Path, doctor: Doctor, mended: Callable[..., None]
 ) -> None:
@@ -242,10 +255,16 @@ def test_a_full_disk(small_disk: Path, doctor: Doctor, mended: Callable[..., Non
 
 
 def test_a_disk_that_is_full_of_something_else(small_disk: Path, doctor: Doctor) -> None:
+    """Only its owner knows what can go: the command shows where the room is."""
     DirectoryQueue(small_disk / "queue").close()
-    (small_disk / "ballast").write_bytes(b"x" * 500_000)
+    ballast = small_disk / "queue" / "tmp" / ".ballast"
+    ballast.write_bytes(b"x" * 500_000)
     (found,) = doctor(small_disk / "queue")
-    assert found["mend"] == f"du -ax {small_disk}/queue | sort -n | tail  # what to make room with"
+    assert found["check"] == "free space"
+    shown = subprocess.run(found["mend"], shell=True, check=True, capture_output=True, text=True).stdout
+    assert str(ballast) in [line.split("\t")[1] for line in shown.splitlines()[-3:]]
+    ballast.unlink()
+    assert doctor(small_disk / "queue") == []
 
 
 def test_messages_that_were_put_off_in_the_future(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
