@@ -26,6 +26,7 @@ def banish(queue: DirectoryQueue, name: str, reason: str, contents: bytes = b"x"
     queue.banish(claim.id, Failure(reason))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reason", "shown"),
     [

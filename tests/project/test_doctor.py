@@ -20,8 +20,6 @@ from piperkit.message import Failure
 from piperkit.project import checks, queue_checks
 from piperkit.project.patient import Queue
 
-pytestmark = pytest.mark.slow
-
 DAEMON = """
 from piperkit import Component, PiperDaemon
 
@@ -115,6 +113,7 @@ def test_a_queue_in_order(queue: Path, doctor: Doctor) -> None:
     assert doctor(queue) == []
 
 
+@pytest.mark.slow
 def test_a_queue_that_is_not_there(tmp_path: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     (found,) = doctor(tmp_path / "none")
     assert (found["check"], found["what"]) == ("queue", "there is no such directory")
@@ -122,12 +121,14 @@ def test_a_queue_that_is_not_there(tmp_path: Path, doctor: Doctor, mended: Calla
     assert (tmp_path / "none" / "incoming").is_dir()
 
 
+@pytest.mark.slow
 def test_a_part_that_is_not_there(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     (queue / "errors").rmdir()
     assert doctor(queue)[0]["what"] == "it has no directory errors"
     mended(queue)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "said"), [(0o755, "its queue allows more: 775"), (0o777, "everybody may write there")]
 )
@@ -141,6 +142,7 @@ def test_a_part_with_another_mode(
     mended(queue)
 
 
+@pytest.mark.slow
 def test_a_part_of_another_owner(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     need("root", os.geteuid() == 0, "root, to give files away")
     for path in (queue, *queue.iterdir()):
@@ -153,6 +155,7 @@ def test_a_part_of_another_owner(queue: Path, doctor: Doctor, mended: Callable[.
     assert (queue / "pending").stat().st_uid == 54321
 
 
+@pytest.mark.slow
 def test_a_part_on_another_file_system(
     queue: Path, elsewhere: Path, doctor: Doctor, mended: Callable[..., None]
 ) -> None:
@@ -168,6 +171,21 @@ def test_a_part_on_another_file_system(
     assert os.listdir(queue / "tmp") == []
 
 
+@pytest.mark.slow
+def test_a_part_that_something_is_mounted_on(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    need("root", os.geteuid() == 0, "root, to mount a file system")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=775", "tmpfs", queue / "incoming"]
+    need("mount", subprocess.run(mount, check=False, capture_output=True).returncode == 0, "permission to mount")
+    try:
+        (found,) = doctor(queue)
+        assert (found["check"], found["mend"]) == ("one file system", f"umount {queue}/incoming")
+        mended(queue)
+        assert not os.path.ismount(queue / "incoming")
+    finally:
+        subprocess.run(["umount", "--quiet", "--lazy", queue / "incoming"], check=False, capture_output=True)
+
+
+@pytest.mark.slow
 def test_an_output_queue_on_another_file_system(
     project: Path, elsewhere: Path, doctor: Doctor, mended: Callable[..., None]
 ) -> None:
@@ -181,6 +199,7 @@ def test_an_output_queue_on_another_file_system(
     assert (elsewhere / "next").stat().st_dev == queue.stat().st_dev
 
 
+@pytest.mark.slow
 def test_orphans(project: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     queue = configure(project)
     kill_in("queue.enqueue('hello', 'message'); queue.claim()", queue)
@@ -191,6 +210,7 @@ def test_orphans(project: Path, doctor: Doctor, mended: Callable[..., None]) -> 
     assert (queue / "incoming" / "message").read_text() == "hello"
 
 
+@pytest.mark.slow
 def test_a_claim_of_a_process_that_lives_is_none(project: Path, doctor: Doctor) -> None:
     with DirectoryQueue(configure(project)) as queue:
         queue.enqueue("hello")
@@ -208,6 +228,7 @@ def test_a_message_on_its_way_out_is_left_to_whoever_knows_where_to(queue: Path)
     assert found.fix is not None
 
 
+@pytest.mark.slow
 def test_litter(project: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     queue = configure(project)
     (queue / "tmp" / "1700000000.000000001.1.host").write_text("half a mess")
@@ -219,6 +240,7 @@ def test_litter(project: Path, doctor: Doctor, mended: Callable[..., None]) -> N
     assert os.listdir(queue / "tmp") == os.listdir(queue / "state") == []
 
 
+@pytest.mark.slow
 def test_what_is_no_message(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     (queue / "incoming" / "directory").mkdir()
     (queue / "incoming" / "link").symlink_to("/etc/passwd")
@@ -227,6 +249,7 @@ def test_what_is_no_message(queue: Path, doctor: Doctor, mended: Callable[..., N
     assert queue.with_name("queue.link").is_symlink()
 
 
+@pytest.mark.slow
 def test_a_full_disk(small_disk: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     with DirectoryQueue(small_disk / "queue", min_free=0) as queue:
         queue.enqueue(b"x" * 400_000)
@@ -241,13 +264,21 @@ def test_a_full_disk(small_disk: Path, doctor: Doctor, mended: Callable[..., Non
     mended(small_disk / "queue")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_of_something_else(small_disk: Path, doctor: Doctor) -> None:
+    """Only its owner knows what can go: the command shows where the room is."""
     DirectoryQueue(small_disk / "queue").close()
-    (small_disk / "ballast").write_bytes(b"x" * 500_000)
+    ballast = small_disk / "queue" / "tmp" / ".ballast"
+    ballast.write_bytes(b"x" * 500_000)
     (found,) = doctor(small_disk / "queue")
-    assert found["mend"] == f"du -ax {small_disk}/queue | sort -n | tail  # what to make room with"
+    assert found["check"] == "free space"
+    shown = subprocess.run(found["mend"], shell=True, check=True, capture_output=True, text=True).stdout
+    assert str(ballast) in [line.split("\t")[1] for line in shown.splitlines()[-3:]]
+    ballast.unlink()
+    assert doctor(small_disk / "queue") == []
 
 
+@pytest.mark.slow
 def test_messages_that_were_put_off_in_the_future(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     def tomorrow() -> int:
         return time.time_ns() + 86400 * 10**9
@@ -279,6 +310,7 @@ def sysctl() -> Iterator[None]:
     limit.write_text(before)
 
 
+@pytest.mark.slow
 def test_an_account_without_inotify_instances(
     queue: Path, sysctl: None, doctor: Doctor, mended: Callable[..., None]
 ) -> None:
@@ -311,10 +343,12 @@ def test_a_clock_that_nobody_keeps_is_a_warning() -> None:
 # -- daemons ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_project_in_order(project: Path, doctor: Doctor) -> None:
     assert doctor(project) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_configuration(project: Path, doctor: Doctor, mended: Callable[..., None], tmp_path: Path) -> None:
     configure(project, retry_limits=7)
     (found,) = doctor(project)
@@ -325,6 +359,7 @@ def test_a_wrong_configuration(project: Path, doctor: Doctor, mended: Callable[.
     mended(project, EDITOR=str(tmp_path / "editor"))
 
 
+@pytest.mark.slow
 def test_a_daemon_that_cannot_be_started(project: Path, doctor: Doctor) -> None:
     (project / "src" / "birds" / "daemon.py").write_text("import nothing_of_that_name  # PiperDaemon\n")
     (found,) = doctor(project)
@@ -332,6 +367,7 @@ def test_a_daemon_that_cannot_be_started(project: Path, doctor: Doctor) -> None:
     assert found["mend"] == f"make -C {project} clean test"
 
 
+@pytest.mark.slow
 def test_an_installed_daemon_by_its_configuration(
     project: Path, tmp_path: Path, doctor: Doctor, environment: dict[str, str]
 ) -> None:
@@ -352,6 +388,7 @@ def test_an_installed_daemon_by_its_configuration(
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fix_mends_what_is_safe_as_whoever_works_on_it(
     project: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -376,6 +413,7 @@ def test_fix_mends_what_is_safe_as_whoever_works_on_it(
     assert {path.stat().st_uid for path in queue.rglob("*")} == {queue.stat().st_uid}
 
 
+@pytest.mark.slow
 def test_nothing_to_examine_is_an_error(tmp_path: Path, environment: dict[str, str]) -> None:
     for arguments, said in (
         ([], "this is no project: name a project, queues, or --config FILE"),

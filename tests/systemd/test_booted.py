@@ -311,6 +311,21 @@ def test_metrics_that_the_unit_does_not_allow_end_the_start_and_say_why(service:
     assert "metrics_address: cannot listen on 127.0.0.1:9464: Address family not supported" in service.journal()
 
 
+def test_doctor_finds_a_unit_that_systemd_has_not_read_and_names_what_mends_it(service: Service) -> None:
+    def found() -> list[dict[str, Any]]:
+        shown = service.box.run("sh", "-c", f"{CTL} doctor --json --config /etc/mydaemon.conf", check=False).stdout
+        return [each for each in json.loads(shown)["findings"] if each["check"] == "unit"]
+
+    service.systemctl("start", PLAIN)
+    assert found() == []
+    with open(service.box.path(f"/usr/local/lib/systemd/system/{PLAIN}"), "a") as file:
+        file.write("# changed\n")
+    (finding,) = found()
+    assert finding["where"] == PLAIN
+    service.box.run("sh", "-c", finding["mend"])
+    assert found() == []
+
+
 DENIED = "Read-only file system"
 NOT_PERMITTED = "Operation not permitted"
 RIGHTS: dict[str, Any] = {

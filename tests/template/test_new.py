@@ -78,6 +78,7 @@ def test_inside_makes_it_a_part_of_the_repository_around_it(new: Piperctl, tmp_p
     assert "git init" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -6,6 +6,8 @@ import ctypes
 import glob
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
@@ -127,6 +129,17 @@ def unit(daemon: Daemon, root: str) -> Iterator[Finding]:
                     yield Finding(str(theirs), f"it is not as in the project: {ours}",
                                   _install(daemon.project, prefix, directory, root))  # fmt: skip
                 break  # the others are not looked at
+
+
+def unit_is_read(daemon: Daemon, root: str) -> Iterator[Finding]:
+    """systemd runs the daemon by the unit as it is now: systemctl(1) calls it NeedDaemonReload."""
+    if root != "/" or shutil.which("systemctl") is None:
+        return
+    name = f"{daemon.name}.service"
+    command = ["systemctl", "show", "--property=NeedDaemonReload", "--value", name]
+    # Where systemd does not run, it fails, and nothing has been read.
+    if subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "yes":
+        yield Finding(name, "it has changed since systemd has read it", "systemctl daemon-reload")
 
 
 def _install(project: Path, prefix: str, directory: str, root: str) -> str:

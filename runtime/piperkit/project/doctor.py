@@ -21,6 +21,7 @@ from piperkit.project.checks import (
     inotify,
     kernel_clock,
     unit,
+    unit_is_read,
 )
 from piperkit.project.finding import Finding
 from piperkit.project.patient import Daemon, NoPatient, Queue
@@ -70,6 +71,7 @@ def examine(patients: Patients) -> Iterator[Finding]:
         for name, daemon_check in DAEMON_CHECKS:
             yield from _named(name, daemon_check(daemon))
         yield from _named("unit", unit(daemon, patients.root))
+        yield from _named("unit", unit_is_read(daemon, patients.root))
     for queue in patients.queues:
         yield from _of_queue(queue)
     for uid in sorted({_uid(queue) for queue in patients.queues}):
