@@ -159,6 +159,8 @@ def test_a_template_with_changes_that_nobody_has_committed(
     (found,) = (each for each in json.loads(done.stdout)["findings"] if each["check"] == "template")
     assert found["where"] == str(project / ".copier-answers.yml")
     assert f"made from a checkout near {version}, with changes that were not committed" in found["what"]
+    if not tagged:
+        return  # it is mended in the same way
     done = run(project, world, "piperkit.cli", "upgrade", "--no-tests")
     assert done.returncode == 69
     assert f"have it go on from {version}, with these changes as yours: {found['mend']}\n" in done.stdout
