@@ -11,7 +11,7 @@ import pytest
 
 from dirq_tools import FAILURE, MakeQueue, Process, claim_one, crash, everything, files
 from needs import need
-from piperkit.dirq import DirectoryQueue, Sync, is_queue
+from piperkit.dirq import DirectoryQueue, Sync, fs, is_queue
 from piperkit.errors import MessageTooLarge, NoRoom, NotClaimed, QueueMissing
 
 SAMPLES = [
@@ -206,6 +206,21 @@ def test_enqueue_that_fails_publishes_nothing(
             queue.enqueue("contents")
     assert everything(queue) == {}
     assert files(queue, "tmp") == {}
+
+
+def test_group_whose_directory_cannot_be_synced_is_not_published(
+    queue: DirectoryQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> None:
+        raise OSError(5, "Input/output error", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fs, "sync_directory", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            queue.enqueue_many(["one", "two"])
+    assert everything(queue) == {}
+    queue.enqueue_many(["one", "two"])
+    assert len(files(queue, "incoming")) == 2
 
 
 def test_reader_of_the_file_never_sees_a_part_of_an_update(

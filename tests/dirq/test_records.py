@@ -34,6 +34,21 @@ def test_record_that_is_added_in_the_same_tick_of_the_clock_is_found(tmp_path: P
     assert names.may_have("y")
 
 
+def test_record_that_is_added_in_the_same_second_is_found_where_time_stamps_are_whole_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = 1_790_000_000 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: second + 900_000_000)
+    os.utime(tmp_path, ns=(second, second))
+    names = RecordNames(str(tmp_path))
+    names.look()
+    assert not names.may_have("x")
+    (tmp_path / "x").touch()
+    os.utime(tmp_path, ns=(second, second))
+    names.look()
+    assert names.may_have("x")
+
+
 def test_many_records_that_change_all_the_time_are_not_listed_for_each_batch(tmp_path: Path) -> None:
     for number in range(200):
         (tmp_path / str(number)).touch()

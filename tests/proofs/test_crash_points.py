@@ -172,7 +172,7 @@ SCENARIOS = {
         "recover",
         {FIRST: {"next/incoming new"}},
         before={FIRST: {"next/incoming new"}},
-        prepare=cut_off("commit_changed", "unlink", "/pending>"),
+        prepare=cut_off("commit_changed", "unlink", "/pending/"),
     ),
     "recover a change that is on its way": Scenario(
         "recover",
@@ -184,7 +184,7 @@ SCENARIOS = {
         "recover",
         {FIRST: {"other/incoming new"}},
         before={FIRST: {"other/incoming new"}},
-        prepare=cut_off("dispatch_changed", "unlink", "/pending>"),
+        prepare=cut_off("dispatch_changed", "unlink", "/pending/"),
     ),
     "recover a far change": Scenario(
         "recover",

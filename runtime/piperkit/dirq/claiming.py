@@ -7,6 +7,7 @@ and whether any of them has a record.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -31,15 +32,9 @@ class Claimer:
         self._store = store
         self._incoming = Incoming(store.part("incoming"), logger, share)
         self._records = records.RecordNames(store.part("state"))
-        self._pending = store.pending
+        self._pending = fs.Directory(store.part("pending"))
         self._many_pending = False
         self._met = False
-
-    def close(self) -> None:
-        """Let go of the directories; the next `take` opens them again."""
-        self._incoming.clear()
-        self._incoming.directory.close()
-        self._store.close()
 
     def busy(self) -> bool:
         """Whether the last `take` left something, which somebody else was at, or which was over its limit."""
@@ -49,6 +44,10 @@ class Claimer:
         """Claim up to `limit` messages, oldest first; `held` are the names that this instance works with already."""
         self._met = False
         self._incoming.refresh()
+        with self._incoming.directory, self._pending:
+            return self._take(limit, held)
+
+    def _take(self, limit: int, held: Container[str]) -> list[Lease]:
         taken: list[Lease] = []
         scanned = False  #: and claimed nothing since: there is nothing more to find
         while len(taken) < limit:
@@ -57,7 +56,6 @@ class Claimer:
                 if name is None:
                     if scanned:
                         break
-                    self._store.refresh()
                     self._incoming.scan()
                     scanned = True
                     continue
@@ -78,10 +76,11 @@ class Claimer:
         """Keep the older half of the claims: each is an open file, and the work with them needs some too."""
         self._incoming.clear()  # they come first at the next look
         keep = (len(taken) + 1) // 2
-        with self._store.syncer.operation():
-            for lease in reversed(taken[keep:]):
-                self._put_back(lease)
+        back = taken[keep:]
         del taken[keep:]
+        with contextlib.suppress(OSError), self._store.syncer.operation():  # what is not synced now is with the next
+            for lease in reversed(back):
+                self._put_back(lease)
 
     def _take_one(self, name: str, held: Container[str]) -> Lease | None:
         """Lock a message and move it to `pending`; None where that cannot be done now."""
@@ -146,7 +145,7 @@ class Claimer:
         inodes: dict[str, int] = {}
         if len(taken) > 1 and not self._many_pending:
             try:
-                with os.scandir(self._pending.fd) as entries:
+                with os.scandir(self._pending.path) as entries:
                     inodes = {entry.name: entry.inode() for entry in entries}
             except OSError:
                 pass  # too many open files, say: each is asked for
@@ -154,8 +153,12 @@ class Claimer:
         leases = []
         for lease in taken:
             # Some file systems list other inode numbers than stat(2) gives.
-            if inodes.get(lease.name) == lease.stat.st_ino or fs.is_at(lease.fd, self._pending.at(lease.name)):
-                leases.append(lease)
+            try:
+                if inodes.get(lease.name) == lease.stat.st_ino or self._pending.holds(lease.name, lease.fd):
+                    leases.append(lease)
+                    continue
+            except OSError:
+                self._put_back(lease)
                 continue
             os.close(lease.fd)
             fd = fs.lock_message(self._pending.at(lease.name))

@@ -96,8 +96,7 @@ class Delivery:
                     raise
                 raise _explained(error, target) from error
         self._reached = target
-        if self._syncer.syncs:
-            self._syncer.changed(target=incoming, source=os.path.dirname(source))
+        self._syncer.changed(target=incoming, source=source.rpartition("/")[0])
         return name
 
     def check(self, target: str) -> None:

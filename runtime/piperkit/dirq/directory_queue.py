@@ -116,8 +116,7 @@ class DirectoryQueue:
             for data in group:
                 self._store.limits.check_size(len(data))
             self._store.limits.check_room(sum(map(len, group)))
-            with self._store.syncer.operation():
-                found += self._store.writer.publish_group(group)
+            found += self._store.writer.publish_group(group)
         return found
 
     def enqueue_file(self, path: str | os.PathLike[str], name: str | None = None) -> str:
@@ -353,7 +352,6 @@ class DirectoryQueue:
                 )
                 if id in self._leases:
                     self._release(lease)
-        self._claimer.close()
         self._instance.close()
 
     def __enter__(self) -> Self:

@@ -13,7 +13,8 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Self
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -25,8 +26,8 @@ _ENCODING = sys.getfilesystemencoding()
 _COPY_CHUNK = 1 << 20
 _LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
 _LOCK_SHARED = fcntl.LOCK_SH | fcntl.LOCK_NB
-#: How a message is opened: without following a link, or waiting for a FIFO's writer.
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+#: How a message is opened: without following a link, or waiting for a FIFO's writer.
 OPEN_MESSAGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 #: File systems, as /proc/self/mountinfo calls them, that other machines change without our kernel's knowing at once.
@@ -51,61 +52,39 @@ def encode(name: str) -> bytes:
 
 
 class Directory:
-    """A directory: by its path or, while it is held open, by its descriptor, which saves the way to it for each file.
+    """A directory that is held open for a block of steps in it, which saves the way to it for each of them.
 
-    Whoever holds it open for long calls `open` now and then: the path may lead to another directory by then.
+    Not for longer: its path may lead to another directory meanwhile. Outside of such a block it goes by its path.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.fd = -1
 
-    def open(self) -> None:
-        """Open what the path leads to now. Raises OSError, and then it is as it was."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.close()
-        self.fd = fd
+    def __enter__(self) -> Self:
+        # Only a place to begin at: it may be one that this process must not list.
+        self.fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self
 
-    def close(self) -> None:
-        """Idempotent."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Open it as `open` does, and close it at the end of the block, unless it was open before."""
-        was_open = self.fd >= 0
-        self.open()
-        try:
-            yield
-        finally:
-            if not was_open:
-                self.close()
+    def __exit__(self, *exception: object) -> None:
+        os.close(self.fd)
+        self.fd = -1
 
     def at(self, name: str) -> str:
         """The path of a file in it."""
         return f"{self.path}/{name}"
 
-    def stat(self, name: str) -> os.stat_result | None:
-        """The status of a file in it (not of a link's target); None where there is none."""
-        try:
-            if self.fd >= 0:
-                return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-            return os.stat(self.at(name), follow_symlinks=False)
-        except FileNotFoundError:
-            return None
+    def holds(self, name: str, fd: int) -> bool:
+        """Whether that file in it is the very one that `fd` is open on."""
+        return is_at(fd, name, self.fd) if self.fd >= 0 else is_at(fd, self.at(name))
 
-    def unlink(self, name: str) -> None:
-        """Remove a file in it."""
-        try:
+    def unlink_if_there(self, name: str) -> None:
+        """Remove a file in it; that it is already gone is what was wanted."""
+        with contextlib.suppress(FileNotFoundError):
             if self.fd >= 0:
                 os.unlink(name, dir_fd=self.fd)
             else:
                 os.unlink(self.at(name))
-        except OSError as error:
-            error.filename = self.at(name)
-            raise
 
     def rename(self, name: str, target: Directory, new: str) -> None:
         """Move a file into another directory, or this one, as `rename_exclusive` does."""
@@ -247,10 +226,10 @@ def unlock(fd: int) -> None:
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-def is_at(fd: int, path: str) -> bool:
+def is_at(fd: int, path: str, dir_fd: int | None = None) -> bool:
     """Whether `path` (not a link's target) names the very file that `fd` is open on."""
     try:
-        there = os.stat(path, follow_symlinks=False)
+        there = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     here = os.fstat(fd)

@@ -88,10 +88,9 @@ class Incoming:
         which, many = self._share()
         earlier = self._reach[0]
         self._reach, self._last = (self._reach[1], self._last), ""
-        self.directory.open()
         oldest = Oldest(WINDOW)
         left = False  #: something to others
-        with os.scandir(self.directory.fd) as entries:
+        with os.scandir(self.directory.path) as entries:
             for entry in entries:
                 name = entry.name
                 if name > oldest.limit:
@@ -112,7 +111,7 @@ class Incoming:
 
     def _of_others(self, which: int, many: int) -> list[str]:
         """What this one takes of what is in the parts of others, the newest first."""
-        with os.scandir(self.directory.fd) as entries:
+        with os.scandir(self.directory.path) as entries:
             others = [entry.name for entry in itertools.islice(filter(self._is_message, entries), WINDOW)]
         names = [name for name in others if _checksum(name) // many % many == which]
         if others and not names:

@@ -6,7 +6,8 @@ that modification time, which is the message's arrival and which every operation
 earlier message of the same name is thus never taken for a later one's. The record's own modification time is when
 the message is due again.
 
-Whether there are any is known for a whole batch of claims at the cost of one stat(2) of `state`, see `RecordNames`.
+Whether there are any is known for a whole batch of claims at the cost of one stat(2) of `state`, or of a listing where
+that has changed, see `RecordNames`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from piperkit.message import Failure
 HISTORY_MAX = 10
 #: Nanoseconds; longer than the kernel's clock for time stamps takes from one tick to the next.
 _TICK = 100_000_000
+#: In nanoseconds: some file systems keep whole seconds only.
+_SECOND = 10**9
 #: Records that are listed as often as there is something new; more of them only after a pause, in seconds.
 _FEW, _LIST_PAUSE = 100, 1.0
 
@@ -108,7 +111,7 @@ class RecordNames:
         try:
             self._look()
         except OSError:
-            self._names = None  # too many open files, say
+            self._names, self._changed = None, -1  # too many open files, say
 
     def _look(self) -> None:
         if self._remote is None:
@@ -124,7 +127,7 @@ class RecordNames:
             if time.monotonic() - self._listed < _LIST_PAUSE:
                 return
         # Asked before the listing: what is added meanwhile is later.
-        settled = time.time_ns() - changed > _TICK
+        settled = time.time_ns() - changed > (_TICK if changed % _SECOND else 2 * _SECOND)
         self._listed = time.monotonic()
         self._names = frozenset(name for name in os.listdir(self._directory) if not is_instance(name))
         if settled:

@@ -6,7 +6,6 @@ has locked.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import json
@@ -68,7 +67,6 @@ class Store:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.path = path
-        self.pending = fs.Directory(self.part("pending"))  #: open while messages are claimed
         self.settings = settings
         self.ids = ids
         self.clock = clock
@@ -77,8 +75,6 @@ class Store:
         self.delivery = Delivery(self.syncer, ids.new)
         self.limits = Limits(path, settings.message_max, settings.min_free)
         self.writer = Writer(path, layout.file_mode(settings.perms), settings.owner, self.syncer, ids.new)
-        self._outgoing = fs.Directory(self.part("outgoing"))
-        self._worked_in = (self.pending, self.writer.tmp, self._outgoing)
 
     def part(self, part: str) -> str:
         """The path of one of the queue's directories."""
@@ -96,20 +92,7 @@ class Store:
 
     def holds(self, lease: Lease) -> bool:
         """Whether the file that was claimed still has its name."""
-        if lease.part != "pending":
-            return fs.is_at(lease.fd, self.at(lease))
-        there = self.pending.stat(lease.name)
-        return there is not None and (there.st_ino, there.st_dev) == (lease.stat.st_ino, lease.stat.st_dev)
-
-    def refresh(self) -> None:
-        """Open the directories that are worked in, where their paths lead now. Raises OSError."""
-        for directory in self._worked_in:
-            directory.open()
-
-    def close(self) -> None:
-        """Let go of them. Idempotent; they are opened again where need be."""
-        for directory in self._worked_in:
-            directory.close()
+        return fs.is_at(lease.fd, self.at(lease))
 
     def record(self, name: str, arrived: int) -> records.MessageRecord:
         """What is known about the message of that name and arrival."""
@@ -121,12 +104,13 @@ class Store:
         """Give the message new contents where it is: the old ones stay whole until the new ones are."""
         new, fd = self._successor(lease, data)
         try:
+            stat = os.fstat(fd)
             os.rename(self.writer.tmp.at(new), self.at(lease))
         except BaseException:
             os.close(fd)
             self.writer.remove(new)
             raise
-        old, lease.fd, lease.size, lease.stat = lease.fd, fd, len(data), os.fstat(fd)
+        old, lease.fd, lease.size, lease.stat = lease.fd, fd, len(data), stat
         os.close(old)
         self.syncer.changed(target=self.part(lease.part))
 
@@ -140,7 +124,7 @@ class Store:
         try:
             while True:
                 try:
-                    self.writer.tmp.rename(new, self._outgoing, lease.name)
+                    fs.rename_exclusive(self.writer.tmp.at(new), f"{self.path}/outgoing/{lease.name}")
                     break
                 except FileExistsError:
                     self.take_own_name(lease)  # an earlier message of that name waits there for its target
@@ -150,8 +134,7 @@ class Store:
             raise
         old, lease.fd, lease.size = lease.fd, fd, len(data)
         lease.part, lease.replaced = "outgoing", True
-        if self.syncer.syncs:
-            self.syncer.changed(target=self._outgoing.path)
+        self.syncer.changed(target=self.part("outgoing"))
         try:
             self.drop_original(lease)  # while it is still locked
         finally:
@@ -163,11 +146,9 @@ class Store:
         Only then: as soon as it is gone, another message of that name may be claimed.
         """
         if lease.replaced:
-            with contextlib.suppress(FileNotFoundError):
-                self.pending.unlink(lease.name)
+            fs.unlink_if_there(f"{self.path}/pending/{lease.name}")
             lease.replaced = False
-            if self.syncer.syncs:
-                self.syncer.changed(source=self.pending.path)
+            self.syncer.changed(source=self.part("pending"))
 
     def _successor(self, lease: Lease, data: bytes) -> tuple[str, int]:
         """A file in `tmp` that is to take the message's name: same owner, mode and arrival; locked."""
@@ -226,12 +207,8 @@ class Store:
 
     def drop(self, lease: Lease) -> None:
         """Delete the message. Raises FileNotFoundError where the file is gone."""
-        if lease.part == "pending":
-            self.pending.unlink(lease.name)
-        else:
-            os.unlink(self.at(lease))
-        if self.syncer.syncs:
-            self.syncer.changed(source=self.part(lease.part))
+        os.unlink(self.at(lease))
+        self.syncer.changed(source=self.part(lease.part))
         if lease.record is not NEW:
             self.forget(lease)
 

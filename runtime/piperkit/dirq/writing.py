@@ -31,7 +31,6 @@ class Writer:
         self._mode = mode
         self._root = os.geteuid() == 0
         self._owner = owner if self._root else None
-        self._born: tuple[int, int] | None = None  #: the owner of a new file that nobody gives to another one
         self._syncer = syncer
         self._new_name = new_name
 
@@ -50,7 +49,7 @@ class Writer:
                 owner = (like.st_uid, like.st_gid) if self._root else None
                 mode = like.st_mode & 0o666
             if owner is not None:
-                self._give(fd, owner)
+                os.fchown(fd, *owner)
             os.fchmod(fd, mode)
             write(fd)
             if sync:
@@ -63,17 +62,9 @@ class Writer:
             raise
         return name, fd
 
-    def _give(self, fd: int, owner: tuple[int, int]) -> None:
-        """Give a new file to its owner, unless it is that already."""
-        if self._born is None:
-            stat = os.fstat(fd)
-            self._born = stat.st_uid, stat.st_gid
-        if owner != self._born:
-            os.fchown(fd, *owner)
-
     def remove(self, name: str) -> None:
         """Remove a new file that gets no name of its own. Idempotent."""
-        fs.unlink_if_there(self.tmp.at(name))
+        self.tmp.unlink_if_there(name)
 
     def publish(self, write: Callable[[int], None], name: str | None) -> str:
         """A new message in `incoming`; returns its name."""
@@ -87,16 +78,14 @@ class Writer:
         All are written before the first is synced, so that the file system can bring them to the disk together.
         """
         written: list[tuple[str, int]] = []
-        with self.tmp.opened(), self._incoming.opened():
+        with self.tmp, self._incoming:
             try:
                 for data in group:
                     name, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
                     written.append((name, fd))
-                    if self._syncer.syncs:
-                        self._syncer.file_soon(fd)
-                if self._syncer.syncs:
-                    for _, fd in written:
-                        self._syncer.file(fd)
+                    self._syncer.file_soon(fd)
+                for _, fd in written:
+                    self._syncer.file(fd)
             except BaseException:
                 for name, fd in written:
                     os.close(fd)
@@ -125,9 +114,9 @@ class Writer:
             # Taken back, unless an instance has claimed it by now: whoever is told that it failed will try again.
             names_now = [*placed, *(wanted or new for new, _ in written[len(placed) :])]
             for (new, fd), name in zip(written, names_now, strict=True):
-                for path in (tmp.at(new), incoming.at(name)):
-                    if fs.is_at(fd, path) and fs.try_lock(fd):
-                        fs.unlink_if_there(path)
+                for directory, there in ((tmp, new), (incoming, name)):
+                    if directory.holds(there, fd) and fs.try_lock(fd):
+                        directory.unlink_if_there(there)
             raise
         finally:
             for _, fd in written:
