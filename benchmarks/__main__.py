@@ -29,20 +29,21 @@ from benchmarks.scenarios import (
 )
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
+    # What makes files comes before what deletes them, see places.spread_out.
+    "start": start.run_start,
+    "latency": latency.run_latency,
+    "idle": latency.run_idle,
+    "calls": calls.run_calls,
+    "enqueue": enqueue.run_enqueue,
     "delete": drain.run_delete,
     "move": drain.run_move,
     "others": drain.run_others,
     "sync": drain.run_sync,
-    "enqueue": enqueue.run_enqueue,
     "component": component.run_component,
     "instances": instances.run_instances,
     "backlog": backlog.run_backlog,
     "sizes": sizes.run_sizes,
     "large": large.run_large,
-    "start": start.run_start,
-    "latency": latency.run_latency,
-    "idle": latency.run_idle,
-    "calls": calls.run_calls,
 }
 
 

@@ -21,17 +21,30 @@ class Place:
     name: str
     directory: Path
     durable: bool = False  #: a sync costs something there
+    _kept: list[contextlib.ExitStack] = dataclasses.field(default_factory=list)
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A new directory, removed at the end."""
+        """A new directory, removed at the end, or at that of `keeping`."""
         self.directory.mkdir(parents=True, exist_ok=True)
         spread_out(self.directory)
         directory = Path(tempfile.mkdtemp(prefix="piper-bench-", dir=self.directory))
-        try:
+        with contextlib.ExitStack() as stack:
+            (self._kept[-1] if self._kept else stack).callback(shutil.rmtree, directory)
             yield directory
-        finally:
-            shutil.rmtree(directory)
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Remove workspaces at the end of the block only: no turn comes upon inodes that one before it has freed.
+
+        For turns that make files and delete none; see `spread_out`.
+        """
+        with contextlib.ExitStack() as stack:
+            self._kept.append(stack)
+            try:
+                yield
+            finally:
+                self._kept.pop()
 
 
 def spread_out(directory: Path) -> None:

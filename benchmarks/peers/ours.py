@@ -6,6 +6,7 @@ stops at the component's `teardown`, when everything is settled and, with `--syn
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -102,18 +103,14 @@ def work(options: Any) -> None:
 
 
 def enqueue(options: Any) -> None:
-    """Many at once, in groups as `piperctl queue put` makes them."""
+    """Many at once, in the groups that the library makes."""
     queue = DirectoryQueue(options.queue, sync=Sync(options.sync))
     contents = b"x" * options.size
     watch = Stopwatch(options.count)
     watch.ready()
-    left = options.count
-    while left:
-        group = min(left, 256)
-        queue.enqueue_many([contents] * group)
-        for _ in range(group):
-            watch.lap()
-        left -= group
+    queue.enqueue_many(itertools.repeat(contents, options.count))
+    for _ in range(options.count):
+        watch.lap()
     watch.report()
 
 
