@@ -1,4 +1,7 @@
-"""`make bench`: measure everything, or the scenarios that are named, and print one table."""
+"""`make bench`: measure everything, or the scenarios that are named, and print one table.
+
+Where there are results of an earlier run, the scenarios that are named replace theirs in it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from rich.console import Console
 
 from benchmarks import chart, machine, peers, report
 from benchmarks.places import Place
-from benchmarks.results import Results, to_json
+from benchmarks.results import Results, from_json, to_json
 from benchmarks.scenarios import (
     Bench,
     backlog,
@@ -92,9 +95,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     described = machine.describe({place.name: place.directory for place in bench.places})
     told = {"rounds": given.rounds, "messages": given.messages, "backlog": given.backlog}
-    results = Results(described, told, bench.series, bench.goals, bench.calls)
+    results = found = Results(described, told, bench.series, bench.goals, bench.calls)
+    earlier = from_json(json.loads(given.json.read_text())) if given.scenario and given.json.exists() else None
+    if earlier and earlier.options != told:
+        sys.exit(f"{given.json} is of a run with other options, {earlier.options}; name another one with --json")
     for name in given.scenario or SCENARIOS:
         SCENARIOS[name](bench)
+        results = found.over(earlier) if earlier else found
         save(results, given.json)  # what was measured is kept if the rest is not
     report.show(results, Console(width=None if sys.stdout.isatty() else 160, highlight=False))
     print(f"{given.json}, and a chart beside it", file=sys.stderr)

@@ -78,6 +78,13 @@ class Results:
     goals: list[Goal]
     calls: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  #: system calls of a message, by peer
 
+    def over(self, earlier: Results) -> Results:
+        """These, and what an earlier run has found of other things; what both found is as it is here."""
+        series = {each.key: each for each in (*earlier.series, *self.series)}
+        goals = {(each.what, each.series): each for each in (*earlier.goals, *self.goals)}
+        calls = earlier.calls | self.calls
+        return Results(earlier.machine, self.options, [*series.values()], [*goals.values()], calls)
+
     def find(self, key: str) -> Series | None:
         return next((series for series in self.series if series.key == key), None)
 

@@ -47,10 +47,10 @@ def run_enqueue(bench: Bench) -> None:
         turns = {peer.name: _turn(peer, place, bench.messages, "off") for peer in peers}
         with place.keeping():
             bench.rates("enqueue off", place.name, turns)
+            if place.durable:
+                _durable(bench, place)
         ours, original = (f"enqueue off/{place.name}/{peer.name}" for peer in (OURS, ORIGINAL))
         bench.goal("enqueue, queue_sync=off: of the original", ours, against=original, at_least=1.0)
-        if place.durable:
-            _durable(bench, place)
 
 
 def _durable(bench: Bench, place: Place) -> None:
@@ -62,8 +62,7 @@ def _durable(bench: Bench, place: Place) -> None:
     for peer in bench.available(FLOOR):
         contestants["C floor, each"] = _turn(peer, place, bench.few, "always")
         contestants["C floor, many"] = _turn(peer, place, bench.messages, "batch")
-    with place.keeping():
-        bench.rates("enqueue durable", place.name, contestants)
+    bench.rates("enqueue durable", place.name, contestants)
     each = f"enqueue durable/{place.name}/C floor, each"
     for name, what in (("many", "enqueue, many at once"), ("piperctl", "piperctl queue put --lines")):
         series = f"enqueue durable/{place.name}/{name}"

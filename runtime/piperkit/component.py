@@ -136,7 +136,10 @@ def _message(args: dict[str, Any]) -> Message:
     attempt, arrived = args.get("attempt", 1), args.get("arrived", 0.0)
     if isinstance(args, Unread):
         return UnreadMessage(args["id"], lambda: encode(args["data"]), attempt, arrived)
-    return Message(args["id"], encode(args["data"]), attempt, arrived)
+    data = args["data"]
+    if isinstance(data, str):
+        return UnreadMessage(args["id"], data.encode, attempt, arrived, data)
+    return Message(args["id"], encode(data), attempt, arrived)
 
 
 def log_statistics(daemon: PiperDaemon, component: ZenDaemonComponent, title: str, found: dict[str, Any]) -> None:

@@ -127,10 +127,17 @@ class Message:
 
 
 class UnreadMessage(Message):
-    """A message whose data is read when somebody asks for it, which may fail with OSError."""
+    """A message whose data is read when somebody asks for it, which may fail with OSError.
 
-    def __init__(self, id: str, read: Callable[[], bytes], attempt: int, arrived: float) -> None:
+    text: the same as text, where that is there already.
+    """
+
+    def __init__(
+        self, id: str, read: Callable[[], bytes], attempt: int, arrived: float, text: str | None = None
+    ) -> None:
         vars(self).update(id=id, attempt=attempt, arrived=arrived, _read=read)
+        if text is not None:
+            vars(self)["text"] = text  # what the cached property would find out
 
     @functools.cached_property
     def data(self) -> bytes:

@@ -86,6 +86,15 @@ def test_goal_rows_say_what_was_measured_and_what_was_to_be(results: Results) ->
     assert rows[3] == ["of nobody", "tmpfs", "", "", "at least 1.00 x", "not measured"]
 
 
+def test_scenarios_that_are_measured_again_replace_theirs(results: Results) -> None:
+    again = dataclasses.replace(results.series[0], values=[7.0])
+    found = Results({}, results.options, [again], [], {"piperkit/delete": {"flock": 2.0}}).over(results)
+    assert found.series == [again, *results.series[1:]]
+    assert found.goals == results.goals
+    assert found.calls == {**results.calls, "piperkit/delete": {"flock": 2.0}}
+    assert found.machine == results.machine
+
+
 def test_numbers_keep_three_digits() -> None:
     assert [report.number(value) for value in (36612.4, 361.2, 49.44, 1.304, 0.05)] == [
         "36,612", "361", "49.4", "1.30", "0.05"]  # fmt: skip
