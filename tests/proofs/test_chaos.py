@@ -162,8 +162,8 @@ class Chaos:
 
     def end(self, until: Callable[..., None]) -> None:
         """Let everything come to its end."""
-        # A message may have been put off by a clock that was a day ahead, and by an instance that died since. Who finds it
-        # has to believe the wall clock: begin anew with one at which all of them are due.
+        # A message may have been put off by a clock that was a day ahead, and by an instance that died since. Who finds
+        # it has to believe the wall clock: begin anew with one at which all of them are due.
         self.set_clock(2 * 86400)
         for process in self.living(self.everybody()):
             process.terminate()
