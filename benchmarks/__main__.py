@@ -19,6 +19,7 @@ from benchmarks.places import Place
 from benchmarks.results import Results, from_json, to_json
 from benchmarks.scenarios import (
     Bench,
+    aside,
     backlog,
     calls,
     component,
@@ -27,6 +28,7 @@ from benchmarks.scenarios import (
     instances,
     large,
     latency,
+    library,
     sizes,
     start,
 )
@@ -41,10 +43,12 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "delete": drain.run_delete,
     "move": drain.run_move,
     "others": drain.run_others,
+    "library": library.run_library,
     "sync": drain.run_sync,
     "component": component.run_component,
     "instances": instances.run_instances,
     "backlog": backlog.run_backlog,
+    "aside": aside.run_aside,
     "sizes": sizes.run_sizes,
     "large": large.run_large,
 }
@@ -83,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     if not given.alone:
         peers.install()
     peers.build_floor()
+    peers.unpack_earlier()
     places = {"tmpfs": Place("tmpfs", given.tmpfs), "disk": Place("disk", given.disk, durable=True)}
     bench = Bench(
         rounds=given.rounds,

@@ -19,6 +19,7 @@ from benchmarks.results import Results, from_json
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, DATA, CHART = DOCS / "performance.md", DOCS / "performance.json", DOCS / "performance.svg"
+NOT_MEASURED = "Not measured."
 _BLOCK = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -48,6 +49,8 @@ def _rates(scenario: str) -> Callable[[Results], str]:
 
     def block(results: Results) -> str:
         series = [each for each in results.series if each.scenario == scenario]
+        if not series:
+            return NOT_MEASURED
         return table(report.SERIES_HEADINGS[1:], [report.series_row(each)[1:] for each in series])
 
     return block
@@ -105,10 +108,23 @@ def _backlog(results: Results) -> str:
     return table(["where", "who", "rate from the first message on", "first message after", "memory on top"], rows)
 
 
+def _aside(results: Results) -> str:
+    """Rate, and what else was measured, beside many messages that are set aside and beside none."""
+    headings = {"latency": "one by one", "first": "first message after", "memory": "memory on top"}
+    rows = []
+    for series in (each for each in results.series if each.scenario == "aside"):
+        found = [results.find(f"aside {what}/{series.place}/{series.contestant}") for what in headings]
+        more = [f"{number(each.spread.median)} {each.unit}" if each else "" for each in found]
+        rows.append([series.place, series.contestant, f"{spread(series.spread)} {series.unit}", *more])
+    return (
+        table(["where", "beside", "rate from the first message on", *headings.values()], rows) if rows else NOT_MEASURED
+    )
+
+
 def _sizing(results: Results) -> str:
     model = sizing.Model.of(results)
     if model is None:
-        return "Not measured."
+        return NOT_MEASURED
     lines = [
         f"*c* is {number(model.cpu)} us, *w* is {number(model.wait)} us: "
         f"{model.instances_a_core} instances keep a core busy. Messages a second, with enough instances:",
@@ -139,8 +155,10 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "floors": _floors,
     "calls": _calls,
     "others": _rates("others"),
+    "library": _rates("library"),
     "instances": _instances,
     "backlog": _backlog,
+    "aside": _aside,
     "sizes": _rates("sizes"),
     "waits": _waits,
     "sizing": _sizing,

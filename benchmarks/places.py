@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PARTS = ("tmp", "incoming", "pending", "errors")
+#: Bytes that a message takes on a file system, at the most, with what the file system keeps about it.
+TAKES = 8192
 
 
 @dataclasses.dataclass(frozen=True)

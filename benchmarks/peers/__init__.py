@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BUILT = HERE.parents[1] / ".bench"
+ROOT = HERE.parents[1]
+BUILT = ROOT / ".bench"
 ENVIRONMENT = BUILT / "venv"
 #: Seconds that the slowest peer on the slowest disk may take.
 PATIENCE = 600.0
@@ -35,10 +38,11 @@ class Peer:
     command: tuple[str, ...]
     files: bool = True  #: it works on the queue directories of the filer protocol; others fill theirs themselves
     installed: bool = False  #: in the environment of the peers
+    runtime: Path | None = None  #: where its piperkit is, unless it is the one beside it
 
     @property
     def available(self) -> bool:
-        return Path(self.command[0]).exists()
+        return Path(self.command[0]).exists() and (self.runtime is None or self.runtime.exists())
 
 
 def _python(name: str, program: str, *, files: bool = False) -> Peer:
@@ -49,11 +53,17 @@ OURS = Peer("piperkit", (sys.executable, str(HERE / "ours.py")))
 PYTHON = Peer("Python floor", (sys.executable, str(HERE / "floor.py")))
 FLOOR = Peer("C floor", (str(BUILT / "floor"),))
 ORIGINAL = _python("original", "original.py", files=True)
+DIRQ = _python("dirq", "dirq_simple.py")
 OTHERS = (
-    _python("dirq", "dirq_simple.py"),
+    DIRQ,
     _python("persist-queue", "persist_queue.py"),
     _python("litequeue", "lite_queue.py"),
 )
+
+LIBRARY = Peer("piperkit", (sys.executable, str(HERE / "library.py")), files=False)
+#: An earlier release of ours.
+VERSION = "0.4.0"
+EARLIER = dataclasses.replace(LIBRARY, name=f"piperkit {VERSION}", runtime=BUILT / VERSION / "runtime")
 
 
 def build_floor() -> None:
@@ -64,6 +74,23 @@ def build_floor() -> None:
         return
     target.parent.mkdir(exist_ok=True)
     subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", target, source], check=True)
+
+
+def unpack_earlier() -> None:
+    """Unpack the earlier release, where the history has it and it is not there yet. Raises CalledProcessError."""
+    target = BUILT / VERSION
+    if target.exists():
+        return
+    releases = tomllib.loads((ROOT / "releases.toml").read_text(encoding="utf-8"))["release"]
+    commit = next(release["commit"] for release in releases if release["version"] == VERSION)
+    archive = subprocess.run(["git", "-C", ROOT, "archive", commit, "runtime"], capture_output=True, check=False)
+    if archive.returncode:
+        print(f"{EARLIER.name} is left out: {os.fsdecode(archive.stderr).strip()}", file=sys.stderr, flush=True)
+        return
+    unpacked = target.with_suffix(".new")
+    unpacked.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["tar", "-x", "-C", unpacked], input=archive.stdout, check=True)
+    unpacked.rename(target)
 
 
 def install() -> None:
@@ -169,9 +196,9 @@ def wait_until(reached: Callable[[], object], what: str, *, every: float = 0.005
 def started(peer: Peer, *arguments: object, under: Sequence[str] = ()) -> Iterator[Running]:
     """A peer that has started and is ready; `under`: a command that it runs under. Killed at the end if need be."""
     command = [*under, *peer.command, *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    environment = {**os.environ, "PYTHONPATH": str(peer.runtime)} if peer.runtime else None
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
     try:
         assert process.stdout is not None
         line = ""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.peers import ORIGINAL, OURS, Peer, Report, run
-from benchmarks.places import Place, fill
+from benchmarks.places import TAKES, Place, fill
 from benchmarks.scenarios import Bench
 from benchmarks.scenarios.calls import parse
 from benchmarks.scenarios.drain import drain
@@ -22,8 +22,6 @@ from benchmarks.scenarios.drain import drain
 #: Messages of the run in which calls are counted.
 TRACED = 100
 _STATS = ("stat", "lstat", "fstat", "newfstatat", "statx")
-#: Bytes that a message takes on a file system, at the most, with what the file system keeps about it.
-_TAKES = 8192
 
 #: A report, and the share of the oldest messages among those that were taken.
 Sample = tuple[Report, float]
@@ -68,7 +66,7 @@ def run_backlog(bench: Bench) -> None:
     short = max(TRACED, bench.backlog // 100)
     for place in bench.places:
         with place.workspace() as directory:
-            if shutil.disk_usage(directory).free < bench.backlog * _TAKES:
+            if shutil.disk_usage(directory).free < bench.backlog * TAKES:
                 bench.say(f"backlog, {place.name}: left out, since there is no room for {bench.backlog} messages")
             else:
                 _measure(bench, place, Backlog(directory, bench.backlog), short)

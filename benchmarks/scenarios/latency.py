@@ -19,18 +19,16 @@ from benchmarks.scenarios import Bench
 WATCHED, SETTLED = 10.0, 1.0
 
 
-def latencies(place: Place, count: int) -> list[float]:
+def latencies(queue: Path, count: int) -> list[float]:
     """Milliseconds from enqueue to processed, sorted."""
-    with place.workspace() as directory:
-        queue = make_queue(directory / "in")
-        with started(OURS, "drain", queue, "--count", count, "--work", "stamp") as running:
-            running.go()
-            for number in range(count):
-                temporary = queue / f"tmp/{number}"
-                temporary.write_text(str(time.monotonic_ns()))
-                os.rename(temporary, queue / f"incoming/{number}")
-                wait_until(lambda number=number: not _is_there(queue, number), "it is processed", every=0.001)
-            return sorted(running.report().milliseconds)
+    with started(OURS, "drain", queue, "--count", count, "--work", "stamp") as running:
+        running.go()
+        for number in range(count):
+            temporary = queue / f"tmp/{number}"
+            temporary.write_text(str(time.monotonic_ns()))
+            os.rename(temporary, queue / f"incoming/{number}")
+            wait_until(lambda number=number: not _is_there(queue, number), "it is processed", every=0.001)
+        return sorted(running.report().milliseconds)
 
 
 def idle(peer: Peer, place: Place, seconds: float = WATCHED) -> tuple[float, float]:
@@ -57,7 +55,12 @@ def percentile(values: list[float], percent: float) -> float:
 def run_latency(bench: Bench) -> None:
     place = bench.places[0]
     count = min(1000, bench.messages)
-    found = bench.turns("latency", place.name, {OURS.name: lambda: latencies(place, count)})[OURS.name]
+
+    def turn() -> list[float]:
+        with place.workspace() as directory:
+            return latencies(make_queue(directory / "in"), count)
+
+    found = bench.turns("latency", place.name, {OURS.name: turn})[OURS.name]
     bench.add("latency", place.name, "median", "ms", [statistics.median(each) for each in found])
     bench.add("latency", place.name, "99 %", "ms", [percentile(each, 99) for each in found])
     bench.goal("enqueue to processed, idle queue: median", f"latency/{place.name}/median", at_most=2)

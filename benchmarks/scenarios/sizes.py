@@ -22,6 +22,9 @@ def run_sizes(bench: Bench) -> None:
             for peer in bench.available(OURS, ORIGINAL)
         }
         bench.rates("sizes", place.name, turns)
+        for label in ("256 KiB", "1 MiB"):
+            ours, original = (f"sizes/{place.name}/{peer.name}, {label}" for peer in (OURS, ORIGINAL))
+            bench.goal(f"drain, {label} of text: of the original", ours, against=original, at_least=1.0)
 
 
 def _turn(peer: Peer, place: Place, count: int, size: int) -> Callable[[], Report]:

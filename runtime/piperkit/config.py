@@ -59,7 +59,7 @@ KINDS: dict[Any, Kind] = {
     list: Kind("a list", json.loads, lambda value: isinstance(value, list), "JSON"),
     dict: Kind("an object", json.loads, lambda value: isinstance(value, dict), "JSON"),
     "mode": Kind(
-        'an octal mode such as "0o775"', _octal, lambda v: isinstance(v, int) and not isinstance(v, bool), "MODE"
+        'an octal mode such as "0o770"', _octal, lambda v: isinstance(v, int) and not isinstance(v, bool), "MODE"
     ),
     "account": Kind(
         "a name or a number",

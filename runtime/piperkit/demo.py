@@ -109,7 +109,7 @@ def main() -> None:
     directory = os.path.join(tempfile.gettempdir(), NAME)
     os.makedirs(directory, exist_ok=True)
     output = os.path.join(directory, "queue.done")
-    ensure_queue(output, 0o775)
+    ensure_queue(output, 0o770)
     with open(os.path.join(directory, f"{NAME}.conf"), "w", encoding="utf-8") as file:
         json.dump({"test_a": 1, "queue_out_dir": output, "queue_out_limit": 2, "queue_out_wait": 5}, file)
     DemoPiperDaemon().run()

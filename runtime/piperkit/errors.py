@@ -66,6 +66,12 @@ class QueueMissing(QueueError):
     exit_status = ExitStatus.CANNOT_CREATE
 
 
+class QueueInUse(QueueError):
+    """An instance of an earlier version works on the queue, and cannot share it with this one."""
+
+    exit_status = ExitStatus.TEMPORARY
+
+
 class TargetUnavailable(QueueError):
     """The queue to move to is missing or cannot be written to; the message stays claimed."""
 

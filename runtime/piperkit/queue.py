@@ -11,20 +11,33 @@ nothing, or has recorded what it will finish when it is called again; the messag
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from piperkit.message import Contents, Failure
 
 
-class Claim(NamedTuple):
-    """A message that this instance has claimed."""
+class Claim(Protocol):
+    """A message that this instance has claimed. What has to be looked up is looked up when it is asked for."""
 
-    id: str
-    attempt: int  #: which attempt this is, from 1
-    arrived: float  #: seconds since the epoch
-    size: int  #: bytes
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        ...
+
+    @property
+    def arrived(self) -> float:
+        """When it arrived, in seconds since the epoch. Raises OSError."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes. Raises OSError."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +90,10 @@ class Watch(Protocol):
         """Read what made it readable."""
         ...
 
+    def renew(self) -> bool:
+        """See that it still watches the right place; returns whether it had to be changed: then look, too."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -91,7 +108,7 @@ class Queue(Protocol):
         """Publish complete messages, several times as fast as one by one; returns their ids, in order."""
         ...
 
-    def claim(self, limit: int = 1) -> list[Claim]:
+    def claim(self, limit: int = 1) -> Sequence[Claim]:
         """Take sole ownership of up to `limit` messages, oldest first; none where there are none."""
         ...
 
@@ -143,8 +160,9 @@ class Queue(Protocol):
         """Messages in each part of the queue."""
         ...
 
-    def count(self, part: str) -> int:
-        """Messages in one part of the queue."""
+    def count(self, part: str, most: int | None = None) -> int:
+        """Messages in one part of the queue, counted up to `most`."""
+        ...
 
     def survey(self) -> Survey:
         """How full the queue and the next queue are. It may be called by any thread; raises nothing for their sake."""
@@ -155,11 +173,17 @@ class Queue(Protocol):
         ...
 
     def recover(self) -> Recovered:
-        """Give back what dead instances had claimed, and finish what they had begun. Safe side by side."""
+        """Give back what dead instances had claimed, and finish what they had begun. Safe side by side.
+
+        A call does a bounded part of it; `Recovered.again` is 0 where there is more.
+        """
         ...
 
     def expire_errors(self, age: float) -> int:
-        """Delete the dead letters that are `age` seconds old; returns how many."""
+        """Delete dead letters that are `age` seconds old; returns how many.
+
+        A call looks at a bounded part of them, and the next one at the next part.
+        """
         ...
 
     def next_look(self) -> float | None:

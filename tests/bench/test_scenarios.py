@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -13,14 +14,17 @@ from benchmarks import __main__ as bench
 from benchmarks import peers
 from benchmarks.places import fill, make_queue
 from benchmarks.results import Results, from_json
+from benchmarks.scenarios import aside
 from needs import need
+from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.names import is_ours
 
 
 @pytest.fixture(scope="session", autouse=True)
-def floor() -> None:
-    """The C program, where there is a compiler."""
+def built() -> None:
+    """The C program, where there is a compiler, and the earlier release, where there is a history."""
     peers.build_floor()
+    peers.unpack_earlier()
 
 
 def run(directory: Path, *arguments: str) -> Results:
@@ -80,3 +84,40 @@ def test_a_peer_does_what_it_is_told_and_reports_it(peer: peers.Peer, tmp_path: 
     assert sizes == [10] * 4
     assert [each.messages for each in (moved, deleted, put)] == [2, 3, 4]
     assert all(each.seconds > 0 for each in (moved, deleted, put))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", [peers.LIBRARY, peers.EARLIER], ids=lambda peer: peer.name)
+def test_the_library_of_each_version_drains_what_it_has_enqueued(peer: peers.Peer, tmp_path: Path) -> None:
+    need("history", peer.available, "a clone with the whole history: git fetch --unshallow")
+    put = peers.run(peer, "enqueue", tmp_path / "in", "--count", 40, "--size", 10)
+    assert [path.stat().st_size for path in (tmp_path / "in/incoming").iterdir()] == [10] * 40
+    drained = peers.run(peer, "drain", tmp_path / "in", "--count", 35)
+    assert (put.messages, drained.messages) == (40, 35)
+    assert [len(list((tmp_path / "in" / part).iterdir())) for part in ("incoming", "pending")] == [5, 0]
+
+
+def test_a_peer_with_a_runtime_of_its_own_runs_that_one(tmp_path: Path) -> None:
+    (tmp_path / "piperkit").mkdir()
+    (tmp_path / "piperkit/__init__.py").write_text("raise RuntimeError('the other one')")
+    peer = dataclasses.replace(peers.LIBRARY, runtime=tmp_path)
+    with pytest.raises(RuntimeError, match="the other one"):
+        peers.run(peer, "enqueue", tmp_path / "in")
+
+
+def test_an_earlier_release_is_left_out_where_the_history_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(peers.ROOT / "releases.toml", tmp_path)
+    monkeypatch.setattr(peers, "ROOT", tmp_path)
+    monkeypatch.setattr(peers, "BUILT", tmp_path / ".bench")
+    peers.unpack_earlier()
+    assert capsys.readouterr().err.startswith("piperkit 0.4.0 is left out: ")
+    assert not (tmp_path / ".bench").exists()
+
+
+def test_messages_set_aside_are_what_a_queue_takes_them_for(tmp_path: Path) -> None:
+    for kind, part, look in (("put off", "deferred", aside.DELAY), ("dead letters", "errors", None)):
+        with DirectoryQueue(aside.make(tmp_path / part, kind, 3)) as queue:
+            assert (queue.count(part), queue.claim(3)) == (3, [])
+            assert queue.next_look() == (look and pytest.approx(look, abs=600))

@@ -29,8 +29,13 @@ def contents(queue: DirectoryQueue) -> list[bytes]:
 def test_created_queue_has_the_mode_that_was_asked_for(run: Run, tmp_path: Path) -> None:
     for _ in range(2):
         assert run("queue", "create", "new", "--perms", "0o750").returncode == 0
-    for path in (tmp_path / "new", tmp_path / "new/incoming", tmp_path / "new/deferred"):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o750
+    assert run("queue", "create", "default").returncode == 0
+
+    def modes(queue: str) -> list[int]:
+        return [stat.S_IMODE((tmp_path / queue / part).stat().st_mode) for part in ("", "tmp", "incoming", "deferred")]
+
+    assert modes("new") == [0o755, 0o750, 0o750, 0o700]
+    assert modes("default") == [0o755, 0o3770, 0o3770, 0o700]
     assert b"is no octal mode" in run("queue", "create", "other", "--perms", "rwx").stderr
 
 

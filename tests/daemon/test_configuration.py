@@ -17,6 +17,7 @@ from pyzenkit.baseapp import BaseApp
 
 import apps
 from piperkit import Component, Message, Option, Outcome, PiperDaemon
+from piperkit.dirq.layout import ADDED, PROTOCOL
 from piperkit.errors import ConfigError
 from piperkit.testing import Piper
 
@@ -55,7 +56,7 @@ def test_computed_queue_settings_are_where_the_contract_says(tmp_path: Path) -> 
     core = make(tmp_path, "--queue-out-dir=next").config["__core__"]["filequeue"]
     assert core["dir_queue"] == str(tmp_path / "var/spool/upper")
     assert core["dir_next_queue"] == str(tmp_path / "var/spool/next")
-    assert core["queue_perms"] == 0o775
+    assert core["queue_perms"] == 0o770
     assert core["queue_out_limit"] == 10000
 
 
@@ -200,7 +201,8 @@ def test_output_queue_is_made_like_the_input_queue(piper: Piper) -> None:
     new = piper.directory / "new"
     piper.run(functools.partial(apps.build, "upper"), f"--queue-out-dir={new}", "--queue-in-perms=0o750")
     assert piper.contents("new") == [b"HELLO"]
-    assert stat.S_IMODE(new.stat().st_mode) == 0o750
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (new, *new.iterdir())}
+    assert modes == {"new": 0o755, **dict.fromkeys(PROTOCOL + ADDED, 0o700), "tmp": 0o750, "incoming": 0o750}
 
 
 def test_daemon_runs_without_a_log_file(piper: Piper, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,9 +212,38 @@ def test_daemon_runs_without_a_log_file(piper: Piper, capsys: pytest.CaptureFixt
     assert "The daemon starts" in capsys.readouterr().err
 
 
-def test_umask_given_as_an_option_is_applied(piper: Piper) -> None:
-    piper.run(functools.partial(apps.build, "upper"), "--umask", "027")
-    assert stat.S_IMODE((piper.directory / "daemon.log").stat().st_mode) & 0o027 == 0
+@pytest.mark.parametrize(
+    ("started_with", "options", "own", "logs"),
+    [
+        (0o022, [], 0o640, 0o640),
+        (0o077, [], 0o600, 0o600),  # one that is stricter is kept
+        (0o077, ["--umask=002"], 0o600, 0o600),
+        (0o000, ["--umask=000"], 0o666, 0o640),  # logs are never for others
+    ],
+)
+def test_files_have_the_modes_that_both_umasks_allow(
+    piper: Piper, started_with: int, options: list[str], own: int, logs: int
+) -> None:
+    modes: dict[str, int] = {}
+
+    class Writes(apps.Echo):
+        def setup(self, daemon: PiperDaemon) -> None:
+            (piper.directory / "component.own").touch()
+            modes.update(found())
+
+    def found() -> dict[str, int]:
+        files = [*piper.directory.glob("*.*"), *piper.directory.glob("run-log/*")]
+        return {path.suffix[1:]: stat.S_IMODE(path.stat().st_mode) for path in files}
+
+    schedule = [("start",), ("signal_usr2",)]
+    before = os.umask(started_with)
+    try:
+        daemon = PiperDaemon(name="writes", argv=piper.options(*options), components=[Writes()], schedule=schedule)
+        assert daemon.run_until_idle() == 0
+    finally:
+        os.umask(before)
+    wanted = {"pid": 0o600, "own": own, "log": logs, "state": logs, "json": logs}
+    assert {**modes, **found()} == wanted
 
 
 def test_file_template_explains_every_key_and_is_a_valid_configuration(tmp_path: Path, call: Call) -> None:

@@ -159,6 +159,7 @@ def test_metrics_file_is_whole_kept_up_to_date_and_gone_at_the_end(piper: Piper,
     piper.put("a", "b")
     until(lambda: samples(path.read_text())["piper_messages_total", "committed"] == 2, "the count")
     check(path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o644  # it is another account that reads it
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(60) == 0
     assert os.listdir(path.parent) == []

@@ -126,20 +126,25 @@ def test_status_of_a_daemon_in_the_middle_of_a_message_is_the_last_one(
     assert "idle" in shown
 
 
-def test_status_may_be_asked_for_by_anybody(piper: Piper, start: Start, until: Until, public: Path) -> None:
+@pytest.mark.parametrize("paralel", [False, True])
+@pytest.mark.parametrize("action", ["status", "signal-check"])
+def test_others_are_told_who_may_ask(
+    piper: Piper, start: Start, until: Until, public: Path, action: str, paralel: bool
+) -> None:
+    """They cannot open the pid file, so they cannot hold its lock against the daemon either."""
     need("root", os.geteuid() == 0, "root")
-    pid_file = f"--pid-file={public}/it.pid"
-    daemon = start("upper", pid_file)
+    options = [f"--pid-file={public}/it.pid", *(["--paralel"] if paralel else [])]
+    start("upper", *options)
     until(lambda: "The daemon starts" in log(piper), "the start")
     nobody = pwd.getpwnam("nobody").pw_uid
     # Loaded as root: an interpreter in root's home directory is out of nobody's reach.
     code = f"import encodings.ascii, os, sys, apps; os.setgroups([]); os.setuid({nobody});"
     code += "apps.build('upper', sys.argv[1:]).run()"
-    command = [sys.executable, "-c", code, *piper.options(pid_file, "--action=status")]
+    command = [sys.executable, "-c", code, *piper.options(*options, f"--action={action}")]
     directory = os.path.dirname(apps.__file__)
     done = subprocess.run(command, cwd=directory, text=True, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"running, pid {daemon.pid}; it tells how it is to its user and to root" in done.stdout
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"upper: the pid file \S+ is not for others to read; ask as .* root\n", done.stderr)
 
 
 def test_rate_is_that_of_the_last_seconds() -> None:

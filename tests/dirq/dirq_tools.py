@@ -59,12 +59,8 @@ def claim_one(queue: DirectoryQueue) -> str:
 
 def crash(queue: DirectoryQueue) -> None:
     """What the kernel does with an instance whose process dies: its descriptors are closed, and nothing else."""
-    for lease in queue._leases.values():
-        os.close(lease.fd)
-    queue._leases.clear()
-    if queue._instance._fd >= 0:
-        os.close(queue._instance._fd)
-        queue._instance._fd = -1
+    queue._instance.let_go()
+    queue._held.clear()
 
 
 def descriptors() -> dict[str, str]:

@@ -54,4 +54,5 @@ def box(project: Path) -> Iterator[systemd_box.Box]:
         box.run("systemd-sysusers", "mydaemon.conf")
         box.run("systemd-tmpfiles", "--create", "mydaemon.conf")
         box.run("systemctl", "daemon-reload")
+        box.run("useradd", "--groups=piper", "alice")
         yield box

@@ -90,6 +90,11 @@ class Service:
     def mark(self, name: str) -> Path:
         return self.box.path(f"{KEPT}/{name}")
 
+    def as_user(self, user: str, script: str) -> str | None:
+        """What a shell script prints that another user runs; None where it fails."""
+        done = self.box.run("runuser", "-u", user, "--", "sh", "-c", script, check=False)
+        return done.stdout if done.returncode == 0 else None
+
     def clear(self) -> None:
         """Stop everything, and leave nothing."""
         self.systemctl("stop", "mydaemon.target", "mydaemon.service", "mydaemon@*.service")
@@ -101,7 +106,7 @@ class Service:
 
 @pytest.fixture
 def service(box: Box, until: Callable[..., None]) -> Iterator[Service]:
-    box.run("install", "--directory", "--owner=mydaemon", "--group=piper", "--mode=2770", DONE)
+    box.run(CTL, "queue", "create", DONE, "--user", "alice", "--group", "piper")
     service = Service(box, until)
     service.configure()
     # RestartSec is 5 s for the sake of the log of a daemon that cannot start; here nothing is shown by waiting.
@@ -137,11 +142,54 @@ def test_it_is_active_only_when_its_components_are_set_up(service: Service) -> N
 
 
 def test_it_processes_what_a_member_of_its_group_puts_into_its_queue(service: Service) -> None:
-    service.box.run("useradd", "--groups=piper", "alice")
     service.systemctl("start", PLAIN)
-    service.box.run("runuser", "-u", "alice", "--", "sh", "-c", f"umask 077; echo hello | {CTL} queue put {QUEUE}")
+    service.as_user("alice", f"umask 077; echo hello | {CTL} queue put {QUEUE}")
     service.comes_out("hello\n: attempt 1")
+    assert service.as_user("alice", f"cat {DONE}/incoming/* && rm {DONE}/incoming/*") == "hello\n: attempt 1"
     assert "1 messages" in service.box.run("mydaemon", "--action=status").stdout
+
+
+def test_its_queue_is_made_like_piperctl_makes_one(service: Service) -> None:
+    def modes(queue: str) -> str:
+        return service.box.run("sh", "-c", f"cd {queue} && stat --format='%n %a %U:%G' *").stdout
+
+    made = "/var/spool/made"
+    service.box.run(CTL, "queue", "create", made, "--user", "mydaemon", "--group", "piper")
+    assert modes(QUEUE) == modes(made)
+    assert "incoming 3770 mydaemon:piper\ninstances 700 mydaemon:piper\n" in modes(made)
+    assert service.box.run("stat", "--format=%a %U", QUEUE).stdout == "755 root\n"
+    service.box.run("rm", "-r", made)
+
+
+def test_members_of_its_group_can_enqueue_and_nothing_else(service: Service) -> None:
+    service.put("waits")
+    tried = [
+        f"ls {QUEUE}/errors",
+        f"touch {QUEUE}/state/it",
+        f"touch {QUEUE}/it",
+        f"rm -f {QUEUE}/incoming/*",
+        f"mv {QUEUE}/incoming/* {QUEUE}/tmp",
+        f"mv {QUEUE}/pending {QUEUE}/tmp",
+        f"{CTL} queue put {KEPT} --create </dev/null",
+    ]
+    assert [service.as_user("alice", script) for script in tried] == [None] * len(tried)
+    assert len(service.names(QUEUE, "incoming")) == 1
+
+
+def test_others_read_nothing_of_it(service: Service) -> None:
+    service.systemctl("start", PLAIN)
+    service.put("one")
+    service.comes_out("one: attempt 1")
+    service.systemctl("kill", "--signal=USR1", PLAIN)
+    service.systemctl("kill", "--signal=USR2", PLAIN)
+    service.wait(lambda: "State saved" in service.journal(), "the state")
+    places = f"{QUEUE} {DONE} {KEPT} /run/mydaemon"
+    files = service.box.run("find", *places.split(), "-type", "f").stdout.splitlines()
+    kinds = (f"{DONE}/incoming/", "/run/mydaemon/mydaemon.pid", "/run/mydaemon/mydaemon.state", f"{KEPT}/mydaemon.2")
+    assert all(any(file.startswith(kind) for file in files) for kind in kinds)
+    assert service.as_user("nobody", f"find {places} -type f 2>/dev/null; true") == ""
+    # Nor would they if they got there.
+    assert service.box.run("find", *places.split(), "-type", "f", "-perm", "/007").stdout == ""
 
 
 def test_an_unchanged_message_is_moved_and_not_copied(service: Service) -> None:
@@ -335,6 +383,8 @@ RIGHTS: dict[str, Any] = {
     "open('/var/it', 'w')": DENIED,
     "open('/run/it', 'w')": "Permission denied",
     "open('/var/spool/it', 'w')": "Permission denied",
+    "open('/var/spool/mydaemon/it', 'w')": "Permission denied",
+    "open('/var/spool/done/pending/it', 'w')": "Permission denied",
     "open('/var/lib/mydaemon/it', 'w').close()": None,
     "open('/var/spool/mydaemon/tmp/.it', 'w').close()": None,
     "open('/tmp/it', 'w').close()": None,  # its own /tmp

@@ -23,7 +23,7 @@ from piperkit.dirq.store import Settings
 from piperkit.dirq.view import Entry
 from piperkit.errors import ExitStatus, PiperError, QueueMissing
 
-DEFAULT_PERMS = 0o775
+DEFAULT_PERMS = 0o770
 #: Messages of a part that `ls` shows to people.
 LIMIT = 100
 
@@ -39,16 +39,26 @@ def _mode(text: str) -> int:
     except ValueError:
         value = -1
     if not 0 <= value <= 0o7777:
-        raise typer.BadParameter(f"{text!r} is no octal mode such as 0o775")
+        raise typer.BadParameter(f"{text!r} is no octal mode such as 0o770")
     return value
 
 
 @commands.command()
 def create(
     queue: QueueArgument,
-    perms: Annotated[str, typer.Option(metavar="MODE", help="Octal mode of its directories.")] = f"{DEFAULT_PERMS:#o}",
-    user: Annotated[str | None, typer.Option(help="User that is to own it (root only).")] = None,
-    group: Annotated[str | None, typer.Option(help="Group that is to own it; by default the user's own.")] = None,
+    perms: Annotated[
+        str,
+        typer.Option(
+            metavar="MODE",
+            help="Octal mode of tmp and incoming: who may put messages there. All else is the owner's alone.",
+        ),
+    ] = f"{DEFAULT_PERMS:#o}",
+    user: Annotated[
+        str | None, typer.Option(help="User that owns it, and so takes messages out of it (root only).")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Group that may put messages there; by default the user's own.")
+    ] = None,
 ) -> None:
     """Make a queue, or what is missing of one. Doing it twice does no harm."""
     from piperkit.daemon.process import find_group, find_user  # here, since all of the daemon comes with it

@@ -30,9 +30,8 @@ class Actions(Settings):
         """
         name = signal.Signals(sign).name if sign else "0"
         path = self.c(self.CONFIG_PID_FILE)
-        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
-        running = [pid for file in files if (pid := process.running_pid(file)) is not None]
-        for pid in running:
+        running = self._running()
+        for pid in running.values():
             try:
                 os.kill(pid, sign)
             except ProcessLookupError:
@@ -45,6 +44,12 @@ class Actions(Settings):
         if not running:
             self.p(f"{self.name}: not running ({path})" if path else f"{self.name}: has no pid file")
             self.retc = ExitStatus.NOT_RUNNING
+
+    def _running(self) -> dict[str, int]:
+        """The pid of each instance that runs, by its pid file. Raises NotAllowed where these are not ours to read."""
+        path = self.c(self.CONFIG_PID_FILE)
+        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
+        return {file: pid for file in files if (pid := process.running_pid(file)) is not None}
 
     def cbk_action_config_check(self) -> None:
         """Say that the configuration is right: it was checked before any action."""
@@ -61,8 +66,10 @@ class Actions(Settings):
     def cbk_action_describe(self) -> None:
         """Print, as JSON, what this daemon is and where its queues are: for `piperctl doctor`, and other programs."""
         core = self.cc(self.CORE_FILEQUEUE)
-        path = self.c(self.CONFIG_PID_FILE)
-        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
+        try:
+            pids = list(self._running().values())
+        except process.NotAllowed:
+            pids = None
         facts = {
             "name": self.name,
             "template": self.template,
@@ -70,21 +77,20 @@ class Actions(Settings):
             "checkout": self.checkout,
             "queue": core["dir_queue"],
             "next_queue": core["dir_next_queue"],
-            "pids": [pid for file in files if (pid := process.running_pid(file)) is not None],
+            "pids": pids,
             "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
         }
         print(json.dumps(facts))
 
     def cbk_action_status(self) -> None:
-        """Say how the running daemon is; the exit status is 0 where it runs, and 3 where it does not.
+        """Tell its user, or root, how the running daemon is; the exit status is 0 where it runs, 3 where it does not.
 
-        It is asked to write its state file, which its user and root may do. For others, and while it is in the middle
-        of a message, it is as it was when it last wrote that.
+        It is asked to write its state file. While it is in the middle of a message, it is as it was when it last wrote
+        that.
         """
         path = self.c(self.CONFIG_PID_FILE)
-        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
-        running = [(file, pid) for file in files if (pid := process.running_pid(file)) is not None]
-        for file, pid in running:
+        running = self._running()
+        for file, pid in running.items():
             serial = file.removesuffix(".pid").rpartition(".")[2]
             state: str = self.c(self.CONFIG_STATE_FILE)
             self.p(self._status(f"{state.removesuffix('.state')}.{serial}.state" if self.c("paralel") else state, pid))

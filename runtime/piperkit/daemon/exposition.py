@@ -16,6 +16,7 @@ import dataclasses
 import encodings.idna  # noqa: F401  now: getaddrinfo() needs it, and after a chroot it may be out of reach
 import errno
 import glob
+import os
 import re
 import signal
 import socket
@@ -26,10 +27,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app, write_to_textfile
+from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 
 from piperkit.daemon import metrics, process
-from piperkit.dirq import fs
+from piperkit.daemon.runlog import replace_file
 from piperkit.errors import ConfigError, ExitStatus, PiperError
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ class HttpExposition:
         self._closed = False
         self._thread = _thread("metrics-http", self._serve)
 
+    def forget(self) -> None:
+        """This is a forked child, which must not keep the port from the next daemon."""
+        self._server.socket.close()
+
     def _serve(self) -> None:
         while not self._closed:
             self._server.handle_request()  # sleeps without a limit, unlike serve_forever()
@@ -163,7 +168,7 @@ class FileExposition:
         self._thread = _thread("metrics-file", self._keep)
 
     def _write(self) -> None:
-        write_to_textfile(self.path, self._registry)
+        replace_file(self.path, generate_latest(self._registry), public=True)
 
     def _keep(self) -> None:
         said = False
@@ -180,7 +185,8 @@ class FileExposition:
         """Remove the file. Idempotent."""
         self._end.set()
         self._thread.join()
-        fs.unlink_if_there(self.path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
 
 
 def expose(daemon: PiperDaemon, until: contextlib.ExitStack) -> None:
@@ -190,6 +196,7 @@ def expose(daemon: PiperDaemon, until: contextlib.ExitStack) -> None:
     if daemon.c("metrics_address"):
         http = HttpExposition(Address.parse(daemon.c("metrics_address")), registry)
         until.callback(http.close)
+        until.enter_context(process.in_children(http.forget))
         daemon.logger.info("Metrics are at %s", http.url)
     if daemon.c("metrics_file"):
         path: str = daemon.c("metrics_file")
@@ -206,13 +213,18 @@ def _own(path: str, serial: str) -> str:
 
 
 def _remove_stale(path: str, pid_file: str | None) -> None:
-    """Remove the files of instances that were killed. Without pid files, nobody knows which those are."""
-    if pid_file:
+    """Remove the files of instances that were killed. Without pid files to read, nobody knows which those are."""
+    if not pid_file:
+        return
+    try:
         running = {file.split(".")[-2] for file in process.pid_files(pid_file, True) if process.running_pid(file)}
-        for file in glob.glob(_own(glob.escape(path), "[0-9a-f]*")):
-            serial = file.removesuffix(SUFFIX).rpartition(".")[2]
-            if re.fullmatch("[0-9a-f]{5,}", serial) and serial not in running:
-                fs.unlink_if_there(file)
+    except process.NotAllowed:
+        return
+    for file in glob.glob(_own(glob.escape(path), "[0-9a-f]*")):
+        serial = file.removesuffix(SUFFIX).rpartition(".")[2]
+        if re.fullmatch("[0-9a-f]{5,}", serial) and serial not in running:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)
 
 
 def _thread(name: str, target: Callable[[], None]) -> threading.Thread:

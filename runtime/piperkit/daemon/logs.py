@@ -12,6 +12,7 @@ A fault that repeats is logged once, and then counted; see `Repeats`.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import logging.handlers
@@ -163,6 +164,16 @@ def tell_repeats(logger: logging.Logger) -> None:
             found.tell(logger)
 
 
+class LogFile(logging.handlers.WatchedFileHandler):
+    """Writes lines to a file that others cannot read, whatever the umask; reopens it after logrotate(8) moved it."""
+
+    def _open(self) -> io.TextIOWrapper:
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o640)
+
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)
+
+
 def setup(
     name: str,
     level: str,
@@ -196,8 +207,7 @@ def setup(
         add(logging.StreamHandler(sys.stderr), "%(asctime)s %(levelname)s: %(message)s")
     if log_file:
         try:
-            # Watched: opened again after logrotate(8) has moved it.
-            file = logging.handlers.WatchedFileHandler(log_file, encoding="utf-8")
+            file = LogFile(log_file, encoding="utf-8")
         except OSError as error:
             raise LogFileError(f"the log file {log_file} cannot be written: {error.strerror}") from error
         add(file, f"%(asctime)s {name} [%(process)d] %(levelname)s: %(message)s")

@@ -42,6 +42,7 @@ class Loop(Actions):
         self._event_args: Any = None  #: those of the event that is being handled
         self._handling = True  #: code of a component may be running, for any time
         self._until_idle = False
+        self._forked = False  #: this is a child of the daemon, and not the daemon
         self._stopping_told = False
         self._waker: Waker | None = None
         self._pid_file: process.PidFile | None = None
@@ -63,7 +64,7 @@ class Loop(Actions):
     def _event_loop(self) -> None:
         """Handle events until a stop was asked for and nothing is left to be done now."""
         self._handling = False
-        while True:
+        while not self._forked:
             event, args = self.queue.next()
             if event is not None:
                 self._handle(event, args)
@@ -77,6 +78,7 @@ class Loop(Actions):
                 self.queue.schedule(self.EVENT_STOP)
             else:
                 self.wait(self.queue.wait())
+        self.logger.error("A forked child has come back from the component that forked it, and ends here")
 
     def _idle(self) -> bool:
         """Whether there is nothing to do, as far as components can tell, or nothing that can be done now."""
@@ -107,6 +109,8 @@ class Loop(Actions):
                 except ZenDaemonStopException:
                     raise
                 except (Exception, SystemExit) as error:
+                    if self._forked:
+                        raise
                     self._handler_failed(event, given, handler, error)
                     return
                 if flag != self.FLAG_CONTINUE:
@@ -154,6 +158,13 @@ class Loop(Actions):
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _forget_signals(self) -> None:
+        """Leave signals to what they do by default, and tell nobody of them."""
+        for number in (*_SIGNAL_EVENTS, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        if self._waker is not None:
+            self._waker.close()
 
     # Handlers only schedule: they run between any two steps of the program, so they must not log, or touch what the
     # step had in hand. Appending to a deque is one step.

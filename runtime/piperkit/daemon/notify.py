@@ -37,6 +37,12 @@ class ServiceManager:
             except OSError:
                 pass  # it has gone away, and will ask systemd's way if it wants to know
 
+    def forget(self) -> None:
+        """Tell nothing from now on. Idempotent."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, self.watches = None, False
+
     def alive(self) -> None:
         """A sign of life; as often as one likes, since few of them are sent."""
         if self.watches and (now := time.monotonic()) - self._alive >= self._pause:

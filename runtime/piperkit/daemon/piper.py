@@ -33,6 +33,8 @@ from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
 from piperkit.errors import ConfigError, ExitStatus, PiperError
+from piperkit.filer.claiming import LOOK_INTERVAL
+from piperkit.filer.doorbell import Doorbell
 from piperkit.queue import Queue, Watch
 
 
@@ -58,7 +60,6 @@ class PiperDaemon(Reports):
         # Timers follow the configuration, unless the application sets its own.
         self._default_timers = self.CONFIG_SCHEDULE_AFTER not in kwargs
         kwargs.setdefault(self.CONFIG_SCHEDULE_AFTER, ())
-        self.wakeable = False  #: whether an arrival in the input queue wakes the loop
         self._background = process.Background()
         self._watch: Watch | None = None
         self._metrics = contextlib.ExitStack()
@@ -122,18 +123,20 @@ class PiperDaemon(Reports):
         """Make what only the user that started us may make, and become the user that we run as."""
         identity: process.Identity | None = self.cc(self.CORE_IDENTITY)
         owner = identity.owner if identity is not None and os.geteuid() == 0 else None
-        os.umask(self.c(self.CONFIG_UMASK))
+        # Whoever starts it with a stricter umask means it.
+        os.umask(os.umask(0o077) | self.c(self.CONFIG_UMASK))
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
         work_dir = self.c(self.CONFIG_WORK_DIR)
         if work_dir and not os.path.isdir(work_dir):
             raise ConfigError(f"work_dir is {work_dir}, which is no directory; make it, or name another one")
-        files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
-        process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         core = self.cc(self.CORE_FILEQUEUE)
         for directory in (core["dir_queue"], core["dir_next_queue"]):
             if directory:
                 ensure_queue(directory, core["queue_perms"], owner)
+        # After the queues: a directory above both has to be open to producers.
+        files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
+        process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
         if identity is not None:
             identity.become()
 
@@ -162,6 +165,7 @@ class PiperDaemon(Reports):
             core["dir_queue"],
             next_queue=core["dir_next_queue"],
             perms=core["queue_perms"],
+            seal=self.c("queue_seal"),
             sync=Sync(self.c("queue_sync")),
             orphan_age=self.c("orphan_age"),
             crash_limit=self.c("crash_limit"),
@@ -174,7 +178,8 @@ class PiperDaemon(Reports):
     def _sub_stage_process(self) -> None:
         """Set up, loop, and clean up."""
         self._daemonize()
-        with Waker() as self._waker, self._signals():
+        process.keep_memory()
+        with process.in_children(self._forget), Waker() as self._waker, self._signals():
             try:
                 self._start()
                 self._event_loop()
@@ -187,6 +192,16 @@ class PiperDaemon(Reports):
                 raise
             finally:
                 self._finish()
+
+    def _forget(self) -> None:
+        """This is a forked child now: it is no daemon, holds nothing of one, and must not end what is the daemon's."""
+        self._forked = True
+        self._forget_signals()
+        for held in (self._background, self._pid_file, self._manager):
+            if held is not None:
+                held.forget()
+        if self._watch is not None:
+            self._watch.close()
 
     def _daemonize(self) -> None:
         """Go into the background, unless told otherwise, and take the pid file. Raises AlreadyRunning."""
@@ -255,9 +270,8 @@ class PiperDaemon(Reports):
         try:
             watch = self.filer.queue.watch()
         except OSError as error:
-            self.logger.warning(
-                "Arrivals do not wake the daemon: %s; it looks every %g s", error, self.c(self.CONFIG_QUEUE_IN_WAIT)
-            )
+            wait = min(LOOK_INTERVAL, self.c(self.CONFIG_QUEUE_IN_WAIT))
+            self.logger.warning("Arrivals do not wake the daemon: %s; it looks every %g s", error, wait)
             return
 
         def arrived() -> None:
@@ -266,10 +280,12 @@ class PiperDaemon(Reports):
 
         self.watch(watch.fileno(), arrived)
         self._watch = watch
-        self.wakeable = True
+        self.filer.bell = Doorbell(watch)
 
     def _finish(self) -> None:
         """Whatever the reason for the end is: give back, tear down, write the run log."""
+        if self._forked:
+            return
         self._handling = True
         for component in reversed(self.components):
             teardown = getattr(component, "teardown", None)

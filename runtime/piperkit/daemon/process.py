@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
+import fcntl
 import grp
 import os
 import pwd
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Self
 
 import pyzenkit.daemonizer
@@ -17,10 +20,20 @@ from piperkit.dirq import fs
 from piperkit.errors import AlreadyRunning, ConfigError, ExitStatus, PiperError
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
 class NoDirectory(PiperError):
     """A directory that the process needs cannot be made."""
 
     exit_status = ExitStatus.CANNOT_CREATE
+
+
+class NotAllowed(PiperError):
+    """The process may not read a pid file, or list the directory of several."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the pid file {path} is not for others to read; ask as the daemon's user or as root")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +101,16 @@ def find_group(group: str | int) -> grp.struct_group:
         raise ConfigError(f"group: there is no group {group}") from None
 
 
+def keep_memory() -> None:
+    """Have glibc keep up to 16 MiB of memory that is free, or each large message is given memory that is new: to have
+    the kernel clear that takes longer than to read the message. See mallopt(3); other C libraries do without.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        mallopt(_M_MMAP_THRESHOLD, 8 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 16 << 20)
+
+
 def make_parents(paths: Iterable[str], owner: tuple[int, int] | None) -> None:
     """Make the directories that files will be put into. Raises PiperError where that cannot be done."""
     for path in paths:
@@ -107,6 +130,28 @@ def make_parents(paths: Iterable[str], owner: tuple[int, int] | None) -> None:
                 raise NoDirectory(f"cannot make the directory {directory}: {error.strerror}") from error
 
 
+#: What a forked child does first.
+_in_children: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def in_children(step: Callable[[], None]) -> Iterator[None]:
+    """Have each child that is forked within the block do `step` first, so that it holds nothing that is not its own."""
+    _in_children.append(step)
+    try:
+        yield
+    finally:
+        _in_children.remove(step)
+
+
+def _after_fork() -> None:
+    for step in _in_children:
+        step()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class PidFile:
     """A file that holds our pid, locked for as long as we live: so a stale one is known as such."""
 
@@ -118,7 +163,7 @@ class PidFile:
         """Lock it and write our pid. Raises AlreadyRunning, and PiperError where it cannot be written."""
         while True:
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 raise NoDirectory(f"the pid file {self.path} cannot be written: {error.strerror}") from error
             if not fs.try_lock(fd):
@@ -130,6 +175,7 @@ class PidFile:
             if fs.is_at(fd, self.path):
                 break
             os.close(fd)  # its last owner has just removed it
+        os.fchmod(fd, 0o600)  # whoever can open it could hold its lock against us
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
@@ -137,7 +183,13 @@ class PidFile:
     def remove(self) -> None:
         """Remove it. Idempotent."""
         if self._fd >= 0:
-            fs.unlink_if_there(self.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close it, and leave it to the process that it belongs to: the lock is that one's. Idempotent."""
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
@@ -152,16 +204,24 @@ def read_pid(path: str) -> int | None:
 
 
 def running_pid(path: str) -> int | None:
-    """The pid of the living process that holds a pid file; None where nobody does."""
-    fd = fs.lock_message(path, shared=True)
-    if fd is not None:
-        os.close(fd)
+    """The pid of the living process that holds a pid file; None where nobody does. Raises NotAllowed."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError:
+        raise NotAllowed(path) from None
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two may ask at the same time
         return None  # nobody has it locked: it is stale
-    return read_pid(path)
+    except BlockingIOError:
+        return read_pid(path)
+    finally:
+        os.close(fd)
 
 
 def pid_files(path: str, paralel: bool) -> list[str]:
-    """The pid files to look at: the daemon's own, or those of all instances that run in parallel."""
+    """The pid files to look at: the daemon's own, or those of all instances that run in parallel. Raises NotAllowed."""
     if not paralel:
         return [path]
     directory, base = os.path.split(path)
@@ -170,6 +230,8 @@ def pid_files(path: str, paralel: bool) -> list[str]:
         return [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if pattern.fullmatch(name)]
     except FileNotFoundError:
         return []
+    except PermissionError:
+        raise NotAllowed(path) from None
 
 
 class Background:
@@ -218,5 +280,10 @@ class Background:
 
     def _tell(self, status: int) -> None:
         os.write(self._fd, bytes([status]))
-        os.close(self._fd)
-        self._fd = -1
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave it to another process to say how the start went. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

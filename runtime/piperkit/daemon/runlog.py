@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -45,13 +46,21 @@ class RunLog:
 def write_json(path: str, data: dict[str, Any]) -> None:
     """Replace a file by JSON, atomically; what JSON has no form for is written as text. Raises OSError."""
     text = json.dumps(data, indent=2, sort_keys=True, default=str) + "\n"
+    replace_file(path, text.encode("utf-8", "backslashreplace"))
+
+
+def replace_file(path: str, data: bytes, *, public: bool = False) -> None:
+    """Replace a file, atomically. Others can read it only if it is `public`, whatever the umask. Raises OSError."""
     temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
-        fs.write_all(fd, text.encode("utf-8", "backslashreplace"))
+        if public:
+            os.fchmod(fd, 0o644)
+        fs.write_all(fd, data)
         os.rename(temporary, path)
     except BaseException:
-        fs.unlink_if_there(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     finally:
         os.close(fd)

@@ -37,7 +37,7 @@ class Status:
         if banished := counts.get(filer.STATS_CNT_BANISHED):
             done.append(f"{banished} banished")
         if filer.errors_left:
-            done.append(f"{filer.errors_left} in errors")
+            done.append(f"{filer.errors_words()} in errors")
         return f"{doing}; {', '.join(done)}" if done else doing
 
     def _rate(self, messages: int) -> float:

@@ -21,7 +21,7 @@ class Waker:
     def __init__(self) -> None:
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._pipe = (-1, -1)
+        self._pipe: tuple[int, ...] = ()  #: its ends, to read and to write
         self._previous = -1
 
     def __enter__(self) -> Self:
@@ -33,9 +33,14 @@ class Waker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.set_wakeup_fd(self._previous)
+        self.close(self._previous)
+
+    def close(self, wakeup_fd: int = -1) -> None:
+        """Let signals be told to `wakeup_fd`, or to none, and close the pipe. Idempotent."""
+        signal.set_wakeup_fd(wakeup_fd)
         for fd in self._pipe:
             os.close(fd)
+        self._pipe = ()
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         """Call `handler` whenever `fd` is readable; it has to read what is there."""

@@ -7,13 +7,15 @@ its way, and for good where NAME.meta would be too long, or could be mistaken, o
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from piperkit.dirq import fs
+from piperkit.dirq import fs, names
+from piperkit.dirq.fs import Directory
 from piperkit.dirq.names import NAME_MAX
+from piperkit.dirq.reading import ASIDE, Notices, Unreadable, read_json
+from piperkit.errors import InvalidId
 
 _SUFFIX = ".meta"
 
@@ -29,90 +31,100 @@ def plain_sidecar(name: str) -> str | None:
     return name + _SUFFIX if fits and not name.endswith(_SUFFIX) else None
 
 
-def show_sidecar(errors: str, name: str) -> None:
+def show_sidecar(errors: Directory, name: str) -> None:
     """Give a message's sidecar its plain name, if it can have it; the hidden one is as good. Idempotent."""
     plain = plain_sidecar(name)
     if plain is not None:
         try:
-            fs.rename_exclusive(os.path.join(errors, hidden_sidecar(name)), os.path.join(errors, plain))
+            errors.rename(hidden_sidecar(name), errors, plain)
         except OSError:
             pass
 
 
+def is_message(errors: str) -> Callable[[str], bool]:
+    """Tells messages in that directory from sidecars, by their visible names."""
+
+    def there(name: str) -> bool:
+        return os.path.lexists(f"{errors}/{name}")
+
+    return lambda name: not _is_sidecar(name, there)
+
+
 def messages(names: set[str]) -> set[str]:
     """Of the names of all regular files in `errors`, those of messages."""
-
-    def is_sidecar(name: str) -> bool:
-        owner = name.removesuffix(_SUFFIX)
-        return (
-            owner != name
-            and owner in names
-            and hidden_sidecar(name) not in names  # then it is a message, with a sidecar of its own
-            and hidden_sidecar(owner) not in names  # then its owner's sidecar is that one
-        )
-
-    return {name for name in names if not name.startswith(".") and not is_sidecar(name)}
+    there = names.__contains__
+    return {name for name in names if not name.startswith(".") and not _is_sidecar(name, there)}
 
 
-def report(errors: str, name: str) -> dict[str, Any] | None:
-    """Why the message `name` is in `errors`; None where nothing (readable) says so."""
+def _is_sidecar(name: str, there: Callable[[str], bool]) -> bool:
+    owner = name.removesuffix(_SUFFIX)
+    return (
+        owner != name
+        and there(owner)
+        and not there(hidden_sidecar(name))  # then it is a message, with a sidecar of its own
+        and not there(hidden_sidecar(owner))  # then its owner's sidecar is that one
+    )
+
+
+def report(errors: Directory, name: str) -> dict[str, Any] | None:
+    """Why the message `name` is in `errors`; None where nothing readable says so."""
     for sidecar in (hidden_sidecar(name), plain_sidecar(name)):
         if sidecar is not None:
-            found = _read(os.path.join(errors, sidecar))
-            if found is not None:
-                return found
+            try:
+                return read_json(errors, sidecar)
+            except (FileNotFoundError, Unreadable):
+                continue
     return None
 
 
-def expire(errors: str, before: float) -> int:
-    """Delete the messages that were banished before that moment (seconds since the epoch); returns how many."""
-    with os.scandir(errors) as entries:
-        names = {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
-    found = messages(names)
+def expire(errors: Directory, entries: Iterable[os.DirEntry[str]], before: float, notices: Notices) -> int:
+    """Of these entries, delete messages that were banished before that moment (seconds since the epoch), with what is
+    beside them; returns how many. One that cannot be deleted is said once, and passed by.
+    """
     expired = 0
-    for name in found:
-        path = os.path.join(errors, name)
-        try:
-            if os.stat(path, follow_symlinks=False).st_ctime >= before:
-                continue  # rename(2) sets the ctime, so it is the time of the banishment
-        except FileNotFoundError:
+    for entry in entries:
+        name = entry.name
+        # rename(2) sets the ctime, so it is the time of the banishment
+        stat = None if name.startswith(".") else fs.status(entry)
+        if stat is None or stat.st_ctime >= before or _is_sidecar(name, errors.has):
             continue
-        fs.unlink_if_there(path)
-        for sidecar in (hidden_sidecar(name), plain_sidecar(name)):
-            if sidecar is not None and sidecar not in found:
-                fs.unlink_if_there(os.path.join(errors, sidecar))
-        expired += 1
+        try:
+            errors.remove(name)
+            errors.remove(hidden_sidecar(name))
+            plain = plain_sidecar(name)
+            if plain is not None and not errors.has(hidden_sidecar(plain)):  # which would be a message's
+                errors.remove(plain)
+            expired += 1
+        except OSError as error:
+            notices.say(errors.at(name), f"it cannot be deleted: {error.strerror}")
     return expired
 
 
-def tidy(errors: str, old_enough: Callable[[os.stat_result], bool]) -> int:
-    """Finish banishments that were cut off: show or remove hidden sidecars; returns how many were removed."""
+def tidy(
+    errors: Directory,
+    entries: Iterable[os.DirEntry[str]],
+    old_enough: Callable[[os.stat_result], bool],
+    notices: Notices,
+) -> int:
+    """Of these entries, finish banishments that were cut off: show or remove hidden sidecars; returns how many were
+    removed.
+    """
     removed = 0
-    with os.scandir(errors) as entries:
-        hidden = [entry for entry in entries if entry.name.startswith(".") and entry.name.endswith(_SUFFIX)]
-    for entry in hidden:
-        name = (_read(entry.path) or {}).get("id")
-        if not isinstance(name, str) or hidden_sidecar(name) != entry.name:
+    for entry in entries:
+        if not entry.name.startswith(".") or not entry.name.endswith(_SUFFIX) or entry.name.startswith(ASIDE):
             continue
-        if os.path.lexists(os.path.join(errors, name)):
+        try:
+            name = names.check_id(read_json(errors, entry.name).get("id"))
+            if hidden_sidecar(name) != entry.name:
+                raise Unreadable("it is not named after its message")
+        except FileNotFoundError:
+            continue
+        except (Unreadable, InvalidId) as error:
+            notices.move_aside(errors, entry.name, error)
+            continue
+        if errors.has(name):
             show_sidecar(errors, name)
-        else:
-            stat = fs.status(entry)
-            if stat is not None and old_enough(stat):
-                fs.unlink_if_there(entry.path)
-                removed += 1
+        elif (stat := fs.status(entry)) is not None and old_enough(stat):
+            errors.remove(entry.name)
+            removed += 1
     return removed
-
-
-def _read(path: str) -> dict[str, Any] | None:
-    try:
-        fd = fs.open_message(path)
-    except OSError:
-        return None
-    try:
-        found = json.loads(fs.read_all(fd, os.fstat(fd).st_size))
-    except ValueError:
-        return None
-    finally:
-        os.close(fd)
-    return found if isinstance(found, dict) else None

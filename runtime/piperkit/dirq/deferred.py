@@ -1,10 +1,13 @@
 """Messages that wait for their next attempt, and when each is due.
 
 When a message is due is the modification time of its record in `state` (Postfix keeps it the same way in the file's
-own). What is known here is a hint, as for `incoming`: another instance may have taken a message back already, and even
-have put it off once more, which its record then shows.
-Waiting is measured on the monotonic clock, so a wall clock that is set does not stretch it; only a restart has to
-believe the wall clock.
+own); the record's access time is when it was put off. What is known here is a hint, as for `incoming`: another instance
+may have claimed a message already, and even have put it off once more, which its record then shows.
+
+`deferred` is looked through a part at a time, and no more than the `_KEPT` messages that are due first are remembered:
+each call does bounded work, whatever waits. Waiting is measured on the monotonic clock, so a wall clock that is set
+does not stretch it. Where the record says that a message was put off in the future, the clock was wrong then: it
+waits for the delay that was meant, from now on, and its record is corrected.
 """
 
 from __future__ import annotations
@@ -14,91 +17,110 @@ import os
 import time
 from collections.abc import Callable
 
-from piperkit.dirq import fs
-from piperkit.dirq.layout import message_names
-from piperkit.dirq.store import Store
+from piperkit.dirq.fs import Directory, Walk
+from piperkit.dirq.layout import Parts
 
 #: Seconds between looks for messages that other instances have put off and did not live to take back.
 RESCAN = 60.0
-#: Seconds until what is due, and could not be taken back, is tried again.
-_AGAIN = 1.0
+#: Entries that are looked at in one call.
+_PART = 1000
+#: Messages that are remembered.
+_KEPT = 10_000
+#: Seconds until what is due, and could not be claimed, is tried again.
+AGAIN = 1.0
 
 
 class Deferred:
+    """The messages in `deferred`, by when they are due."""
+
     def __init__(
         self,
-        queue: str,
+        parts: Parts,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._queue = queue
+        self._parts = parts
         self._clock = clock
         self._monotonic = monotonic
         #: When it is due by the monotonic clock, the name, and when by its record.
         self._due: list[tuple[float, str, int]] = []
+        self._known: dict[str, int] = {}  #: the same without the first
+        self._forgotten = False  #: some that are due later are not remembered
+        self._walk = Walk(lambda: parts.deferred)
         self._rescan = 0.0
 
     def add(self, name: str, due: int) -> None:
         """A message was put off until `due`, in nanoseconds since the epoch; its record says so too."""
-        heapq.heappush(self._due, (self._monotonic() + (due - self._clock()) / 1e9, name, due))
+        if self._known.get(name) == due:
+            return
+        self._known[name] = due
+        at = self._monotonic() + (due - self._clock()) / 1e9
+        heapq.heappush(self._due, (at, name, due))
+        if len(self._due) > 2 * _KEPT:
+            self._due = heapq.nsmallest(_KEPT, self._due)  # sorted, and so a heap
+            self._known = {name: due for _, name, due in self._due}
+            self._forgotten = True
 
-    def return_due(self, store: Store) -> None:
-        """Move messages whose next attempt is due back to `incoming`. Raises OSError; what is left stays due."""
-        due = self._pop_due()
-        for position, (name, recorded) in enumerate(due):
-            try:
-                self._return_one(store, name, recorded)
-            except OSError:
-                for left in due[position:]:
-                    heapq.heappush(self._due, (self._monotonic() + _AGAIN, *left))
-                raise
+    def again(self, name: str, due: int) -> None:
+        """A message that was due could not be claimed."""
+        self._known[name] = due
+        heapq.heappush(self._due, (self._monotonic() + AGAIN, name, due))
 
-    def _return_one(self, store: Store, name: str, recorded: int) -> None:
-        fd = fs.lock_message(os.path.join(self._queue, "deferred", name))
-        if fd is None:
-            return  # another instance was here first
-        try:
-            if self._still_due(name, recorded):
-                store.give_back(store.lease(name, fd, "deferred"), "incoming", name)
-        except FileNotFoundError:
-            pass
-        finally:
-            os.close(fd)
+    def take(self, limit: int) -> list[tuple[str, int]]:
+        """Up to `limit` names whose time has come, in the order in which it came, and what their records said then.
 
-    def _pop_due(self) -> list[tuple[str, int]]:
-        """The names whose time has come, in the order in which it came, each with what its record said then."""
+        A message that was put off once more is noted instead.
+        """
         now = self._monotonic()
-        if now >= self._rescan:
-            self._scan(now)
-        due = []
-        while self._due and self._due[0][0] <= now:
-            due.append(heapq.heappop(self._due)[1:])
-        return due
-
-    def _still_due(self, name: str, due: int) -> bool:
-        """Whether the record says the same as then; else the message was put off once more, and that is noted."""
-        found = self._recorded(name)
-        if found != due:
-            self.add(name, found)
-        return found == due
+        if now >= self._rescan or not self._walk.ended or (self._forgotten and not self._due):
+            self._look(now)
+        names: list[tuple[str, int]] = []
+        while self._due and self._due[0][0] <= now and len(names) < limit:
+            _, name, due = heapq.heappop(self._due)
+            if self._known.get(name) != due:
+                continue  # there is another entry for it
+            del self._known[name]
+            recorded = self._recorded(name)
+            if recorded == due:
+                names.append((name, due))
+            else:
+                self.add(name, recorded)
+        return names
 
     def seconds(self) -> float | None:
-        """Seconds until the next one is due; None if none is known."""
+        """Seconds until the next one is due, or there is more to look at; None if nothing is known."""
+        if not self._walk.ended:
+            return 0.0
         return max(0.0, self._due[0][0] - self._monotonic()) if self._due else None
 
-    def _recorded(self, name: str) -> int:
-        try:
-            return os.stat(os.path.join(self._queue, "state", name)).st_mtime_ns
-        except FileNotFoundError:
-            return 0  # put there by hand: due now
+    def _look(self, now: float) -> None:
+        """Look through a part of `deferred`."""
+        if self._walk.ended:
+            self._forgotten = False
+        for entry in self._walk.some(_PART):
+            if not entry.name.startswith("."):
+                due = self._recorded(entry.name)
+                if self._known.get(entry.name) != due:
+                    self.add(entry.name, due)
+        if self._walk.ended:
+            self._rescan = now + RESCAN
 
-    def _scan(self, now: float) -> None:
-        known = {(name, due) for _, name, due in self._due}
-        listed = message_names(self._queue, "deferred")
-        self._due = [item for item in self._due if item[1] in listed]
-        heapq.heapify(self._due)
-        for name in listed:
-            due = self._recorded(name)
-            if (name, due) not in known:
-                self.add(name, due)
-        self._rescan = now + RESCAN
+    def _recorded(self, name: str) -> int:
+        """When a message is due, by its record, which is corrected if it was put off at a time that is yet to come."""
+        state = self._parts.state
+        record = state.stat(name)
+        if record is None:
+            return 0  # put there by hand: due now
+        now = self._clock()
+        delay = record.st_mtime_ns - record.st_atime_ns
+        if record.st_atime_ns > now and delay > 0:
+            _correct(state, name, (now, now + delay))
+            return now + delay
+        return record.st_mtime_ns
+
+
+def _correct(state: Directory, name: str, times: tuple[int, int]) -> None:
+    try:
+        os.utime(name, ns=times, dir_fd=state.fd, follow_symlinks=False)
+    except OSError:
+        pass  # it has moved on, or is not ours: then it is due when it says

@@ -1,7 +1,8 @@
 """Moving a message to another place, never onto another message and never half visible.
 
 Within a file system a move is one rename. Across file systems it is copy, sync, publish, sync, delete: the copy is
-written in the target's `tmp` and renamed into its `incoming` when it is complete and on the disk.
+written in the target's `tmp` and renamed into its `incoming` when it is complete and on the disk. Nothing else of the
+target is touched or looked at.
 
 A name that is taken in the target: the same message (the same inode or, copied, the same bytes that arrived at the
 same time) has arrived already, by a move that was cut off; another message keeps its name, and ours gets a new one.
@@ -14,20 +15,56 @@ import os
 from collections.abc import Callable
 
 from piperkit.dirq import fs
+from piperkit.dirq.fs import Directory
 from piperkit.dirq.sync import Syncer
 from piperkit.errors import NoRoom, TargetUnavailable
 
-_UNAVAILABLE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE})
+_UNAVAILABLE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE}
+    | {errno.ENAMETOOLONG}
+)
+#: Target queues that are held open.
+_TARGETS_MAX = 32
 
 
-def _arrived_already(fd: int, path: str, copied: bool) -> bool | None:
-    """Whether the file at `path` is the message behind `fd`; None where there is no file any more."""
-    if fs.is_at(fd, path):
+def place(
+    source: Directory,
+    old: str,
+    stat: os.stat_result,
+    target: Directory,
+    name: str,
+    new_name: Callable[[], str],
+    *,
+    copy_of: int | None = None,
+) -> str:
+    """Rename the file `old`, of this status, into `target`; returns the name it has there.
+
+    copy_of: it is a copy of this open file, of which an earlier copy may have arrived.
+    """
+    while True:
+        try:
+            source.rename(old, target, name)
+            return name
+        except FileExistsError:
+            arrived = _has_arrived(stat, target, name, copy_of)
+            if arrived:
+                source.unlink(old)
+                return name
+            if arrived is False:
+                name = new_name()
+
+
+def _has_arrived(stat: os.stat_result, target: Directory, name: str, copy_of: int | None) -> bool | None:
+    """Whether the file of that name is the message; None where there is no file any more."""
+    there = target.stat(name)
+    if there is None:
+        return None
+    if os.path.samestat(there, stat):
         return True
-    if not copied:
-        return False if os.path.lexists(path) else None
+    if copy_of is None or there.st_mtime_ns != stat.st_mtime_ns:
+        return False
     try:
-        there = fs.open_message(path)
+        fd = target.open(name)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -35,36 +72,9 @@ def _arrived_already(fd: int, path: str, copied: bool) -> bool | None:
             return False
         raise
     try:
-        return os.fstat(fd).st_mtime_ns == os.fstat(there).st_mtime_ns and fs.same_contents(fd, there)
+        return fs.same_contents(copy_of, fd)
     finally:
-        os.close(there)
-
-
-def place(
-    source: str,
-    fd: int,
-    directory: str,
-    name: str,
-    new_name: Callable[[], str],
-    *,
-    copied: bool = False,
-) -> str:
-    """Rename `source` (open as `fd`) into `directory`; returns the name it has there.
-
-    copied: it is a copy from another file system, of which an earlier one may have arrived.
-    """
-    while True:
-        target = f"{directory}/{name}"
-        try:
-            fs.rename_exclusive(source, target)
-            return name
-        except FileExistsError:
-            arrived = _arrived_already(fd, target, copied)
-            if arrived:
-                os.unlink(source)
-                return name
-            if arrived is False:
-                name = new_name()
+        os.close(fd)
 
 
 class Delivery:
@@ -73,75 +83,92 @@ class Delivery:
     def __init__(self, syncer: Syncer, new_name: Callable[[], str]) -> None:
         self._syncer = syncer
         self._new_name = new_name
-        self._reached = ""  #: the queue that the last message was moved to
+        self._open: dict[str, Directory] = {}  #: targets' `incoming`, until the next `refresh`
 
-    def move(self, source: str, fd: int, target: str, name: str) -> str:
-        """Move `source` (open as `fd`) into the queue `target`; returns the name it has there.
+    def refresh(self) -> None:
+        """Look anew where the paths of targets lead to. Called for each batch of claims."""
+        self._open.clear()
 
-        Raises TargetUnavailable or NoRoom, with the message where it was, or FileNotFoundError where `source`
-        is gone.
-        """
-        incoming = f"{target}/incoming"
-        self._reached = ""
+    def incoming(self, target: str) -> Directory:
+        """The `incoming` of the queue at `target`. Raises TargetUnavailable where it is not there, or is a link."""
+        found = self._open.get(target)
+        if found is None:
+            found = self._part(target, "incoming")
+            if len(self._open) >= _TARGETS_MAX:
+                self._open.clear()
+            self._open[target] = found
+        return found
+
+    @staticmethod
+    def _part(target: str, part: str) -> Directory:
         try:
-            name = place(source, fd, incoming, name, self._new_name)
+            if not target.startswith("/") or "\0" in target:
+                raise TargetUnavailable(f"{fs.display(target)!r} is no queue: it must be an absolute path")
+            return Directory(f"{target}/{part}", Directory(target))
+        except UnicodeEncodeError:
+            raise TargetUnavailable(f"{target!r} is no queue: it stands for no bytes") from None
+        except OSError as error:
+            raise _explained(error, target) from error
+
+    def move(self, source: Directory, old: str, stat: os.stat_result, target: str) -> str:
+        """Move the file `old`, of this status, into the queue `target`; returns the name it has there.
+
+        Raises TargetUnavailable or NoRoom, with the message where it was, or FileNotFoundError where it is gone.
+        """
+        incoming = self.incoming(target)
+        try:
+            name = place(source, old, stat, incoming, old, self._new_name)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                name = self.copy(fd, target, name)
+                fd = source.open(old)
+                try:
+                    name = self.copy(fd, target, old)
+                finally:
+                    os.close(fd)
                 # Two file systems, two journals: the copy has to be durable before the original goes.
                 self._syncer.now(incoming)
-                os.unlink(source)
+                source.unlink(old)
             else:
-                if error.errno == errno.ENOENT and not os.path.lexists(source):
+                self._open.clear()
+                if error.errno == errno.ENOENT and not source.has(old):
                     raise
                 raise _explained(error, target) from error
-        self._reached = target
-        self._syncer.changed(target=incoming, source=source.rpartition("/")[0])
+        if self._syncer.syncs:
+            self._syncer.changed(target=incoming, source=source)
         return name
-
-    def check(self, target: str) -> None:
-        """Raises TargetUnavailable where the queue `target` is not there, as far as is known without looking twice."""
-        if target != self._reached and not os.path.isdir(f"{target}/incoming"):
-            raise _missing(target)
 
     def copy(self, fd: int, target: str, name: str) -> str:
         """Copy the message behind `fd` into the queue `target`; returns the name it has there. Raises as `move`."""
-        incoming = f"{target}/incoming"
+        incoming, tmp = self.incoming(target), self._part(target, "tmp")
         stat = os.fstat(fd)
         try:
-            tmp = fs.Directory(f"{target}/tmp")
-            new, copy = fs.create(tmp, self._new_name)
-            temporary = tmp.at(new)
+            new, copy = tmp.create(self._new_name)
             try:
-                fs.try_lock(copy)  # a writer that is still busy is not litter
                 fs.copy_all(fd, copy)
                 if os.geteuid() == 0:
                     os.fchown(copy, stat.st_uid, stat.st_gid)
                 os.fchmod(copy, stat.st_mode & 0o666)
                 os.utime(copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
                 self._syncer.file(copy)
-                name = place(temporary, copy, incoming, name, self._new_name, copied=True)
+                name = place(tmp, new, os.fstat(copy), incoming, name, self._new_name, copy_of=fd)
             except BaseException:
-                fs.unlink_if_there(temporary)
+                tmp.remove(new)
                 raise
             finally:
                 os.close(copy)
         except OSError as error:
+            self._open.clear()
             raise _explained(error, target) from error
         self._syncer.changed(target=incoming)
         return name
 
 
-def _missing(target: str) -> TargetUnavailable:
-    """What to raise where the queue `target` is not there."""
-    return TargetUnavailable(f"{target} is not a queue: it has no directory 'incoming'")
-
-
 def _explained(error: OSError, target: str) -> Exception:
+    shown = fs.display(target)
     if error.errno in fs.NO_ROOM:
-        return NoRoom(f"no room in the queue {target}: {error.strerror}")
-    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(os.path.join(target, "incoming")):
-        return _missing(target)
+        return NoRoom(f"no room in the queue {shown}: {error.strerror}")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(f"{target}/incoming"):
+        return TargetUnavailable(f"{shown} is not a queue: it has no directory 'incoming'")
     if error.errno in _UNAVAILABLE:
-        return TargetUnavailable(f"the queue {target} cannot be written to: {error.strerror}")
+        return TargetUnavailable(f"the queue {shown} cannot be written to: {error.strerror}")
     return error

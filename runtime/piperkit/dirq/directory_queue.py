@@ -9,22 +9,23 @@ import itertools
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from piperkit.dirq import deadletters, fs, layout, names
 from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.incoming import SOON
-from piperkit.dirq.instances import InstanceRecord
+from piperkit.dirq.instances import Instance
 from piperkit.dirq.limits import MIB
-from piperkit.dirq.recovery import Recovery
-from piperkit.dirq.store import Lease, Settings, Store
+from piperkit.dirq.recovery import LOOKED_AT, Recovery
+from piperkit.dirq.store import Held, Settings, Store
 from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
-from piperkit.errors import NotClaimed, QueueMissing, TargetUnavailable
+from piperkit.errors import NoRoom, NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
-from piperkit.queue import Claim, Recovered, Survey
+from piperkit.queue import Recovered, Survey
 
 if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
@@ -41,14 +42,15 @@ class DirectoryQueue:
 
     path: the queue's directory; made with its parts where missing, unless `create` is false.
     next_queue: where `commit` moves messages; None: it deletes them. Not made here.
-    perms: octal mode of directories made; message files get the same without execution.
+    perms: octal mode of the parts where producers write; message files get it without execution. See `layout`.
     owner: (uid, gid) of what is made, where the process may give it away; None: the process's own.
     sync: what is on the disk when, see `piperkit.dirq.sync`.
-    orphan_age: seconds after which a claim without a lock is taken back.
+    orphan_age: seconds after which a claim that no instance lists is taken back: it is a foreign program's.
     crash_limit: a message that was in work at this many deaths of a daemon is banished.
     message_max: bytes; a larger message is neither written nor read. 0: no limit.
     min_free: bytes that writing messages leaves free on the file system; 0: none;
         None: 64 MiB or 5 % of it, whichever is less.
+    seal: copy messages of other accounts into a file of our own when they are claimed, so that nobody can change them.
     daemon: the name to leave in `errors`.
 
     Raises QueueMissing where the queue cannot be used. Besides what each method names, any may raise OSError.
@@ -59,13 +61,14 @@ class DirectoryQueue:
         path: str | os.PathLike[str],
         *,
         next_queue: str | os.PathLike[str] | None = None,
-        perms: int = 0o775,
+        perms: int = 0o770,
         owner: tuple[int, int] | None = None,
         sync: Sync = Sync.BATCH,
         orphan_age: float = 10.0,
         crash_limit: int = 3,
         message_max: int = 64 * MIB,
         min_free: int | None = None,
+        seal: bool = False,
         daemon: str = "",
         create: bool = True,
         host: str | None = None,
@@ -82,13 +85,17 @@ class DirectoryQueue:
         settings = Settings(perms, owner, sync, message_max, min_free, daemon)
         self._logger = logger or logging.getLogger("piperkit")
         self._store = Store(self.path, settings, names.Ids(host, pid, clock), self._logger, clock)
-        self._instance = InstanceRecord(self._store.part("state"), self._store.ids.new)
-        self._claimer = Claimer(self._store, self._logger, self._instance.share)
-        self._deferred = Deferred(self.path, clock)
-        self._recovery = Recovery(self._store, self.next_queue, orphan_age, crash_limit)
+        parts = self._store.parts
+        self._seal = seal
+        self._instance = Instance(lambda: parts.instances, host, self._logger)
+        self._deferred = Deferred(parts, clock)
+        self._claimer = Claimer(self._store, self._instance, self._deferred)
+        self._recovery = Recovery(self._store, self._instance, self.next_queue, orphan_age, crash_limit)
         self._surveyor = Surveyor(self.path, self.next_queue)
-        self._leases: dict[str, Lease] = {}
-        self._in_work: dict[str, str] = {}  #: the ids that are being worked on, with their files' names
+        self._expiring = fs.Walk(lambda: parts.errors)
+        self._held: dict[str, Held] = {}  #: in the order in which they are worked on
+        self._checked = False  #: that no instance of an earlier version is at work
+        _queues.add(self)
 
     # -- producing -------------------------------------------------------------------------------------------
 
@@ -121,7 +128,8 @@ class DirectoryQueue:
 
     def enqueue_file(self, path: str | os.PathLike[str], name: str | None = None) -> str:
         """Publish a copy of an existing regular file; otherwise as `enqueue`."""
-        source = fs.open_message(os.fspath(path))
+        path = os.path.abspath(path)
+        source = fs.Directory(os.path.dirname(path)).open(os.path.basename(path))
         try:
             size = os.fstat(source).st_size
             self._store.limits.check_size(size)
@@ -132,17 +140,34 @@ class DirectoryQueue:
 
     # -- claiming --------------------------------------------------------------------------------------------
 
-    def claim(self, limit: int = 1) -> list[Claim]:
+    def claim(self, limit: int = 1) -> list[Held]:
         """Claim up to `limit` messages, oldest first among those that are there.
 
         What cannot be claimed now, because somebody else is at it, is found at a later look (`next_look`).
+        Raises QueueInUse while an instance of an earlier version works on the queue, QueueMissing.
         """
-        self._deferred.return_due(self._store)
-        claims = []
-        for lease in self._claimer.take(limit, self._leases):
-            self._leases[lease.id] = lease
-            claims.append(Claim(lease.id, lease.record.attempts + 1, lease.arrived / 1e9, lease.size))
-        return claims
+        self._store.parts.refresh_sometimes()
+        self._store.delivery.refresh()
+        self._check_earlier()
+        claimed = self._claimer.take(limit, self._held)
+        for held in claimed:
+            self._held[held.id] = held
+        return [held for held in claimed if self._sealed(held)] if self._seal else claimed
+
+    def _sealed(self, held: Held) -> bool:
+        try:
+            self._store.seal(held)
+        except (OSError, NoRoom) as error:
+            # A disk without room, say: it is given back, and claimed again when it may be better.
+            with contextlib.suppress(NotClaimed):
+                self._leave(held, error)
+            return False
+        return True
+
+    def _check_earlier(self) -> None:
+        if not self._checked:
+            self._recovery.check_earlier()
+            self._checked = True
 
     def next_look(self) -> float | None:
         """Seconds until `claim` may find something that no arrival announces; None: nothing is known to come."""
@@ -156,12 +181,13 @@ class DirectoryQueue:
         """Something that is readable when a message may have arrived. Raises OSError where nothing tells."""
         from piperkit.dirq.watch import Watch  # a queue that is not watched needs the standard library only
 
-        self._instance.join()
-        return Watch(self._store.part("incoming"))
+        self._check_earlier()
+        self._instance.open()  # so that the others leave it its part
+        return Watch(f"{self.path}/incoming")
 
     def claimed(self) -> list[str]:
         """The ids that this instance holds."""
-        return list(self._leases)
+        return list(self._held)
 
     # -- working ---------------------------------------------------------------------------------------------
 
@@ -170,27 +196,76 @@ class DirectoryQueue:
 
         Raises NotClaimed, and MessageTooLarge, of which nothing is read.
         """
-        lease = self._lease(id)
-        self._store.limits.check_size(lease.size)
-        if not lease.begun:
-            lease.begun = True
-            self._in_work[id] = lease.name
-            self._write_in_work()
+        held = self._get(id)
+        try:
+            self._store.limits.check_size(held.size)
+        except OSError as error:
+            self._unreadable(held, error)
+            raise
+        if not held.begun:
+            self._begin(held)
 
     def read(self, id: str) -> bytes:
         """The contents of a claimed message. Raises as `begin`, which this is too."""
-        self.begin(id)
-        lease = self._leases[id]
-        return fs.read_all(lease.fd, lease.size)
+        held = self._held.get(id) or self._get(id)
+        if not held.begun:
+            self._begin(held)
+        try:
+            return self._store.read(held)
+        except OSError as error:
+            self._unreadable(held, error)
+            raise
+
+    def _begin(self, held: Held) -> None:
+        """Write down that work on it begins, where the order of the claims does not say so already."""
+        held.begun = True
+        try:
+            if held is not next(iter(self._held.values())):
+                self._instance.out_of_turn(held.name)
+            elif not self._instance.working:
+                self._instance.in_turn()
+        except OSError as error:
+            # A broken disk, say: then a message that kills this process is not known for it, but work goes on.
+            self._store.notices.say(f"{self.path}/instances", f"what is in work cannot be written down: {error}")
+
+    def _unreadable(self, held: Held, error: OSError) -> None:
+        """Leave a claimed file alone that is no message, or cannot be read. Raises NotClaimed then."""
+        if isinstance(error, FileNotFoundError):
+            self._lost(held)
+        elif error.errno in fs.NO_MESSAGE or error.errno in fs.OF_ONE_FILE:
+            self._leave(held, error)
+
+    def _leave(self, held: Held, error: Exception) -> NoReturn:
+        """Put a claimed file back that nothing can be done with, and leave it alone. Raises NotClaimed."""
+        code = getattr(error, "errno", None)
+        why = fs.NO_MESSAGE.get(code or 0)
+        said = why or getattr(error, "strerror", None) or str(error)
+        self._release(held)
+        try:
+            self._claimer.leave(held, said, until_changed=why is not None)
+        except OSError as again:
+            said += f", and it cannot be moved: {again.strerror}"
+            self._store.notices.say(held.path, f"left alone, since {said}")
+        raise NotClaimed(f"{fs.display(held.id)} is left alone, since {said}") from error
+
+    def _is_stuck(self, held: Held) -> bool:
+        """Whether the file can be moved nowhere at all: then that is its fault, and not that of any target."""
+        probe = self._store.ids.new()
+        try:
+            held.where.rename(held.name, held.where, probe)
+        except OSError:
+            return True
+        held.where.rename(probe, held.where, held.name)
+        return False
 
     def update(self, id: str, contents: Contents) -> None:
         """Replace the contents: the old ones stay whole until the new ones are. Keeps arrival and attempts.
 
         Raises NotClaimed, NoRoom, MessageTooLarge.
         """
-        lease = self._lease(id)
-        self._still_there(lease)
-        self._store.replace(lease, encode(contents))
+        held = self._get(id)
+        self._still_there(held)
+        self._store.replace(held, encode(contents))
 
     # -- settling --------------------------------------------------------------------------------------------
 
@@ -203,121 +278,133 @@ class DirectoryQueue:
         if self.next_queue is None:
             self.cancel(id)
         else:
-            self._move(self._lease(id), self.next_queue, contents, None)
+            self._move(id, self.next_queue, contents, None)
 
     def dispatch(self, id: str, target: str, contents: Contents | None = None) -> None:
         """Finished: move the message to the queue at the absolute path `target`. Otherwise as `commit`."""
-        self._move(self._lease(id), target, contents, target)
+        self._move(id, target, contents, target)
 
-    def _move(self, lease: Lease, target: str, contents: Contents | None, recorded: str | None) -> None:
+    def _move(self, id: str, target: str, contents: Contents | None, recorded: str | None) -> None:
+        held = self._get(id)
         data = None if contents is None else encode(contents)
 
-        def step(lease: Lease) -> None:
+        def step(held: Held) -> None:
             # In `outgoing`, an earlier call was cut off: its contents are final.
-            if data is not None and lease.part == "pending":
-                self._begin_move(lease, target, data, recorded)
-            self._store.deliver(lease, target)
+            if data is not None and not held.final:
+                self._begin_move(held, target, data, recorded)
+            self._store.deliver(held, target)
 
-        self._settle(lease, step)
+        self._settle(held, step)
 
-    def _begin_move(self, lease: Lease, target: str, data: bytes, recorded: str | None) -> None:
+    def _begin_move(self, held: Held, target: str, data: bytes, recorded: str | None) -> None:
         """Record where the message goes, if not to the next queue, and then its new contents."""
-        self._store.delivery.check(target)  # before the new contents are final
-        self._still_there(lease)
-        if recorded != lease.record.target:
-            self._store.take_own_name(lease)
-            record = dataclasses.replace(lease.record, target=recorded)
-            self._store.write_record(lease, record, lease.name, self._store.clock())
-            lease.record = record
-        self._store.begin_move(lease, data)
+        self._store.delivery.incoming(target)  # before the new contents are final
+        self._still_there(held)
+        if recorded != held.record.target:
+            self._store.take_own_name(held)
+            record = dataclasses.replace(held.record, target=recorded)
+            self._store.write_record(held, record, held.name, self._store.clock())
+            held.record = record
+        self._store.begin_move(held, data)
 
     def duplicate(self, id: str, target: str) -> None:
         """Copy the message, as it is now, to the queue at the path `target`; it stays claimed. Raises as `commit`."""
-        lease = self._lease(id)
-        self._store.delivery.copy(lease.fd, target, lease.name)
+        held = self._get(id)
+        try:
+            fd = held.where.open(held.name)
+        except OSError as error:
+            self._unreadable(held, error)
+            raise
+        try:
+            self._store.delivery.copy(fd, target, held.name)
+        finally:
+            os.close(fd)
 
     def cancel(self, id: str) -> None:
         """Delete the message. Raises NotClaimed."""
-        lease = self._lease(id)
-        self._settle(lease, self._store.drop)
+        self._settle(self._held.get(id) or self._get(id), self._store.drop)
 
     def banish(self, id: str, failure: Failure) -> None:
         """Move the message to `errors`; NAME.meta, JSON, says why. Raises NotClaimed."""
-        lease = self._lease(id)
-        self._settle(lease, lambda lease: self._store.banish(lease, failure))
+        self._settle(self._get(id), lambda held: self._store.banish(held, failure))
 
     def retry(self, id: str, delay: float, failure: Failure) -> None:
         """Put the message off for `delay` seconds; its attempt and failure are recorded. Raises NotClaimed."""
-        lease = self._lease(id)
+        held = self._get(id)
+        self._still_there(held)
         delay = min(delay, _DELAY_MAX)
-        name = self._store.own_name(lease)
-        record = lease.record.failed(failure, self._store.timestamp())
+        name = self._store.own_name(held)
+        record = held.record.failed(failure, self._store.timestamp())
 
-        def step(lease: Lease) -> None:
-            if lease.part == "pending":  # in `outgoing`, its contents are final, and recovery delivers them
+        def step(held: Held) -> None:
+            if not held.final:  # in `outgoing`, its contents are final, and recovery delivers them
                 due = self._store.clock() + int(delay * 1e9)
-                self._store.write_record(lease, record, name, due)
-                self._deferred.add(self._store.give_back(lease, "deferred", name), due)
+                self._store.write_record(held, record, name, due)
+                self._deferred.add(self._store.give_back(held, self._store.parts.deferred, name), due)
 
-        self._settle(lease, step)
-        if lease.begun:
-            self._write_in_work()
+        self._settle(held, step)
 
     def requeue(self, id: str) -> None:
         """Give the message back to `incoming` as it is; no attempt is counted. Raises NotClaimed."""
-        lease = self._lease(id)
 
-        def step(lease: Lease) -> None:
-            if lease.part == "pending":  # as in `retry`
-                self._store.give_back(lease, "incoming", lease.name)
+        def step(held: Held) -> None:
+            if not held.final:  # as in `retry`
+                self._store.give_back(held, self._store.parts.incoming, held.name)
 
-        self._settle(lease, step)
-        if lease.begun:
-            self._write_in_work()
+        self._settle(self._get(id), step)
 
-    def _settle(self, lease: Lease, step: Callable[[Lease], None]) -> None:
+    def _settle(self, held: Held, step: Callable[[Held], None]) -> None:
         """Do the step that ends a claim, have it synced, and end the claim.
 
         Where only the sync fails, the claim stays; whatever it is settled with next then syncs and ends it.
         """
         syncer = self._store.syncer
-        syncs = syncer.enter()
+        syncer.enter()
         try:
-            if not lease.settled:
-                if lease.replaced:
-                    self._store.drop_original(lease)
-                step(lease)
-                lease.settled = True
-                if syncs:
-                    fs.unlock(lease.fd)  # its next owner may claim it; the sync takes its time
+            if not held.settled:
+                if held.replaced:
+                    self._store.drop_original(held)
+                step(held)
+                held.settled = True
         except FileNotFoundError:
-            self._lost(lease)
+            self._lost(held)
+            raise
+        except (OSError, TargetUnavailable) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            code = getattr(cause, "errno", None)
+            if code in (errno.EISDIR, errno.ELOOP) or (code in fs.OF_ONE_FILE and self._is_stuck(held)):
+                self._leave(held, cause)
             raise
         finally:
             syncer.leave()
-        self._release(lease)
+        self._release(held)
 
     # -- looking after the queue -----------------------------------------------------------------------------
 
     def recover(self) -> Recovered:
         """Give back the claims of dead instances, finish the moves that they had begun, remove litter.
 
-        Idempotent, and safe side by side: each step is done under the lock of what it concerns. A message that was
-        in work when its instance died has that attempt counted, and is banished after `crash_limit` deaths.
+        Idempotent, and safe side by side: one instance does it at a time. A message that was in work when its
+        instance died has that attempt counted, and is banished after `crash_limit` deaths. Raises as `claim`.
         """
-        return self._recovery.run(frozenset(lease.name for lease in self._leases.values()))
+        self._store.parts.refresh()
+        return self._recovery.run(frozenset(held.name for held in self._held.values()))
 
     def expire_errors(self, age: float) -> int:
-        """Delete messages that have been in `errors` for `age` seconds, with what is beside them; returns how many."""
-        return deadletters.expire(self._store.part("errors"), self._store.clock() / 1e9 - age)
+        """Delete messages that have been in `errors` for `age` seconds, with what is beside them; returns how many.
+
+        A call looks at a bounded part of them, and the next one at the next part.
+        """
+        before = self._store.clock() / 1e9 - age
+        return deadletters.expire(self._store.parts.errors, self._expiring.some(LOOKED_AT), before, self._store.notices)
 
     def counts(self) -> dict[str, int]:
         """The number of messages in each part; sidecars and whatever is no message are not counted."""
         return {part: self.count(part) for part in layout.HOLDING}
 
-    def count(self, part: str) -> int:
-        """The number of messages in one part."""
-        return layout.count_messages(self.path, part)
+    def count(self, part: str, most: int | None = None) -> int:
+        """The number of messages in one part, counted up to `most`."""
+        return layout.count_messages(self.path, part, most)
 
     def survey(self) -> Survey:
         """How full the queue and the next queue are, at a bounded cost; see `piperkit.dirq.survey`. For any thread."""
@@ -340,19 +427,23 @@ class DirectoryQueue:
         """Operations that become durable together, at the end of the block."""
         with self._store.syncer.batch():
             yield
+            if self._store.syncer.waits and not any(held.begun for held in self._held.values()):
+                self._instance.rest()  # the sync takes its time
 
     def close(self) -> None:
         """Give back every claim and end this instance. Idempotent."""
-        for id, lease in list(self._leases.items()):
+        for id, held in list(self._held.items()):
             try:
                 self.requeue(id)
             except (NotClaimed, OSError) as error:
                 self._logger.warning(
-                    "%s: not given back, but recovery will: %s", fs.display(id), error, extra=self._store.about(lease)
+                    "%s: not given back, but recovery will: %s", fs.display(id), error, extra={"message_id": id}
                 )
-                if id in self._leases:
-                    self._release(lease)
+                if id in self._held:
+                    self._release(held)
         self._instance.close()
+        self._expiring.close()
+        self._store.parts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -360,35 +451,47 @@ class DirectoryQueue:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    # -- leases ----------------------------------------------------------------------------------------------
+    # -- what is held ----------------------------------------------------------------------------------------
 
-    def _lease(self, id: str) -> Lease:
-        lease = self._leases.get(id)
-        if lease is None:
+    def _get(self, id: str) -> Held:
+        held = self._held.get(id)
+        if held is None:
             names.check_id(id)
             raise NotClaimed(f"{fs.display(id)} is not claimed by this instance")
-        return lease
+        return held
 
-    def _still_there(self, lease: Lease) -> None:
-        if not self._store.holds(lease):
-            self._lost(lease)
-            raise FileNotFoundError(errno.ENOENT, "another file has its name", self._store.at(lease))
-
-    def _lost(self, lease: Lease) -> None:
-        """A claimed file that is gone was taken by a program that keeps to no protocol. Raises NotClaimed then."""
-        path = self._store.at(lease)
-        if not os.path.lexists(path):
-            self._release(lease)
-            raise NotClaimed(f"{fs.display(path)} was removed by another program while it was claimed") from None
-
-    def _release(self, lease: Lease) -> None:
-        del self._leases[lease.id]
-        self._in_work.pop(lease.id, None)
-        os.close(lease.fd)
-
-    def _write_in_work(self) -> None:
+    def _still_there(self, held: Held) -> None:
         try:
-            self._instance.write(self._in_work.values())
-        except OSError as error:
-            # A full disk, say: then a message that kills this process is not known for it, but work goes on.
-            self._logger.warning("what is in work cannot be written down in %s/state: %s", self.path, error)
+            there = self._store.holds(held)
+        except FileNotFoundError:
+            there = False
+        if not there:
+            self._lost(held)
+            raise FileNotFoundError(errno.ENOENT, "another file has its name", held.path)
+
+    def _lost(self, held: Held) -> None:
+        """A claimed file that is gone was taken by a program that keeps to no protocol. Raises NotClaimed then."""
+        if not held.where.has(held.name):
+            self._release(held)
+            raise NotClaimed(f"{fs.display(held.path)} was removed by another program while it was claimed") from None
+
+    def _release(self, held: Held) -> None:
+        del self._held[held.id]
+        if held.begun:
+            self._instance.settled(held.name)
+
+    def _forget(self) -> None:
+        """This is a forked child now: the claims are its parent's."""
+        self._held.clear()
+        self._instance.let_go()
+
+
+_queues: weakref.WeakSet[DirectoryQueue] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for queue in list(_queues):
+        queue._forget()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

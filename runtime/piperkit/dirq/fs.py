@@ -1,7 +1,7 @@
 """The few file system operations that the queue is made of, each atomic or undone.
 
-Rename that never replaces is renameat2(2) with RENAME_NOREPLACE; Python has no name for it. A lease is flock(2):
-the kernel ends it with the process that holds it, and it survives rename(2).
+A rename that never replaces is renameat2(2) with RENAME_NOREPLACE; Python has no name for it. A lock is flock(2): the
+kernel ends it with the process that holds it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import stat
 import sys
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Iterator
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -22,16 +22,21 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SYNC_FILE_RANGE_WRITE = 2
 _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _libc.renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_libc.syncfs.argtypes = (ctypes.c_int,)
+#: cachestat(2), Linux 6.5, has the same number on all machines but alpha; the C library has no name for it.
+_CACHESTAT = 451
+_WHOLE_FILE = (ctypes.c_uint64 * 2)(0, 0)
+#: ioctl(2) that makes a file share another one's blocks, on btrfs and xfs: linux/fs.h.
+_FICLONE = 0x40049409
 _ENCODING = sys.getfilesystemencoding()
 _COPY_CHUNK = 1 << 20
-_LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
-_LOCK_SHARED = fcntl.LOCK_SH | fcntl.LOCK_NB
+#: The mode of a file that is being made. Its sticky bit, which means nothing on a file, tells that a program of ours
+#: writes it, and so that it is litter as soon as nobody has it locked.
+UNFINISHED = 0o1600
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
 #: How a message is opened: without following a link, or waiting for a FIFO's writer.
 OPEN_MESSAGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-#: File systems, as /proc/self/mountinfo calls them, that other machines change without our kernel's knowing at once.
-_REMOTE = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.gluster", "fuse.s3")
 
 #: What opening something says that is no message for us, and why.
 NO_MESSAGE = {
@@ -40,10 +45,10 @@ NO_MESSAGE = {
     errno.ENXIO: "it is a socket",
     errno.EACCES: "this user may not read it",
 }
+#: Errors that can be of a single file: immutable, in a sticky directory, a damaged inode.
+OF_ONE_FILE = frozenset({errno.EPERM, errno.EACCES, errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ESTALE})
 #: Errors that say "no room", and that pass when somebody makes room.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-#: Errors that say "too many open files", of the process or of the system.
-NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def encode(name: str) -> bytes:
@@ -51,51 +56,186 @@ def encode(name: str) -> bytes:
     return name.encode(_ENCODING, "surrogateescape")
 
 
-class Directory:
-    """A directory that is held open for a block of steps in it, which saves the way to it for each of them.
+def display(name: str) -> str:
+    """A file name as text that any terminal, log or JSON writer takes on one line: other bytes as \\xNN."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
-    Not for longer: its path may lead to another directory meanwhile. Outside of such a block it goes by its path.
+
+class Directory:
+    """A directory that is held open. Each step in it goes by descriptor, so that no link can lead it astray.
+
+    path: where it was, for messages and to see whether it still is there.
+    within: a directory to look `path`'s last name up in; that name must not be a link then.
+    Raises OSError: NotADirectoryError for a link, too.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, within: Directory | None = None) -> None:
         self.path = path
         self.fd = -1
+        # O_PATH: it may be one that this process must not list.
+        if within is None:
+            self.fd = os.open(path, os.O_PATH | _DIRECTORY)
+        else:
+            name = os.path.basename(path)
+            self.fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | _DIRECTORY, dir_fd=within.fd)
 
-    def __enter__(self) -> Self:
-        # Only a place to begin at: it may be one that this process must not list.
-        self.fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return self
+    def __del__(self) -> None:
+        self.close()
 
-    def __exit__(self, *exception: object) -> None:
-        os.close(self.fd)
-        self.fd = -1
+    def close(self) -> None:
+        """Let go of it. Idempotent."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def at(self, name: str) -> str:
-        """The path of a file in it."""
+        """The path of a file in it, for messages."""
         return f"{self.path}/{name}"
 
-    def holds(self, name: str, fd: int) -> bool:
-        """Whether that file in it is the very one that `fd` is open on."""
-        return is_at(fd, name, self.fd) if self.fd >= 0 else is_at(fd, self.at(name))
+    def is_there(self) -> bool:
+        """Whether its path still leads to it."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+        except OSError:
+            return False
 
-    def unlink_if_there(self, name: str) -> None:
+    @contextlib.contextmanager
+    def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Its entries, as os.scandir gives them."""
+        fd = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=self.fd)
+        try:
+            with os.scandir(fd) as entries:
+                yield entries
+        finally:
+            os.close(fd)
+
+    def names(self, most: int | None = None) -> list[str]:
+        """The names of its regular files that are not hidden, up to `most` of them, in no order."""
+        with self.entries() as entries:
+            return [entry.name for entry in itertools.islice(regular(entries), most) if entry.name[0] != "."]
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """The status of a file in it, not of a link's target; None where there is none."""
+        try:
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def has(self, name: str) -> bool:
+        """Whether there is anything of that name in it."""
+        return self.stat(name) is not None
+
+    def open(self, name: str) -> int:
+        """Open a regular file for reading, without following a link or waiting for a FIFO's writer.
+
+        Raises IsADirectoryError for anything that is not a regular file, ELOOP (an OSError) for a link, and else
+        what open(2) raises.
+        """
+        fd = os.open(name, OPEN_MESSAGE, dir_fd=self.fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", self.at(name))
+        return fd
+
+    def create(self, new_name: Callable[[], str]) -> tuple[str, int]:
+        """Make and open a file for us alone, locked, under the first new name that is free: name and descriptor.
+
+        Its lock tells that its writer lives.
+        """
+        while True:
+            name = new_name()
+            try:
+                fd = os.open(name, _NEW_FILE, UNFINISHED, dir_fd=self.fd)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                error.filename = self.at(name)
+                raise
+            try_lock(fd)
+            return name, fd
+
+    def unlink(self, name: str) -> None:
+        """Remove a file in it. Raises FileNotFoundError where there is none."""
+        os.unlink(name, dir_fd=self.fd)
+
+    def remove(self, name: str) -> None:
         """Remove a file in it; that it is already gone is what was wanted."""
         with contextlib.suppress(FileNotFoundError):
-            if self.fd >= 0:
-                os.unlink(name, dir_fd=self.fd)
-            else:
-                os.unlink(self.at(name))
+            os.unlink(name, dir_fd=self.fd)
 
     def rename(self, name: str, target: Directory, new: str) -> None:
         """Move a file into another directory, or this one, as `rename_exclusive` does."""
-        if self.fd < 0 or target.fd < 0:
-            rename_exclusive(self.at(name), target.at(new))
-            return
         try:
             rename_exclusive(name, new, self.fd, target.fd)
         except OSError as error:
             error.filename, error.filename2 = self.at(name), target.at(new)
             raise
+
+    def replace(self, name: str, target: Directory, new: str) -> None:
+        """Move a file into another directory in place of what has that name there: what is ours alone."""
+        os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=target.fd)
+
+    def sync(self) -> None:
+        """Make its names durable: fsync(2) of the directory itself, see there."""
+        fd = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=self.fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class Walk:
+    """Goes through the entries of a directory a part at a time, and then begins again: bounded work a call."""
+
+    def __init__(self, directory: Callable[[], Directory]) -> None:
+        self._directory = directory
+        self._open: contextlib.ExitStack | None = None
+        self._entries: Iterator[os.DirEntry[str]] = iter(())
+
+    def some(self, most: int) -> list[os.DirEntry[str]]:
+        """The next regular files, up to `most`; fewer at the end of a round (see `ended`). Raises OSError."""
+        if self._open is None:
+            with contextlib.ExitStack() as stack:
+                self._entries = regular(stack.enter_context(self._directory().entries()))
+                self._open = stack.pop_all()
+        try:
+            found = list(itertools.islice(self._entries, most))
+        except BaseException:
+            self.close()
+            raise
+        if len(found) < most:
+            self.close()
+        return found
+
+    @property
+    def ended(self) -> bool:
+        """Whether the next part begins a new round."""
+        return self._open is None
+
+    def close(self) -> None:
+        """Begin again at the next call. Idempotent."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def regular(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    """Those of a directory's entries that are regular files; links are not followed."""
+    for entry in entries:
+        try:
+            if entry.is_file(follow_symlinks=False):
+                yield entry
+        except FileNotFoundError:
+            continue  # moved on meanwhile, on a file system whose listing does not tell kinds
+
+
+def status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """The status of a file that was listed (not of a link's target); None where it has moved on since."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def rename_exclusive(source: str, target: str, source_fd: int = _AT_FDCWD, target_fd: int = _AT_FDCWD) -> None:
@@ -139,136 +279,89 @@ def start_writing(fd: int) -> None:
     _libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
-def copy_all(source: int, target: int) -> None:
-    """Copy the whole file behind `source` to `target`, a chunk at a time, wherever `source` stands."""
+def is_clean(fd: int) -> bool:
+    """Whether nothing of a file's contents waits to be written; False where the kernel does not tell."""
+    pages = (ctypes.c_uint64 * 5)()  # cached, dirty, in writeback, and two more
+    if _libc.syscall(_CACHESTAT, fd, _WHOLE_FILE, pages, 0):
+        return False
+    return not (pages[1] or pages[2])
+
+
+def sync_file_system(directory: Directory) -> None:
+    """Make all durable that was done on a directory's file system: syncfs(2)."""
+    fd = os.open(".", os.O_RDONLY | _DIRECTORY, dir_fd=directory.fd)
+    try:
+        if _libc.syncfs(fd):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), directory.path)
+    finally:
+        os.close(fd)
+
+
+def copy_all(source: int, target: int, most: int | None = None) -> bool:
+    """Copy the file behind `source` to `target`, which is empty: at first by sharing its blocks, where that can be.
+
+    most: bytes that it may have. Returns False where it has more: then nothing useful was copied.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        return most is None or os.fstat(target).st_size <= most
+    except OSError:
+        pass  # another file system, or one that cannot
     offset = 0
     while chunk := os.pread(source, _COPY_CHUNK, offset):
+        offset += len(chunk)
+        if most is not None and offset > most:
+            return False
         write_all(target, chunk)
-        offset += len(chunk)
-
-
-def read_all(fd: int, size: int) -> bytes:
-    """The whole file behind `fd`, of about `size` bytes, from its beginning."""
-    data = os.pread(fd, size + 1, 0)
-    if len(data) == size:
-        return data  # one byte more was asked for
-    chunks = [data]
-    offset = len(data)
-    while chunk := os.pread(fd, max(size - offset, 0) + 1, offset):
-        chunks.append(chunk)
-        offset += len(chunk)
-    return b"".join(chunks)
+    return True
 
 
 def same_contents(first: int, second: int) -> bool:
     """Whether two open files hold the same bytes."""
-    if os.fstat(first).st_size != os.fstat(second).st_size:
+    size = os.fstat(first).st_size
+    if size != os.fstat(second).st_size:
         return False
     offset = 0
-    while chunk := os.pread(first, _COPY_CHUNK, offset):
+    while offset < size and (chunk := os.pread(first, _COPY_CHUNK, offset)):
         if chunk != os.pread(second, len(chunk), offset):
             return False
         offset += len(chunk)
     return True
 
 
-def sync_directory(path: str) -> None:
-    """Make the names in a directory durable: fsync(2) of the directory itself, see there."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def is_at(fd: int, path: str) -> bool:
+    """Whether `path` (not a link's target) names the very file that `fd` is open on."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
-def open_message(path: str) -> int:
-    """Open a regular file for reading, without following a link and without waiting for a FIFO's writer.
-
-    Raises IsADirectoryError for anything that is not a regular file, ELOOP (an OSError) for a link, and else
-    what open(2) raises.
-    """
-    fd = os.open(path, OPEN_MESSAGE)
+def try_lock(fd: int) -> bool:
+    """Lock an open file for us alone; False where another process, or another open of ours, holds a lock on it."""
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise IsADirectoryError(errno.EISDIR, "not a regular file", path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def create(directory: Directory, new_name: Callable[[], str]) -> tuple[str, int]:
-    """Make and open a file for us alone, under the first new name that is free: its name and descriptor."""
-    while True:
-        name = new_name()
-        try:
-            if directory.fd >= 0:
-                return name, os.open(name, _NEW_FILE, 0o600, dir_fd=directory.fd)
-            return name, os.open(directory.at(name), _NEW_FILE, 0o600)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            error.filename = directory.at(name)
-            raise
-
-
-def try_lock(fd: int, *, shared: bool = False) -> bool:
-    """Take the lease on an open file; False where another process, or another open of ours, holds it."""
-    try:
-        fcntl.flock(fd, _LOCK_SHARED if shared else _LOCK)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def unlock(fd: int) -> None:
-    """End the lease on an open file, which stays open."""
-    fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def is_at(fd: int, path: str, dir_fd: int | None = None) -> bool:
-    """Whether `path` (not a link's target) names the very file that `fd` is open on."""
-    try:
-        there = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
+def lock_holder(fd: int) -> int | None:
+    """The pid of a process that holds a lock on an open file, as /proc/locks has it; None where that is not known."""
     here = os.fstat(fd)
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
-
-
-def lock_message(path: str, *, shared: bool = False) -> int | None:
-    """Open and lock the regular file at `path`; None where it is locked, gone, or no message.
-
-    The descriptor is compared with the path after locking, since the file may have been moved on in between
-    and another one of that name may stand there.
-    """
-    try:
-        fd = open_message(path)
-    except OSError as error:
-        if error.errno == errno.ENOENT or error.errno in NO_MESSAGE:
-            return None
-        raise
-    try:
-        if try_lock(fd, shared=shared) and is_at(fd, path):
-            return fd
-    except BaseException:
-        os.close(fd)
-        raise
-    os.close(fd)
+    wanted = f"{os.major(here.st_dev):02x}:{os.minor(here.st_dev):02x}:{here.st_ino}"
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/locks", encoding="ascii") as locks:
+        for line in locks:
+            fields = line.split()
+            if wanted in fields:
+                return int(fields[fields.index(wanted) - 1])
     return None
 
 
-def unlink_if_there(path: str) -> None:
-    """Remove a file; that it is already gone is what was wanted."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def file_system(path: str) -> str:
+def file_system(directory: Directory) -> str:
     """The type of the file system that a directory is on; empty where that cannot be found out."""
-    device = os.stat(path).st_dev
+    device = os.fstat(directory.fd).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
@@ -279,21 +372,3 @@ def file_system(path: str) -> str:
     except (OSError, ValueError, IndexError):
         pass
     return ""
-
-
-def is_remote(path: str) -> bool:
-    """Whether other machines may change a directory without our kernel's knowing at once."""
-    return file_system(path).startswith(_REMOTE)
-
-
-def status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """The status of a file that was listed (not of a link's target); None where it has moved on since."""
-    try:
-        return entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
-def display(name: str) -> str:
-    """A file name as text that any terminal, log or JSON writer takes: bytes that are not UTF-8 as \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

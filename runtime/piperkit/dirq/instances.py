@@ -1,83 +1,266 @@
-"""The instances that work on a queue: how many there are, and what each is working on.
+"""The instances that work on a queue, and what each of them has claimed: the lease of an instance.
 
-`state/.HOST.PID.N` is an instance's record, locked while it lives. It holds the names of the messages that it is
-working on (not of those it has merely claimed), so that after its death only these are suspected of having killed it.
-It is rewritten in place by a single write(2): it has to outlive a process, not a power cut. Mapped into memory it would
-cost less, but what fails there, on a broken disk, is a signal that kills the daemon.
+`instances/HOST.PID.N` is an instance's record, locked by flock(2) while it lives. It lists the names of the messages
+that it has claimed, in the order in which it works on them, and is written before they are renamed to `pending`. So
 
-The records, the living and for a while the dead ones, are also how instances share the work out: each first takes its
-own part of the messages (see `incoming`), so that they seldom run for the same one.
+- a claim that a locked record lists is alive, however slow it is; one that only a record without a lock lists is an
+  orphan; one that no record lists is a foreign program's, see `recovery`;
+- what an instance died of is the first name of its list that is still in `pending`, if it had begun any: that costs
+  one byte written for a batch. What it began out of turn is noted by name.
+
+A record is rewritten in place by one write(2): it has to outlive a process, not a power cut. Its checksum tells a
+reader that a write is under way. Where it cannot be written (the disk is full), the instance claims all the same, and
+holds the lock of recovery until it can.
+
+A forked child is no instance: it lets go of the record.
 """
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import logging
 import os
+import re
+import socket
+import zlib
 from collections.abc import Callable, Iterable
 
 from piperkit.dirq import fs
+from piperkit.dirq.fs import Directory
+from piperkit.dirq.reading import Unreadable, read_small
+
+#: The file whose lock is held by whoever recovers.
+RECOVERY = ".recovery"
+#: The first byte of a record: nothing was begun since it was written, or something was.
+_RESTING, _WORKING = b"-", b"+"
+#: NFS gives no lock for a file that is open for reading only.
+_READ_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class InstanceRecord:
-    """This instance's record, made and locked by `open` and removed by `close`."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """What an instance's record says."""
 
-    def __init__(self, directory: str, name: Callable[[], str]) -> None:
-        self._directory = directory
-        self._new_name = name
+    working: bool  #: it had begun work on the first of them that is still claimed
+    begun: tuple[str, ...]  #: those that it began out of turn
+    claimed: tuple[str, ...]  #: all of them, in order
+
+
+class Instance:
+    """This instance's record, made and locked when it is needed first, and removed by `close`."""
+
+    def __init__(self, directory: Callable[[], Directory], host: str | None, logger: logging.Logger) -> None:
+        self._find = directory
+        self._host = re.sub(r"[^A-Za-z0-9_-]", "-", host or socket.gethostname())[:64] or "localhost"
+        self._logger = logger
+        self._directory: Directory | None = None
         self._fd = -1
+        self._recovery = -1  #: the lock of recovery, which stands for a list that cannot be written
+        self._listed: list[str] = []  #: the names in the record
+        self._begun: tuple[str, ...] = ()
+        self.working = False
         self.name = ""
 
     def open(self) -> None:
-        """Make it, if it is not there yet. Raises OSError, and then nothing is left of it."""
+        """Make the record, if it is not there yet. Raises OSError, and then nothing is left of it."""
+        directory = self._find()
         if self._fd >= 0:
-            return
-        self.name = f".{self._new_name()}"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fs.try_lock(self._fd)
-        except BaseException:
-            self.close()
-            raise
-
-    def join(self) -> None:
-        """Be known to the other instances, so that they leave this one its part; unknown, it meets them more often."""
-        with contextlib.suppress(OSError):
-            self.open()
+            if directory is self._directory:
+                return
+            self.close()  # the queue was made anew
+        number = 0
+        while self._fd < 0:
+            number += 1
+            name = f"{self._host}.{os.getpid()}.{number}"
+            try:
+                fd = os.open(name, _READ_WRITE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory.fd)
+            except FileExistsError:
+                continue
+            if fs.try_lock(fd) and directory.has(name):
+                self._fd, self._directory, self.name = fd, directory, name
+            else:
+                os.close(fd)  # recovery has taken it for a dead one's in this moment
 
     def share(self) -> tuple[int, int]:
-        """Which of how many instances this one is, from 0."""
-        self.join()
+        """Which of how many instances this one is, from 0; unknown to others, it is the only one."""
         try:
-            found = sorted(filter(is_instance, os.listdir(self._directory)))
-            return found.index(self.name), len(found)
+            self.open()
+            names = sorted(name for name in self._find().names() if not name.startswith("."))
+            return names.index(self.name), len(names)
         except (OSError, ValueError):
             return 0, 1
 
-    def write(self, names: Iterable[str]) -> None:
-        """Replace the names of the messages in work. Raises OSError."""
-        if self._fd < 0:
-            self.open()
-        # "//" ends the list, so that a shorter one needs no truncation, which would be a second step.
-        os.pwrite(self._fd, fs.encode("/".join(names)) + b"//", 0)
+    def announce(self, names: list[str]) -> None:
+        """List the claimed names, and those that are about to be. Raises OSError where neither the list nor the lock of
+        recovery can be had.
+        """
+        if names == self._listed and self._fd >= 0 and not self.working:
+            return
+        self.open()
+        self._begun = tuple(name for name in self._begun if name in names)
+        self._listed, self.working = names, False
+        self._write(_RESTING)
+
+    def in_turn(self) -> None:
+        """Work on the first message that is still claimed begins. Raises OSError: then it is not known of it, should
+        it kill us.
+        """
+        self._mark(_WORKING)
+
+    def out_of_turn(self, name: str) -> None:
+        """Work on another one begins. Raises as `in_turn`."""
+        self._begun = (*self._begun, name)
+        self._write(_WORKING if self.working else _RESTING)
+
+    def settled(self, name: str) -> None:
+        """A message that was begun out of turn is settled; the record says so from its next writing on."""
+        if self._begun:
+            self._begun = tuple(each for each in self._begun if each != name)
+
+    def rest(self) -> None:
+        """Nothing is in work, and what comes next may take its time: a death then is no message's fault."""
+        if self.working:
+            try:
+                self._mark(_RESTING)
+            except OSError:
+                pass  # then it may be said to be one
+
+    def _mark(self, state: bytes) -> None:
+        os.pwrite(self._fd, state, 0)
+        self.working = state is _WORKING
+
+    def _write(self, state: bytes) -> None:
+        try:
+            os.pwrite(self._fd, state + _sealed(self._begun, self._listed), 0)
+        except OSError as error:
+            if not self._listed:
+                return
+            self._hold_off_recovery(error)
+        else:
+            if self._recovery >= 0:
+                os.close(self._recovery)
+                self._recovery = -1
+
+    def _hold_off_recovery(self, error: OSError) -> None:
+        if self._recovery < 0:
+            assert self._directory is not None
+            fd = lock_recovery(self._directory)
+            if fd is None:
+                raise error
+            self._recovery = fd
+            text = "what is claimed cannot be written down in %s: %s; recovery waits meanwhile"
+            self._logger.warning(text, self._directory.path, error)
+
+    @property
+    def recovering(self) -> bool:
+        """Whether this instance holds the lock of recovery itself."""
+        return self._recovery >= 0
 
     def close(self) -> None:
         """Remove the record. Idempotent."""
         if self._fd >= 0:
-            fs.unlink_if_there(self._path)
-            os.close(self._fd)
-            self._fd = -1
+            assert self._directory is not None
+            try:
+                self._directory.remove(self.name)
+            except OSError:
+                pass  # it is not locked any more, and so litter
+        self.let_go()
 
-    @property
-    def _path(self) -> str:
-        return f"{self._directory}/{self.name}"
+    def let_go(self) -> None:
+        """Close the record, as the kernel does with that of an instance that dies."""
+        for fd in (self._fd, self._recovery):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._recovery = -1
+        self._listed, self._begun, self.working = [], (), False
 
 
-def is_instance(name: str) -> bool:
-    """Whether a file in `state` is an instance's record."""
-    return name.startswith(".")
+def lock_recovery(directory: Directory) -> int | None:
+    """The lock of recovery, as an open descriptor; None where somebody has it, who may be asked of `holder`."""
+    fd = _open_lock(directory)
+    if fs.try_lock(fd):
+        return fd
+    os.close(fd)
+    return None
 
 
-def names_in_work(fd: int) -> set[str]:
-    """The names in an instance's record."""
-    data = fs.read_all(fd, os.fstat(fd).st_size)
-    return {os.fsdecode(name) for name in data.partition(b"//")[0].split(b"/") if name}
+def holder(directory: Directory) -> int | None:
+    """The pid of whoever recovers, where that is known."""
+    fd = _open_lock(directory)
+    try:
+        return fs.lock_holder(fd)
+    finally:
+        os.close(fd)
+
+
+def _open_lock(directory: Directory) -> int:
+    return os.open(RECOVERY, _READ_WRITE | os.O_CREAT, 0o600, dir_fd=directory.fd)
+
+
+def read(directory: Directory, ours: str) -> tuple[dict[str, Listed | None], dict[str, Listed | None]]:
+    """The records of the living instances (but for `ours`) and those of the dead; None where one cannot be believed."""
+    living: dict[str, Listed | None] = {}
+    dead: dict[str, Listed | None] = {}
+    for name in directory.names():
+        if name != ours:
+            fd = _lock(directory, name)
+            (living if fd is None else dead)[name] = _parse(directory, name)
+            if fd is not None:
+                os.close(fd)
+    return living, dead
+
+
+def acquit(directory: Directory, name: str, listed: Listed) -> None:
+    """Note in a dead instance's record that what it died of has been found. Raises OSError."""
+    fd = _lock(directory, name)
+    if fd is not None:
+        try:
+            os.pwrite(fd, _RESTING + _sealed((), listed.claimed), 0)
+        finally:
+            os.close(fd)
+
+
+def remove(directory: Directory, name: str) -> None:
+    """Remove a dead instance's record, unless it has come alive: it was just being made. Raises OSError."""
+    fd = _lock(directory, name)
+    if fd is not None:
+        try:
+            directory.remove(name)
+        finally:
+            os.close(fd)
+
+
+def _lock(directory: Directory, name: str) -> int | None:
+    """A record, open and locked by us; None where its instance lives, or it is gone."""
+    try:
+        fd = os.open(name, _READ_WRITE, dir_fd=directory.fd)
+    except FileNotFoundError:
+        return None
+    if fs.try_lock(fd):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _sealed(begun: Iterable[str], claimed: Iterable[str]) -> bytes:
+    """The list with its checksum; "//" ends it, so that a shorter one needs no truncation, a second step."""
+    payload = fs.encode("".join(f"/{name}" for name in begun) + "//" + "".join(f"/{name}" for name in claimed) + "//")
+    return b"%08x" % zlib.crc32(payload) + payload
+
+
+def _parse(directory: Directory, name: str) -> Listed | None:
+    """What a record says; None where it cannot be believed: torn, or being written."""
+    try:
+        data = read_small(directory, name)
+    except (OSError, Unreadable):
+        return None
+    if not data:
+        return Listed(False, (), ())  # just made
+    try:
+        begun, claimed, _ = data[9:].split(b"//", 2)
+        if int(data[1:9], 16) != zlib.crc32(begun + b"//" + claimed + b"//"):
+            return None
+    except ValueError:
+        return None
+    begun_names, names = (tuple(os.fsdecode(each) for each in part.split(b"/") if each) for part in (begun, claimed))
+    return Listed(data[:1] == _WORKING, begun_names, names)

@@ -1,101 +1,199 @@
-"""The directories of a queue: what they are, how they are made, and how messages in them are found."""
+"""The directories of a queue: what they are, who may do what in them, how they are made, opened and counted.
+
+    the queue           0755    the daemon's account, or root where systemd made it
+    tmp, incoming       3770    producers: the queue's group may make files there, and nobody a file of somebody else's
+    all others          0700    the daemon's account alone
+
+`perms` is what is configured of that: the mode of `tmp` and `incoming`, and of message files without execution.
+Producers, and daemons that deliver into the queue, need `tmp` and `incoming` only.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
-from piperkit.dirq import deadletters
+from piperkit.dirq import deadletters, fs
+from piperkit.dirq.fs import Directory
 from piperkit.errors import QueueMissing
 
 #: The filer protocol's own.
 PROTOCOL = ("tmp", "incoming", "pending", "errors")
-#: Our additions: messages that wait for their next attempt, changed messages on their way to the next queue,
-#: and a small file for each message with a history and for each instance (see `records`).
-ADDED = ("deferred", "outgoing", "state")
+#: Our additions: messages that wait for their next attempt, changed messages on their way to the next queue, what is
+#: known about messages (`records`), and who works on the queue (`instances`).
+ADDED = ("deferred", "outgoing", "state", "instances")
+PARTS = PROTOCOL + ADDED
+#: Where producers write.
+SHARED = ("tmp", "incoming")
 #: Where a message can be, in the order it usually passes through them.
 HOLDING = ("incoming", "pending", "deferred", "outgoing", "errors")
 
-
+#: Mode of a queue's directory, and of parents that are made with it.
+_QUEUE_MODE = 0o755
 #: The mode of a directory that is being made: nobody else's yet, and by the sticky bit told from one made so.
 _UNFINISHED = 0o1700
+#: Seconds between looks whether the parts are where they were.
+_LOOK = 1.0
+
+
+def part_mode(part: str, perms: int) -> int:
+    """The mode of a queue's part. Where others may write it gets set-group-id, so that files have the queue's group,
+    and sticky, so that nobody can rename or remove a file of somebody else's.
+    """
+    if part not in SHARED:
+        return perms & 0o700
+    return perms | 0o3000 if perms & 0o022 else perms
 
 
 def file_mode(perms: int) -> int:
-    """The mode of files in a queue whose directories have mode `perms`: the same without execution."""
+    """The mode of message files: that of the parts where producers write, without execution."""
     return perms & 0o666
 
 
-def ensure_directory(path: str, perms: int, owner: tuple[int, int] | None) -> bool:
+class Parts:
+    """The directories of the queue at `path`, each opened where it is needed first, and held open.
+
+    perms, owner: of those of ours that are made where they are missing, see `ensure_queue`.
+    A part is an attribute. It raises QueueMissing where it is a link, or no producers' part and belongs to somebody
+    else; FileNotFoundError where a part of the protocol is missing.
+    """
+
+    def __init__(self, path: str, perms: int = 0o770, owner: tuple[int, int] | None = None) -> None:
+        self.path = path
+        self._perms, self._owner = perms, owner
+        self._account: int | None = os.geteuid() or None  #: whose the parts have to be; None: root works with any
+        self._looked = time.monotonic()
+
+    def __getattr__(self, part: str) -> Directory:
+        if part not in PARTS:
+            raise AttributeError(part)
+        with_path = f"{self.path}/{part}"
+        queue = Directory(self.path)
+        try:
+            try:
+                found = Directory(with_path, queue)
+            except FileNotFoundError as error:
+                if part not in ADDED:
+                    error.filename = with_path
+                    raise
+                ensure_directory(with_path, part_mode(part, self._perms), self._owner)
+                found = Directory(with_path, queue)
+        except NotADirectoryError:
+            raise _in_the_way(with_path) from None
+        finally:
+            queue.close()
+        if part not in SHARED:
+            self._check_owner(found)
+        setattr(self, part, found)
+        return found
+
+    def _check_owner(self, directory: Directory) -> None:
+        """Whoever owns a part can put into it what this process then believes. Root's are as good as our own."""
+        owner = os.fstat(directory.fd).st_uid
+        if owner not in (0, self._account):
+            if self._account is not None:
+                raise QueueMissing(
+                    f"{directory.path} belongs to uid {owner}, and not to uid {self._account}, who works on the queue:"
+                    " correct its owner, or run the daemon as its owner; piperctl doctor says more"
+                )
+            self._account = owner  # we are root: then all have to be of one account
+
+    def refresh(self, parts: Iterable[str] = PARTS) -> bool:
+        """Let go of these parts where their paths lead to other directories by now; returns whether there were any."""
+        moved = [part for part in parts if part in vars(self) and not vars(self)[part].is_there()]
+        for part in moved:
+            delattr(self, part)
+        return bool(moved)
+
+    def refresh_sometimes(self) -> None:
+        """The same once a second."""
+        now = time.monotonic()
+        if now >= self._looked + _LOOK:
+            self._looked = now
+            self.refresh()
+
+    def close(self) -> None:
+        """Let go of all of them; one that is needed again is opened again. Idempotent."""
+        for part in PARTS:
+            if part in vars(self):
+                delattr(self, part)
+
+
+def ensure_directory(path: str, mode: int, owner: tuple[int, int] | None) -> None:
     """Make a directory with exactly this mode and owner (uid, gid); one that exists is left as it is.
 
-    Returns whether it was made. Raises QueueMissing if it cannot be.
+    Raises QueueMissing if it cannot be made.
     """
     try:
         os.mkdir(path, _UNFINISHED)
     except FileExistsError:
-        if not os.path.isdir(path):
-            raise QueueMissing(f"{path} is in the way: a queue's part must be a directory") from None
         if not _is_unfinished(path):
-            return False
+            return
     except OSError as error:
         raise QueueMissing(f"cannot make the directory {path}: {error.strerror}") from error
     # By descriptor: whoever may write in the parent could have put a link here by now.
+    set_mode_and_owner(path, mode, owner)
+
+
+def set_mode_and_owner(path: str, mode: int, owner: tuple[int, int] | None) -> None:
+    """Correct a directory, which is no link. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if owner is not None:
             os.fchown(fd, *owner)
-        os.fchmod(fd, perms)
+        os.fchmod(fd, mode)
     finally:
         os.close(fd)
-    return True
 
 
 def _is_unfinished(path: str) -> bool:
     """Whether a directory's maker died before it had its mode and owner, and we may finish it."""
-    found = os.stat(path, follow_symlinks=False)
+    there = os.stat(path, follow_symlinks=False)
     # The set-group-id bit is inherited.
-    unfinished = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) & ~stat.S_ISGID == _UNFINISHED
-    return unfinished and os.geteuid() in (0, found.st_uid)
+    unfinished = stat.S_ISDIR(there.st_mode) and stat.S_IMODE(there.st_mode) & ~stat.S_ISGID == _UNFINISHED
+    return unfinished and os.geteuid() in (0, there.st_uid)
 
 
 def ensure_queue(path: str, perms: int, owner: tuple[int, int] | None = None) -> None:
     """Make what is missing of a queue, its parents included. Idempotent, and safe side by side.
 
-    Raises QueueMissing where it cannot be made, or is there but not writable for us.
+    perms: mode of `tmp` and `incoming`, see above.
+    owner: (uid, gid) of what is made; None: the process's own.
+    Raises QueueMissing where it cannot be made, a part is a link, or no message can be put there by us.
     """
     missing = []
     parent = path
     while not os.path.lexists(parent) or _is_unfinished(parent):
         missing.append(parent)
         parent = os.path.dirname(parent)
-    for directory in [*reversed(missing), *(os.path.join(path, part) for part in PROTOCOL + ADDED)]:
-        ensure_directory(directory, perms, owner)
-    for part in PROTOCOL + ADDED:
-        directory = os.path.join(path, part)
-        if os.geteuid() != 0 and not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+    for directory in reversed(missing):
+        ensure_directory(directory, _QUEUE_MODE, owner)
+    if not os.path.isdir(path):
+        raise _in_the_way(path)
+    # Ours are made only where we may: whoever only enqueues needs none of them.
+    ours = os.geteuid() in (0, os.stat(path).st_uid) or os.access(path, os.W_OK, effective_ids=True)
+    for part in PARTS if ours else PROTOCOL:
+        directory = f"{path}/{part}"
+        ensure_directory(directory, part_mode(part, perms), owner)
+        if not stat.S_ISDIR(os.stat(directory, follow_symlinks=False).st_mode):
+            raise _in_the_way(directory)
+        if part in SHARED and not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
             raise QueueMissing(
                 f"{directory} is not writable for uid {os.geteuid()}: correct its owner or mode,"
                 " or run the daemon as its owner"
             )
 
 
+def _in_the_way(path: str) -> QueueMissing:
+    return QueueMissing(f"{path} is in the way: a queue, and each of its parts, must be a directory, and no link")
+
+
 def is_queue(path: str) -> bool:
     """Whether the filer protocol's directories are there."""
-    return all(os.path.isdir(os.path.join(path, part)) for part in PROTOCOL)
-
-
-def regular_files(directory: str) -> Iterator[os.DirEntry[str]]:
-    """The regular files in a directory, in no order; links are not followed."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            try:
-                if entry.is_file(follow_symlinks=False):
-                    yield entry
-            except FileNotFoundError:
-                continue  # moved on meanwhile, on a file system whose listing does not tell kinds
+    return all(os.path.isdir(f"{path}/{part}") for part in PROTOCOL)
 
 
 def message_names(queue: str, part: str) -> set[str]:
@@ -104,7 +202,8 @@ def message_names(queue: str, part: str) -> set[str]:
     Raises QueueMissing where a part of the protocol is missing.
     """
     try:
-        names = {entry.name for entry in regular_files(os.path.join(queue, part))}
+        with os.scandir(f"{queue}/{part}") as entries:
+            names = {entry.name for entry in fs.regular(entries)}
     except (FileNotFoundError, NotADirectoryError):
         _missing(queue, part)
         return set()
@@ -118,11 +217,12 @@ def count_messages(queue: str, part: str, most: int | None = None) -> int:
 
     Raises as `message_names`.
     """
-    if part == "errors":
-        return len(message_names(queue, part))
     try:
-        found = (entry for entry in regular_files(os.path.join(queue, part)) if not entry.name.startswith("."))
-        return sum(1 for _ in itertools.islice(found, most))
+        with os.scandir(f"{queue}/{part}") as entries:
+            visible: Iterator[str] = (e.name for e in fs.regular(entries) if not e.name.startswith("."))
+            if part == "errors":
+                visible = filter(deadletters.is_message(f"{queue}/{part}"), visible)
+            return sum(1 for _ in itertools.islice(visible, most))
     except (FileNotFoundError, NotADirectoryError):
         _missing(queue, part)
         return 0

@@ -18,14 +18,18 @@ class Limits:
 
     def __init__(self, path: str, message_max: int, min_free: int | None) -> None:
         self._path = path
-        self._message_max = message_max
+        self.message_max = message_max
         self._min_free = min_free
         self._asked, self._spare = float("-inf"), 0  #: when room was asked for, and the bytes that are left of it
 
+    def is_too_large(self, size: int) -> bool:
+        """Whether a message of `size` bytes is over the limit."""
+        return bool(self.message_max) and size > self.message_max
+
     def check_size(self, size: int) -> None:
         """Raises MessageTooLarge for a message of `size` bytes if that is over the limit."""
-        limit = self._message_max
-        if limit and size > limit:
+        limit = self.message_max
+        if self.is_too_large(size):
             raise MessageTooLarge(f"a message of {size} bytes is larger than message_max, {limit} bytes")
 
     def check_room(self, growth: int) -> None:

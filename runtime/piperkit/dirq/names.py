@@ -26,7 +26,7 @@ NAME_MAX = 255
 is_ours = re.compile(r"[0-9]{10}\.[0-9]{9}\.[0-9]+\.[^/]+").fullmatch
 
 
-def check_id(name: str) -> str:
+def check_id(name: object) -> str:
     """Return `name` if it can be a message's; raises InvalidId otherwise. Call it before making a path of it."""
     if not isinstance(name, str):
         raise InvalidId(f"a message id is text, not {type(name).__name__}")

@@ -3,34 +3,24 @@
 `state/NAME` is a message's record: a line of JSON with its attempts and its history. Most messages never have one;
 it is made when a message fails, is put off, or outlives a crash. It belongs to the message of that name and of
 that modification time, which is the message's arrival and which every operation of ours keeps; the record of an
-earlier message of the same name is thus never taken for a later one's. The record's own modification time is when
-the message is due again.
+earlier message of the same name is thus never taken for a later one's.
 
-Whether there are any is known for a whole batch of claims at the cost of one stat(2) of `state`, or of a listing where
-that has changed, see `RecordNames`.
+The record's own times are of its message's next attempt: its modification time is when that is due, its access time
+when it was put off, see `deferred`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import os
-import time
 from typing import Any
 
-from piperkit.dirq import fs
-from piperkit.dirq.instances import is_instance
+from piperkit.dirq.fs import Directory
+from piperkit.dirq.reading import Notices, Unreadable, read_json
 from piperkit.message import Failure
 
 #: How many failures a message's history keeps: the first one, and the newest.
 HISTORY_MAX = 10
-#: Nanoseconds; longer than the kernel's clock for time stamps takes from one tick to the next.
-_TICK = 100_000_000
-#: In nanoseconds: some file systems keep whole seconds only.
-_SECOND = 10**9
-#: Records that are listed as often as there is something new; more of them only after a pause, in seconds.
-_FEW, _LIST_PAUSE = 100, 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,77 +56,43 @@ class MessageRecord:
 NEW = MessageRecord()
 
 
-def load(path: str, arrived: int) -> MessageRecord:
-    """The record of the message that arrived then (nanoseconds); NEW where there is none, or it is not to be read."""
+def read(state: Directory, name: str, arrived: int) -> MessageRecord:
+    """The record of the message of that name that arrived then (nanoseconds); NEW where there is none.
+
+    Raises Unreadable.
+    """
     try:
-        fd = fs.open_message(path)
-    except OSError as error:
-        if error.errno == errno.ENOENT or error.errno in fs.NO_MESSAGE:
-            return NEW
-        raise
+        fields = read_json(state, name)
+        return _checked(fields) if fields["arrived"] == arrived else NEW
+    except FileNotFoundError:
+        return NEW
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+
+def load(state: Directory, name: str, arrived: int, notices: Notices) -> MessageRecord:
+    """The same; a record that cannot be read is moved aside, since the message matters more."""
     try:
-        fields = json.loads(fs.read_all(fd, os.fstat(fd).st_size))
-        if fields.pop("arrived") != arrived:
-            return NEW
-        return MessageRecord(**{**fields, "history": tuple(fields["history"])})
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return NEW  # torn by a power cut without sync, or not ours: the message matters more
-    finally:
-        os.close(fd)
+        return read(state, name, arrived)
+    except Unreadable as error:
+        notices.move_aside(state, name, error)
+        return NEW
+
+
+def _checked(fields: dict[str, Any]) -> MessageRecord:
+    """The record that a JSON object is. Raises KeyError, TypeError, ValueError."""
+    attempts, crashes = fields["attempts"], fields["crashes"]
+    death, target = fields["death"], fields["target"]
+    if not (type(attempts) is type(crashes) is int and 0 <= crashes <= attempts <= 1 << 31):
+        raise ValueError(f"attempts {attempts!r}, crashes {crashes!r}")
+    if not (death is None or isinstance(death, str)):
+        raise TypeError(f"death {type(death).__name__}")
+    if target is not None and (not target.startswith("/") or "\0" in target or "/../" in f"{target}/"):
+        raise ValueError("target is no absolute path")
+    history = tuple({"time": str(each["time"]), "reason": str(each["reason"])} for each in fields["history"])
+    return MessageRecord(attempts, crashes, death, target, history)
 
 
 def dump(record: MessageRecord, arrived: int) -> bytes:
     """The bytes of the record's file of a message that arrived then."""
     return json.dumps({"arrived": arrived, **dataclasses.asdict(record)}).encode() + b"\n"
-
-
-class RecordNames:
-    """Which names may have a record.
-
-    A directory's modification time tells whether a name was added since it was listed, as long as that time is not so
-    close to the listing that a change in the same tick of the clock could be missed; then it is listed again the next
-    time. Where that would be many names, and on file systems of other machines, whose times may be old ones, every
-    name may have a record.
-    """
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._remote: bool | None = None
-        self._names: frozenset[str] | None = None
-        self._changed = -1
-        self._listed = float("-inf")
-
-    def look(self) -> None:
-        """See whether there is anything new. Call it with the messages locked that are asked for."""
-        try:
-            self._look()
-        except OSError:
-            self._names, self._changed = None, -1  # too many open files, say
-
-    def _look(self) -> None:
-        if self._remote is None:
-            self._remote = fs.is_remote(self._directory)
-        if self._remote:
-            return
-        changed = os.stat(self._directory).st_mtime_ns
-        if changed == self._changed:
-            return
-        self._changed = -1
-        if self._names is None or len(self._names) > _FEW:
-            self._names = None
-            if time.monotonic() - self._listed < _LIST_PAUSE:
-                return
-        # Asked before the listing: what is added meanwhile is later.
-        settled = time.time_ns() - changed > (_TICK if changed % _SECOND else 2 * _SECOND)
-        self._listed = time.monotonic()
-        self._names = frozenset(name for name in os.listdir(self._directory) if not is_instance(name))
-        if settled:
-            self._changed = changed
-
-    def none(self) -> bool:
-        """Whether no message has a record; asked after `look`."""
-        return self._names is not None and not self._names
-
-    def may_have(self, name: str) -> bool:
-        """Whether the message may have a record; asked after `look`."""
-        return self._names is None or name in self._names

@@ -1,70 +1,230 @@
 """Putting in order what dead instances left behind.
 
-Everything is done under the lock of the file that it concerns, so any number of instances can recover side by side,
-and a recovery that is itself cut off is finished by the next. A claim is an orphan when its file is not locked, and
-has not been for `orphan_age` seconds by the time of its last rename or as watched by us; before that it could belong
-to a foreign program that takes no locks.
+It is done under the lock of `instances/.recovery`, by one instance at a time; a recovery that is itself cut off is
+finished by the next. `pending` is listed first, and the records of the instances are read then: so a claim that is
+seen was announced in a record that is read (see `instances`). A claim is an orphan if no living instance lists it and
+
+- a dead one does; or
+- no record lists it, for `orphan_age` seconds by the time of its last rename or as watched by us: a foreign program
+  takes no lease, and may be at it. So were the claims of 0.4, whose records in `state` say what killed it.
+
+Each run does a bounded part, which is synced as one batch.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 
-from piperkit.dirq import deadletters, fs, instances, layout, names
-from piperkit.dirq.store import Lease, Store
-from piperkit.errors import QueueError
+from piperkit.dirq import deadletters, fs, instances, names
+from piperkit.dirq.fs import Directory, Walk
+from piperkit.dirq.instances import Instance, Listed
+from piperkit.dirq.layout import HOLDING, Parts
+from piperkit.dirq.reading import Unreadable, read_small
+from piperkit.dirq.store import Held, Store
+from piperkit.errors import QueueError, QueueInUse
 from piperkit.message import Failure
 from piperkit.queue import Recovered
 
 #: Seconds after which a file in `tmp` that nobody has touched is litter: maildir(5) gives it 36 hours.
 LITTER_AGE = 36 * 3600.0
-#: Seconds until another try where a queue that a message goes to cannot be written to.
+#: Seconds until the next attempt where something cannot be done now.
 FAULT_WAIT = 5.0
-#: Orphans that one run gives back; each is an open file.
-ORPHANS_MAX = 200
+#: Orphans that one run settles, and files that it looks at in each part for litter.
+ORPHANS_MAX, LOOKED_AT = 500, 1000
+#: Seconds after which somebody who holds the lock of recovery is named.
+HELD_LONG = 60.0
+
+
+@dataclasses.dataclass(slots=True)
+class Claims:
+    """The claims in a queue that are not ours, by what is known of their owners."""
+
+    orphans: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  #: and the death it is accused of
+    outgoing: list[str] = dataclasses.field(default_factory=list)  #: on their way, their instances dead
+    dead: dict[str, Listed | None] = dataclasses.field(default_factory=dict)  #: the records of dead instances
+    again: float | None = None  #: seconds until there may be more
+
+
+class Ages:
+    """How long claims that no record lists are there: by their last rename, and as watched by us."""
+
+    def __init__(self, orphan_age: float, clock: Callable[[], int]) -> None:
+        self._orphan_age = orphan_age
+        self._clock = clock
+        self._seen: dict[tuple[str, int], float] = {}
+        self._seen_now: dict[tuple[str, int], float] = {}
+
+    def wait(self, name: str, stat: os.stat_result) -> float:
+        """Seconds until it is an orphan; 0: it is one."""
+        key = (name, stat.st_ino)
+        now = time.monotonic()
+        self._seen_now[key] = self._seen.get(key, now)
+        # rename(2) changes the inode's ctime, so that tells the age of the claim; the clock may have been set since.
+        age = max(now - self._seen_now[key], self._clock() / 1e9 - stat.st_ctime)
+        return max(0.0, self._orphan_age - age)
+
+    def next_round(self) -> None:
+        """Forget what is gone."""
+        self._seen, self._seen_now = self._seen_now, {}
+
+
+def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earlier: Mapping[str, str]) -> Claims:
+    """Who the claims belong to.
+
+    earlier: what instances of 0.4 were working on when they died, and their records.
+    """
+    outgoing, pending = parts.outgoing.names(), parts.pending.names()
+    living, dead = instances.read(parts.instances, our_record)
+    found = Claims(dead=dead)
+    if any(listed is None for listed in living.values()):
+        found.again = 0.1  # it is being written just now
+        return found
+    alive = {name for listed in living.values() if listed is not None for name in listed.claimed} | set(ours)
+    in_pending = set(pending)
+    accused: dict[str, str | None] = dict(earlier)
+    for record, listed in dead.items():
+        if listed is not None:
+            in_turn = next((name for name in listed.claimed if name in in_pending), None) if listed.working else None
+            accused |= dict.fromkeys(listed.claimed) | {
+                name: record for name in (in_turn, *listed.begun) if name is not None
+            }
+    on_its_way = set(outgoing)
+    listed_by_dead = {name for listed in dead.values() if listed is not None for name in listed.claimed}
+    waits: list[float] = []
+    for part, candidates in ((parts.outgoing, outgoing), (parts.pending, pending)):
+        for name in sorted(candidates, key=names.sort_key):
+            if name in alive or (part is parts.pending and name in on_its_way):
+                continue  # in `pending`: what replaces it is on its way, and whoever moves that drops it
+            stat = part.stat(name)
+            if stat is None:
+                continue
+            if name not in listed_by_dead and (wait := ages.wait(name, stat)):
+                waits.append(wait)
+            elif part is parts.outgoing:
+                found.outgoing.append(name)
+            else:
+                found.orphans.append((name, accused.get(name)))
+    ages.next_round()
+    found.again = min(waits, default=None)
+    return found
+
+
+def earlier(state: Directory) -> dict[str, str]:
+    """What dead instances of 0.4 or before were working on, and their records. Raises QueueInUse for a living one.
+
+    They have a hidden record each in `state`, locked while they live: names with slashes between, and two at the end.
+    """
+    accused: dict[str, str] = {}
+    for name in _earlier_records(state):
+        try:
+            fd = state.open(name)
+        except OSError:
+            continue
+        try:
+            if not fs.try_lock(fd):
+                pid = name.split(".")[3]
+                raise QueueInUse(
+                    f"an instance of piperkit 0.4 or older, with pid {pid}, works on {os.path.dirname(state.path)}:"
+                    " stop it first; the two cannot share a queue"
+                )
+            data = read_small(state, name)
+            accused |= {os.fsdecode(each): name for each in data.partition(b"//")[0].split(b"/") if each}
+        except (FileNotFoundError, Unreadable):
+            continue
+        finally:
+            os.close(fd)
+    return accused
+
+
+def _earlier_records(state: Directory) -> list[str]:
+    with state.entries() as entries:
+        return [entry.name for entry in fs.regular(entries) if _is_earlier(entry.name)]
+
+
+def _is_earlier(name: str) -> bool:
+    return name.startswith(".") and names.is_ours(name[1:]) is not None
 
 
 class Recovery:
     """Recovers one queue."""
 
-    def __init__(self, store: Store, next_queue: str | None, orphan_age: float, crash_limit: int) -> None:
+    def __init__(
+        self, store: Store, instance: Instance, next_queue: str | None, orphan_age: float, crash_limit: int
+    ) -> None:
         self._store = store
+        self._instance = instance
         self._next_queue = next_queue
         self._orphan_age = orphan_age
         self._crash_limit = crash_limit
-        self._seen: dict[tuple[str, int], float] = {}  # (name, inode) of an unlocked claim: first seen
+        self._ages = Ages(orphan_age, store.clock)
         self._said: set[str] = set()
+        self._earlier = True  #: there may be records of 0.4
+        self._waiting_since: float | None = None  #: for the lock
+        parts = store.parts
+        self._walks = [Walk(lambda: parts.tmp), Walk(lambda: parts.state), Walk(lambda: parts.errors)]
+
+    def check_earlier(self) -> None:
+        """Raises QueueInUse where an instance of 0.4 or before is at work on the queue."""
+        earlier(self._store.parts.state)
 
     def run(self, ours: frozenset[str]) -> Recovered:
         """Look once at everything; `ours` are the names that this instance has claimed."""
-        done: dict[str, list[str]] = {"returned": [], "finished": [], "banished": []}
-        waits: list[float] = []
-        faults: list[str] = []
-        with self._store.syncer.batch():
-            orphans = self._orphans(ours, waits)
+        with self._locked() as locked:
+            if not locked:
+                return Recovered(again=FAULT_WAIT)
+            return self._run(ours)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Whether we have the lock, in this block. Whoever holds it for long is named in the log, once."""
+        directory = self._store.parts.instances
+        fd = None if self._instance.recovering else instances.lock_recovery(directory)
+        if fd is not None or self._instance.recovering:
+            self._waiting_since = None
             try:
-                # Read after the orphans are locked: whoever held them is dead by now.
-                dead = self._dead_instances()
-                suspects = {name: os.path.basename(path) for path, in_work in dead.items() for name in in_work}
-                for lease in orphans:
-                    try:
-                        result = self._settle(lease, suspects.get(lease.name))
-                    except FileNotFoundError:
-                        continue  # a foreign program took it: no orphan then
-                    except QueueError as error:
-                        faults.append(str(error))
-                        waits.append(FAULT_WAIT)
-                    else:
-                        done[result].append(lease.name)
+                yield True
             finally:
-                for lease in orphans:
-                    os.close(lease.fd)
+                if fd is not None:
+                    os.close(fd)
+            return
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        if now - self._waiting_since > HELD_LONG:
+            pid = instances.holder(directory)
+            text = f"recovery waits for the process {pid or 'that'} that holds its lock: is it stopped?"
+            self._store.notices.say(directory.at(instances.RECOVERY), text)
+        yield False
+
+    def _run(self, ours: frozenset[str]) -> Recovered:
+        done: dict[str, list[str]] = {"returned": [], "finished": [], "banished": []}
+        parts = self._store.parts
+        claims = find(parts, ours, self._instance.name, self._ages, earlier(parts.state) if self._earlier else {})
+        waits = [] if claims.again is None else [claims.again]
+        faults: list[str] = []
+        work: list[tuple[str, Directory, str | None]] = [(name, parts.outgoing, None) for name in claims.outgoing]
+        work += [(name, parts.pending, death) for name, death in claims.orphans]
+        # What was in work first: of the others, none is accused in its place later.
+        work.sort(key=lambda each: each[2] is None)
+        if len(work) > ORPHANS_MAX:
+            waits.append(0.0)
+        deaths: set[str] = set()
+        with self._store.syncer.batch():
+            for name, where, death in work[:ORPHANS_MAX]:
+                try:
+                    done[self._settle(self._store.held(name, where), death)].append(name)
+                    if death is not None:
+                        deaths.add(death)
+                except FileNotFoundError:
+                    continue  # a foreign program took it: no orphan then
+                except (OSError, QueueError) as error:
+                    faults.append(f"{fs.display(where.at(name))}: {error}")
+                    waits.append(FAULT_WAIT)
         self._say_once(faults)
-        for path, names_in_work in dead.items():
-            # Kept while a claim that it accuses may still have to be given back, by us or by another instance.
-            if not any(os.path.lexists(os.path.join(self._store.part("pending"), name)) for name in names_in_work):
-                fs.unlink_if_there(path)
+        self._forget_the_dead(claims.dead, deaths)
         return Recovered(
             tuple(done["returned"]),
             tuple(done["finished"]),
@@ -73,144 +233,104 @@ class Recovery:
             min(waits) if waits else None,
         )
 
-    def _orphans(self, ours: frozenset[str], waits: list[float]) -> list[Lease]:
-        """The claims of dead instances, locked by us; those in `outgoing` first."""
-        seen: dict[tuple[str, int], float] = {}
-        orphans: list[Lease] = []
+    def _forget_the_dead(self, dead: Mapping[str, Listed | None], deaths: Collection[str]) -> None:
+        """Remove the records of dead instances whose claims are settled, or they would accuse later messages.
+
+        deaths: those whose cause was found; where claims are left, none of them is accused of the same.
+        """
+        parts = self._store.parts
+        earlier_records = _earlier_records(parts.state) if self._earlier else []
+        self._earlier = bool(earlier_records)
+        if not dead and not earlier_records:
+            return
+        left = {*parts.pending.names(), *parts.outgoing.names()}
+        for name, listed in dead.items():
+            if listed is None or not left.intersection(listed.claimed):
+                self._try(lambda name=name: instances.remove(parts.instances, name))  # type: ignore[misc]
+            elif name in deaths:
+                self._try(lambda name=name, listed=listed: instances.acquit(parts.instances, name, listed))  # type: ignore[misc]
+        accused = earlier(parts.state) if earlier_records else {}
+        for name in earlier_records:
+            if not any(message in left for message, record in accused.items() if record == name):
+                self._try(lambda name=name: parts.state.remove(name))  # type: ignore[misc]
+
+    def _try(self, step: Callable[[], None]) -> None:
         try:
-            for part in ("outgoing", "pending"):
-                for name in sorted(layout.message_names(self._store.path, part) - ours, key=names.sort_key):
-                    if len(orphans) >= ORPHANS_MAX:
-                        waits.append(0.0)
-                        break
-                    lease = self._orphan(part, name, seen, waits)
-                    if lease is not None:
-                        orphans.append(lease)
-        except BaseException as error:
-            # Each is an open file, and to give it back needs some more.
-            keep = len(orphans) // 2 if getattr(error, "errno", None) in fs.NO_DESCRIPTOR else 0
-            for lease in orphans[keep:]:
-                os.close(lease.fd)
-            del orphans[keep:]
-            if not orphans:
-                raise
-            waits.append(0.0)
-        self._seen = seen
-        return orphans
+            step()
+        except OSError as error:
+            self._store.notices.say(str(error.filename or self._store.path), f"cannot be tidied up: {error.strerror}")
 
-    def _dead_instances(self) -> dict[str, set[str]]:
-        """The records of dead instances, by path, with the names of the messages that they were working on."""
-        dead: dict[str, set[str]] = {}
-        for entry in layout.regular_files(self._store.part("state")):
-            if instances.is_instance(entry.name):
-                # A shared lock: several may be reading, and only a living instance has it for itself.
-                fd = fs.lock_message(entry.path, shared=True)
-                if fd is not None:
-                    try:
-                        dead[entry.path] = instances.names_in_work(fd)
-                    finally:
-                        os.close(fd)
-        return dead
+    # -- one message -----------------------------------------------------------------------------------------
 
-    def _settle(self, lease: Lease, death: str | None) -> str:
+    def _settle(self, held: Held, death: str | None) -> str:
         """Do what is left to do with an orphan; returns what that was."""
-        if lease.part == "outgoing":
-            self._finish(lease)
+        if held.where is self._store.parts.outgoing:
+            self._finish(held)
             return "finished"
-        if self._arrived(lease, self._next_queue):
+        if self._arrived(held, self._next_queue):
             return "finished"
-        return "banished" if self._return(lease, death) else "returned"
+        return "banished" if self._return(held, death) else "returned"
 
-    def _orphan(self, part: str, name: str, seen: dict[tuple[str, int], float], waits: list[float]) -> Lease | None:
-        """The lease of a claim whose process is dead; None where it lives, or may."""
-        fd = fs.lock_message(os.path.join(self._store.part(part), name))
-        if fd is None:
-            return None
-        lease = None
-        try:
-            if self._is_orphan(part, name, fd, seen, waits):
-                lease = self._store.lease(name, fd, part)
-        finally:
-            if lease is None:
-                os.close(fd)
-        return lease
+    def _finish(self, held: Held) -> None:
+        """A changed message on its way out: drop its original, if that is still there, and move it on.
 
-    def _is_orphan(self, part: str, name: str, fd: int, seen: dict[tuple[str, int], float], waits: list[float]) -> bool:
-        if part == "pending" and os.path.lexists(os.path.join(self._store.part("outgoing"), name)):
-            return False  # its last contents are on their way, and whoever moves them drops it
-        stat = os.fstat(fd)
-        key = (name, stat.st_ino)
-        now = time.monotonic()
-        seen[key] = self._seen.get(key, now)
-        # rename(2) changes the inode's ctime, so that tells the age of the claim; the clock may have been set since.
-        age = max(now - seen[key], self._store.clock() / 1e9 - stat.st_ctime)
-        if age < self._orphan_age:
-            waits.append(self._orphan_age - age)
-            return False
-        return True
-
-    def _finish(self, lease: Lease) -> None:
-        """A changed message on its way out: drop its original, if that is still there, and move it on."""
-        original = os.path.join(self._store.part("pending"), lease.name)
-        fd = fs.lock_message(original)
-        if fd is not None:
-            try:
-                # By name and arrival; a later message may have been claimed under that name meanwhile.
-                if os.fstat(fd).st_mtime_ns == lease.arrived:
-                    os.unlink(original)
-            finally:
-                os.close(fd)
-        target = lease.record.target or self._next_queue
-        if self._arrived(lease, target):
-            self._store.forget(lease)
-        elif target is None:
-            self._store.drop(lease)  # there is no output queue any more: committed means deleted
+        Raises QueueError where its target is the output queue and there is none: that may be known to another instance.
+        """
+        pending = self._store.parts.pending
+        original = pending.stat(held.name)
+        # By name and arrival; a later message may have been claimed under that name meanwhile.
+        if original is not None and original.st_mtime_ns == held.stat.st_mtime_ns:
+            pending.remove(held.name)
+        target = held.record.target or self._next_queue
+        if target is None:
+            raise QueueError("it was changed, and waits for a daemon that knows its output queue; this one has none")
+        held.synced = True
+        if self._arrived(held, target):
+            self._store.forget(held)
         else:
-            self._store.deliver(lease, target)
+            self._store.deliver(held, target)
 
-    def _arrived(self, lease: Lease, target: str | None) -> bool:
+    def _arrived(self, held: Held, target: str | None) -> bool:
         """Whether the message stands in another place too, and so has left this one, where its name is removed.
 
         That is how a move looks that was cut off between its two names: by link(2) and unlink(2), or by a power cut
         on btrfs. Where it was dispatched to, unchanged, is not known any more: from there it may come twice.
         """
-        here = self._store.at(lease)
-        places = [
-            os.path.join(queue, part, lease.name)
-            for queue in (self._store.path, target)
-            if queue is not None
-            for part in layout.HOLDING
-        ]
-        if not any(fs.is_at(lease.fd, path) for path in places if path != here):
-            return False
-        os.unlink(here)
-        self._store.syncer.changed(source=os.path.dirname(here))
-        return True
+        for queue in (self._store.path, target):
+            for part in HOLDING if queue is not None else ():
+                path = f"{queue}/{part}/{held.name}"
+                with contextlib.suppress(OSError):  # it is not there, or not for us to look at
+                    if path != held.path and os.path.samestat(os.stat(path, follow_symlinks=False), held.stat):
+                        held.where.unlink(held.name)
+                        self._store.syncer.changed(source=held.where)
+                        return True
+        return False
 
-    def _return(self, lease: Lease, death: str | None) -> bool:
+    def _return(self, held: Held, death: str | None) -> bool:
         """Give back a claim; returns whether it was banished instead.
 
         death: the record of the instance that died while it worked on the message.
         """
-        name = fs.display(lease.name)
+        name = fs.display(held.name)
+        incoming = self._store.parts.incoming
         if death is None:
-            self._store.give_back(lease, "incoming", lease.name)
+            self._store.give_back(held, incoming, held.name)
             self._store.logger.warning(
-                "%s: given back, since nobody holds its claim any more", name, extra=self._store.about(lease)
+                "%s: given back, since nobody holds its claim any more", name, extra=self._store.about(held)
             )
             return False
-        about = self._store.about(lease)
+        about = self._store.about(held)
         failure = Failure("the daemon died while it was working on this message")
-        record = lease.record.failed(failure, self._store.timestamp(), death=death)
+        record = held.record.failed(failure, self._store.timestamp(), death=death)
         if record.crashes >= self._crash_limit:
-            lease.record = record
+            held.record = record
             reason = f"{record.crashes} times the daemon died while it was working on this message"
-            self._store.banish(lease, Failure(reason, "Crash"))
+            self._store.banish(held, Failure(reason, "Crash"))
             self._store.logger.error("%s: banished: %s", name, reason, extra=about)
             return True
-        given = self._store.own_name(lease)
-        self._store.write_record(lease, record, given, self._store.clock())
-        self._store.give_back(lease, "incoming", given)
+        given = self._store.own_name(held)
+        self._store.write_record(held, record, given, self._store.clock())
+        self._store.give_back(held, incoming, given)
         self._store.logger.warning(
             "%s: given back after its daemon died (attempt %d, death %d)",
             name,
@@ -230,43 +350,60 @@ class Recovery:
     # -- litter ----------------------------------------------------------------------------------------------
 
     def _litter(self) -> int:
-        """Remove files of no use; returns how many. Nothing here is a message, or known to be wanted."""
-        return self._tidy_tmp() + self._tidy_state() + deadletters.tidy(self._store.part("errors"), self._old_enough)
+        """Remove files of no use, as many as one run looks at; returns how many. Nothing here is a message."""
+        tmp, state, errors = (walk.some(LOOKED_AT) for walk in self._walks)
+        parts = self._store.parts
+        removed = 0
+        for directory, entries, is_litter in (
+            (parts.tmp, tmp, self._is_litter_of_tmp),
+            (parts.state, state, self._is_litter_of_state),
+        ):
+            for entry in entries:
+                try:
+                    if is_litter(entry):
+                        directory.unlink(entry.name)
+                        removed += 1
+                except FileNotFoundError:
+                    continue  # it has moved on
+                except OSError as error:
+                    self._store.notices.say(directory.at(entry.name), f"cannot be removed: {error.strerror}")
+        return removed + deadletters.tidy(parts.errors, errors, self._is_old_enough, self._store.notices)
 
-    def _old_enough(self, stat: os.stat_result) -> bool:
+    def _is_old_enough(self, stat: os.stat_result) -> bool:
         return self._store.clock() / 1e9 - stat.st_ctime >= self._orphan_age
 
-    def _tidy_tmp(self) -> int:
-        """What writers of ours left when they died, and what nobody has touched for 36 hours."""
-        removed = 0
-        for entry in layout.regular_files(self._store.part("tmp")):
-            stat = fs.status(entry)
-            if stat is None:
-                continue  # a message that was published meanwhile
-            untouched = self._store.clock() / 1e9 - max(stat.st_atime, stat.st_mtime, stat.st_ctime)
-            ours = names.is_ours(entry.name) and self._old_enough(stat)
-            if ours or untouched >= LITTER_AGE:
-                fd = fs.lock_message(entry.path)  # a writer of ours holds this lock, however long it takes
-                if fd is not None:
-                    try:
-                        fs.unlink_if_there(entry.path)
-                    finally:
-                        os.close(fd)
-                    removed += 1
-        return removed
+    def _is_litter_of_tmp(self, entry: os.DirEntry[str]) -> bool:
+        return is_litter_of_tmp(self._store.parts.tmp, entry, self._store.clock() / 1e9, self._orphan_age)
 
-    def _tidy_state(self) -> int:
-        """Records of messages that have left the queue."""
-        removed = 0
-        for entry in layout.regular_files(self._store.part("state")):
-            stat = fs.status(entry)
-            if instances.is_instance(entry.name) or stat is None or not self._old_enough(stat):
-                continue
-            # Twice, in the order in which messages move: one that moves on meanwhile is seen the second time.
-            if not any(
-                os.path.lexists(os.path.join(self._store.part(part), entry.name))
-                for part in ("pending", "deferred", "incoming", "outgoing") * 2
-            ):
-                fs.unlink_if_there(entry.path)
-                removed += 1
-        return removed
+    def _is_litter_of_state(self, entry: os.DirEntry[str]) -> bool:
+        self._earlier = self._earlier or _is_earlier(entry.name)
+        stat = fs.status(entry)
+        return stat is not None and self._is_old_enough(stat) and is_litter_of_state(self._store.parts, entry.name)
+
+
+def is_litter_of_tmp(tmp: Directory, entry: os.DirEntry[str], now: float, orphan_age: float) -> bool:
+    """Whether a file in `tmp` is what a dead writer of ours left, or what nobody has touched for 36 hours."""
+    stat = fs.status(entry)
+    if stat is None:
+        return False
+    if now - max(stat.st_atime, stat.st_mtime, stat.st_ctime) >= LITTER_AGE:
+        return True
+    if stat.st_mode & 0o7777 != fs.UNFINISHED or now - stat.st_ctime < orphan_age:
+        return False
+    try:
+        fd = tmp.open(entry.name)
+    except PermissionError:
+        return False  # somebody else's: then only its age tells
+    try:
+        return fs.try_lock(fd)  # its writer holds this lock, however long it takes
+    finally:
+        os.close(fd)
+
+
+def is_litter_of_state(parts: Parts, name: str) -> bool:
+    """Whether a file in `state` is the record of a message that has left the queue."""
+    if name.startswith("."):
+        return False  # moved aside, or an instance's of 0.4
+    # Twice, in the order in which messages move: one that moves on meanwhile is seen the second time.
+    places = (parts.pending, parts.deferred, parts.incoming, parts.outgoing) * 2
+    return not any(place.has(name) for place in places)

@@ -1,53 +1,82 @@
-"""What can be done with one locked message of a queue; `DirectoryQueue` and `recovery` are made of these steps.
+"""What can be done with one message that is held; `DirectoryQueue` and `recovery` are made of these steps.
 
-Each step is atomic or undone. None of them looks at who holds what: a `Lease` given here is a file that the caller
-has locked.
+Each step is atomic or undone. None of them looks at who holds what.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import json
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable
 
 from piperkit.dirq import deadletters, fs, layout, names, records
 from piperkit.dirq.delivery import Delivery, place
+from piperkit.dirq.fs import Directory
 from piperkit.dirq.limits import MIB, Limits
+from piperkit.dirq.reading import Notices
 from piperkit.dirq.records import NEW
 from piperkit.dirq.sync import Sync, Syncer
 from piperkit.dirq.writing import Writer
+from piperkit.errors import MessageTooLarge
 from piperkit.message import Failure
 
-#: Where another message of the same name may be that has a record, in the order in which it moves.
-_RECORDED = ("outgoing", "deferred", "incoming")
 
+class Held:
+    """A message that is claimed by us: its file, and what is known of it. Nothing of the file is open."""
 
-@dataclasses.dataclass(slots=True)
-class Lease:
-    """A message's file, open and locked by us."""
-
-    id: str  #: what its claim is known by
     name: str  #: of its file; another one than its id only where that was taken
-    fd: int
-    part: str  #: which part of the queue it is in
-    arrived: int  #: nanoseconds since the epoch: the file's modification time, which every step keeps
-    size: int  #: bytes
-    stat: os.stat_result  #: of the file as it was claimed or replaced
     record: records.MessageRecord = NEW
-    begun: bool = False  #: its contents were given out to be worked on
-    replaced: bool = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
-    settled: bool = False  #: it has left its place; what may be missing is that the disk knows
+    begun = False  #: its contents were given out to be worked on
+    final = False  #: its last contents are in `outgoing`, and it can only be moved on
+    replaced = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
+    settled = False  #: it has left its place; what may be missing is that the disk knows
+    synced = False  #: its contents are on the disk, or will be with the directory that it is moved to
+    stat_then: os.stat_result | None = None  #: as it was when it was looked at first, or written by us
+
+    def __init__(self, id: str, where: Directory) -> None:
+        self.id = self.name = id  #: what its claim is known by
+        self.where = where  #: the part of the queue that it is in
+
+    @property
+    def stat(self) -> os.stat_result:
+        """The file as it was claimed or replaced. Raises FileNotFoundError, IsADirectoryError."""
+        if self.stat_then is None:
+            there = os.stat(self.name, dir_fd=self.where.fd, follow_symlinks=False)
+            if not stat.S_ISREG(there.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a regular file", self.path)
+            self.stat_then = there
+        return self.stat_then
+
+    # A `piperkit.queue.Claim`:
+
+    @property
+    def attempt(self) -> int:
+        return self.record.attempts + 1
+
+    @property
+    def arrived(self) -> float:
+        return self.stat.st_mtime_ns / 1e9
+
+    @property
+    def size(self) -> int:
+        return self.stat.st_size
+
+    @property
+    def path(self) -> str:
+        return self.where.at(self.name)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """What a queue's user decides; see `DirectoryQueue`."""
 
-    perms: int = 0o775
+    perms: int = 0o770
     owner: tuple[int, int] | None = None
     sync: Sync = Sync.BATCH
     message_max: int = 64 * MIB
@@ -71,216 +100,303 @@ class Store:
         self.ids = ids
         self.clock = clock
         self.logger = logger
+        self.parts = layout.Parts(path, settings.perms, settings.owner)
+        self.notices = Notices(logger)
         self.syncer = Syncer(settings.sync)
         self.delivery = Delivery(self.syncer, ids.new)
         self.limits = Limits(path, settings.message_max, settings.min_free)
-        self.writer = Writer(path, layout.file_mode(settings.perms), settings.owner, self.syncer, ids.new)
+        self.writer = Writer(self.parts, layout.file_mode(settings.perms), settings.owner, self.syncer, ids.new)
 
-    def part(self, part: str) -> str:
-        """The path of one of the queue's directories."""
-        return f"{self.path}/{part}"
+    def held(self, name: str, where: Directory) -> Held:
+        """A message that nobody else holds, with its record. Raises FileNotFoundError, IsADirectoryError."""
+        held = Held(name, where)
+        held.record = self.record(name, held.stat.st_mtime_ns)
+        return held
 
-    def at(self, lease: Lease) -> str:
-        """The path of a message's file."""
-        return f"{self.path}/{lease.part}/{lease.name}"
-
-    def lease(self, name: str, fd: int, part: str) -> Lease:
-        """The lease that an open and locked file is; its record is loaded."""
-        stat = os.fstat(fd)
-        record = self.record(name, stat.st_mtime_ns)
-        return Lease(name, name, fd, part, stat.st_mtime_ns, stat.st_size, stat, record)
-
-    def holds(self, lease: Lease) -> bool:
+    def holds(self, held: Held) -> bool:
         """Whether the file that was claimed still has its name."""
-        return fs.is_at(lease.fd, self.at(lease))
+        there = held.where.stat(held.name)
+        return there is not None and os.path.samestat(there, held.stat)
 
     def record(self, name: str, arrived: int) -> records.MessageRecord:
         """What is known about the message of that name and arrival."""
-        return records.load(f"{self.path}/state/{name}", arrived)
+        return records.load(self.parts.state, name, arrived, self.notices)
 
-    # -- new contents ----------------------------------------------------------------------------------------
+    # -- contents --------------------------------------------------------------------------------------------
 
-    def replace(self, lease: Lease, data: bytes) -> None:
-        """Give the message new contents where it is: the old ones stay whole until the new ones are."""
-        new, fd = self._successor(lease, data)
+    def read(self, held: Held) -> bytes:
+        """The contents, in as few pieces as can be: no more than there were when it was opened, or than may be.
+
+        Raises MessageTooLarge, and what `Directory.open` does.
+        """
+        fd = os.open(held.name, fs.OPEN_MESSAGE, dir_fd=held.where.fd)
         try:
-            stat = os.fstat(fd)
-            os.rename(self.writer.tmp.at(new), self.at(lease))
-        except BaseException:
+            there = os.fstat(fd)
+            if not stat.S_ISREG(there.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a regular file", held.path)
+            if held.stat_then is None:
+                held.stat_then = there
+            size = there.st_size
+            if size > self.limits.message_max:
+                self.limits.check_size(size)
+            data = os.read(fd, size + 1)
+            if len(data) != size:
+                data = self._read_on(fd, data)
+            if self.syncer.syncs and not held.synced:
+                held.synced = self.syncer.is_synced(fd, held.where)
+            return data
+        except (MemoryError, OverflowError) as error:
+            raise MessageTooLarge(f"a message of {there.st_size} bytes does not fit into memory") from error
+        finally:
             os.close(fd)
-            self.writer.remove(new)
-            raise
-        old, lease.fd, lease.size, lease.stat = lease.fd, fd, len(data), stat
-        os.close(old)
-        self.syncer.changed(target=self.part(lease.part))
 
-    def begin_move(self, lease: Lease, data: bytes) -> None:
+    def _read_on(self, fd: int, data: bytes) -> bytes:
+        """The rest of a file that was written to in this moment. Raises MessageTooLarge."""
+        chunks, size, most = [data], len(data), self.limits.message_max
+        while chunk := os.read(fd, min(8 * MIB, most + 1 - size) if most else 8 * MIB):
+            chunks.append(chunk)
+            size += len(chunk)
+            self.limits.check_size(size)
+        self.limits.check_size(size)
+        return b"".join(chunks)
+
+    def _seen(self, held: Held) -> None:
+        """Before a message goes on as it came: it is a regular file, and will be on the disk when this is."""
+        held.stat  # noqa: B018  raises what it is not
+        if self.syncer.syncs and not held.synced:
+            try:
+                fd = held.where.open(held.name)
+            except PermissionError:
+                pass
+            else:
+                held.synced = self.syncer.is_synced(fd, held.where)
+                os.close(fd)
+            if not held.synced:
+                self.syncer.whole(held.where)
+                held.synced = True
+
+    def seal(self, held: Held) -> None:
+        """Have the message in a file of our own, if it is in somebody else's, who may still be able to change it.
+
+        One that is too large for the queue is left as it is; it is banished unread. Raises as `Directory.open`, NoRoom.
+        """
+        if held.stat.st_uid == os.geteuid() or self.limits.is_too_large(held.size):
+            return
+        source = held.where.open(held.name)
+        try:
+            too_large = False
+
+            def write(fd: int) -> None:
+                nonlocal too_large
+                too_large = not fs.copy_all(source, fd, self.limits.message_max or None)
+                os.utime(fd, ns=(held.stat.st_atime_ns, held.stat.st_mtime_ns))
+
+            self.limits.check_room(held.size)
+            new, fd = self.writer.new_file(write)
+            sealed = os.fstat(fd)
+            os.close(fd)
+            if too_large:
+                self.writer.remove(new)
+            else:
+                self._put_in_place(held, new, held.where)
+                held.stat_then, held.synced = sealed, True
+        finally:
+            os.close(source)
+
+    def replace(self, held: Held, data: bytes) -> None:
+        """Give the message new contents where it is: the old ones stay whole until the new ones are."""
+        new, written = self._successor(held, data)
+        self._put_in_place(held, new, held.where)
+        held.stat_then, held.synced = written, True
+
+    def _put_in_place(self, held: Held, new: str, where: Directory) -> None:
+        """Give a new file in `tmp` the name of a message of ours, in place of that."""
+        tmp = self.parts.tmp
+        try:
+            tmp.replace(new, where, held.name)
+        except BaseException:
+            tmp.remove(new)
+            raise
+        self.syncer.changed(target=where)
+
+    def begin_move(self, held: Held, data: bytes) -> None:
         """Give the message its last contents, in `outgoing`; from then on it can only be moved on.
 
         That one rename is the intent: whoever finds the new contents there drops the original in `pending` and moves
         them to the next queue. So the component never sees its own output, and the output is moved once.
         """
-        new, fd = self._successor(lease, data)
+        new, written = self._successor(held, data)
+        outgoing = self.parts.outgoing
         try:
             while True:
                 try:
-                    fs.rename_exclusive(self.writer.tmp.at(new), f"{self.path}/outgoing/{lease.name}")
+                    self.parts.tmp.rename(new, outgoing, held.name)
                     break
                 except FileExistsError:
-                    self.take_own_name(lease)  # an earlier message of that name waits there for its target
+                    self.take_own_name(held)  # an earlier message of that name waits there for its target
         except BaseException:
-            os.close(fd)
             self.writer.remove(new)
             raise
-        old, lease.fd, lease.size = lease.fd, fd, len(data)
-        lease.part, lease.replaced = "outgoing", True
-        self.syncer.changed(target=self.part("outgoing"))
-        try:
-            self.drop_original(lease)  # while it is still locked
-        finally:
-            os.close(old)
+        held.stat_then, held.synced = written, True
+        held.where, held.final, held.replaced = outgoing, True, True
+        self.syncer.changed(target=outgoing)
+        self.drop_original(held)
 
-    def drop_original(self, lease: Lease) -> None:
+    def drop_original(self, held: Held) -> None:
         """Delete what the message's last contents replaced, if it is still there.
 
         Only then: as soon as it is gone, another message of that name may be claimed.
         """
-        if lease.replaced:
-            fs.unlink_if_there(f"{self.path}/pending/{lease.name}")
-            lease.replaced = False
-            self.syncer.changed(source=self.part("pending"))
+        if held.replaced:
+            pending = self.parts.pending
+            pending.remove(held.name)
+            held.replaced = False
+            self.syncer.changed(source=pending)
 
-    def _successor(self, lease: Lease, data: bytes) -> tuple[str, int]:
-        """A file in `tmp` that is to take the message's name: same owner, mode and arrival; locked."""
+    def _successor(self, held: Held, data: bytes) -> tuple[str, os.stat_result]:
+        """A file in `tmp` that is to take the message's name: same owner, mode and arrival."""
         self.limits.check_size(len(data))
-        self.limits.check_room(len(data) - lease.size)
+        self.limits.check_room(len(data) - held.size)
+        like = held.stat
 
         def write(fd: int) -> None:
             fs.write_all(fd, data)
-            os.utime(fd, ns=(lease.stat.st_atime_ns, lease.arrived))
+            os.utime(fd, ns=(like.st_atime_ns, like.st_mtime_ns))
 
-        return self.writer.new_file(write, like=lease.stat)
+        name, fd = self.writer.new_file(write, like=like)
+        written = os.fstat(fd)
+        os.close(fd)
+        return name, written
 
-    def write_record(self, lease: Lease, record: records.MessageRecord, name: str, due: int) -> None:
+    def write_record(self, held: Held, record: records.MessageRecord, name: str, due: int) -> None:
         """Store what is known about a message that is about to be called `name`; due: its next attempt's time."""
-        self.writer.write_own(os.path.join(self.path, "state", name), records.dump(record, lease.arrived), due)
+        data = records.dump(record, held.stat.st_mtime_ns)
+        self.writer.write_own(self.parts.state, name, data, times=(min(self.clock(), due), due))
 
     # -- moving ----------------------------------------------------------------------------------------------
 
-    def give_back(self, lease: Lease, part: str, name: str) -> str:
-        """Move the message to `incoming` or `deferred`, under another name where that one is taken.
+    def give_back(self, held: Held, target: Directory, name: str) -> str:
+        """Move the message to `incoming` or `deferred`, under another name where that one is taken; returns its name.
 
         Raises FileNotFoundError where the file is gone.
         """
-        source = self.part(lease.part)
-        placed = place(self.at(lease), lease.fd, self.part(part), name, self.ids.new)
+        self._seen(held)
+        source = held.where
+        placed = place(source, held.name, held.stat, target, name, self.ids.new)
         if placed != name:
-            self._rename_record(lease, name, placed)
-        self.syncer.changed(target=self.part(part), source=source)
+            self._rename_record(held, name, placed)
+        self.syncer.changed(target=target, source=source)
         return placed
 
-    def _rename_record(self, lease: Lease, old: str, new: str) -> None:
-        """The message has another name now: so has its record, if it has one. The message is still locked."""
-        state = self.part("state")
-        if self.record(old, lease.arrived) is not NEW:
-            os.rename(os.path.join(state, old), os.path.join(state, new))
+    def _rename_record(self, held: Held, old: str, new: str) -> None:
+        """The message has another name now: so has its record, if it has one."""
+        state = self.parts.state
+        if self.record(old, held.stat.st_mtime_ns) is not NEW:
+            state.replace(old, state, new)
             self.syncer.changed(target=state)
 
-    def own_name(self, lease: Lease) -> str:
+    def own_name(self, held: Held) -> str:
         """A name under which the message can have a record: a new one where another message has that name already.
 
         While a message is in `pending`, no other of its name can get to `deferred` or `outgoing`; one that is there
         may go to `incoming` meanwhile, so that is looked at last.
         """
-        taken = any(os.path.lexists(os.path.join(self.part(part), lease.name)) for part in _RECORDED)
-        return self.ids.new() if taken else lease.name
+        parts = self.parts
+        taken = any(part.has(held.name) for part in (parts.outgoing, parts.deferred, parts.incoming))
+        return self.ids.new() if taken else held.name
 
-    def take_own_name(self, lease: Lease) -> None:
+    def take_own_name(self, held: Held) -> None:
         """Give a message in `pending` that name."""
-        name = self.own_name(lease)
-        if name != lease.name:
-            pending = self.part("pending")
-            placed = place(self.at(lease), lease.fd, pending, name, self.ids.new)
-            self._rename_record(lease, lease.name, placed)
-            self.syncer.changed(target=pending)
-            lease.name = placed
+        name = self.own_name(held)
+        if name != held.name:
+            placed = place(held.where, held.name, held.stat, held.where, name, self.ids.new)
+            self._rename_record(held, held.name, placed)
+            self.syncer.changed(target=held.where)
+            held.name = placed
 
-    def drop(self, lease: Lease) -> None:
+    def drop(self, held: Held) -> None:
         """Delete the message. Raises FileNotFoundError where the file is gone."""
-        os.unlink(self.at(lease))
-        self.syncer.changed(source=self.part(lease.part))
-        if lease.record is not NEW:
-            self.forget(lease)
+        os.unlink(held.name, dir_fd=held.where.fd)
+        if self.syncer.syncs:
+            self.syncer.changed(source=held.where)
+        if held.record is not NEW:
+            self.forget(held)
 
-    def banish(self, lease: Lease, failure: Failure) -> None:
+    def banish(self, held: Held, failure: Failure) -> None:
         """Move the message to `errors`, where a sidecar says why. Raises FileNotFoundError where it is gone."""
-        errors = self.part("errors")
-        name = lease.name
-        while os.path.lexists(os.path.join(errors, name)):
+        self._seen(held)
+        errors = self.parts.errors
+        name = held.name
+        while errors.has(name):
             name = self.ids.new()  # an earlier message of that name is there already
-        report = json.dumps(self._report(lease, name, failure), indent=2, sort_keys=True)
+        report = json.dumps(self._report(held, name, failure), indent=2, sort_keys=True)
         # The reason first, under a name that is no message's: a message in `errors` always has one.
-        sidecar = os.path.join(errors, deadletters.hidden_sidecar(name))
-        self.writer.write_own(sidecar, report.encode() + b"\n")
+        sidecar = deadletters.hidden_sidecar(name)
+        self.writer.write_own(errors, sidecar, report.encode() + b"\n")
         try:
-            fs.rename_exclusive(self.at(lease), os.path.join(errors, name))
+            held.where.rename(held.name, errors, name)
         except BaseException:
-            fs.unlink_if_there(sidecar)
+            errors.remove(sidecar)
             raise
         deadletters.show_sidecar(errors, name)
-        self.syncer.changed(target=errors, source=self.part(lease.part))
-        self.forget(lease)
+        self.syncer.changed(target=errors, source=held.where)
+        self.forget(held)
 
-    def _report(self, lease: Lease, name: str, failure: Failure) -> dict[str, object]:
+    def _report(self, held: Held, name: str, failure: Failure) -> dict[str, object]:
         """The contents of a banished message's sidecar."""
         return {
             "id": name,
-            "name": lease.name,
+            "name": held.name,
             "reason": failure.reason,
             "exception": failure.exception,
             "traceback": failure.traceback,
             "time": self.timestamp(),
-            "arrived": _iso(lease.arrived),
+            "arrived": iso(held.stat.st_mtime_ns),
             "host": self.ids.host,
             "pid": os.getpid(),
             "daemon": self.settings.daemon,
-            "attempts": lease.record.attempts + lease.begun,
-            "crashes": lease.record.crashes,
-            "history": lease.record.history,
+            "attempts": held.record.attempts + held.begun,
+            "crashes": held.record.crashes,
+            "history": held.record.history,
         }
 
-    def deliver(self, lease: Lease, target: str) -> None:
+    def deliver(self, held: Held, target: str) -> None:
         """Move the message to the queue at `target`.
 
         Raises TargetUnavailable or NoRoom with the message where it was; FileNotFoundError where it is gone.
         """
-        name = self.delivery.move(self.at(lease), lease.fd, target, lease.name)
-        if name != lease.name:
+        self._seen(held)
+        name = self.delivery.move(held.where, held.name, held.stat, target)
+        if name != held.name:
             self.logger.warning(
                 "%s: the name was taken in %s, where it is %s now",
-                fs.display(lease.name),
-                target,
+                fs.display(held.name),
+                fs.display(target),
                 name,
-                extra=self.about(lease),
+                extra=self.about(held),
             )
-        self.forget(lease)
+        self.forget(held)
 
-    def about(self, lease: Lease) -> dict[str, object]:
+    def about(self, held: Held) -> dict[str, object]:
         """What a log line about a message carries besides."""
-        return {"message_id": lease.id, "queue": self.path, "attempt": lease.record.attempts + 1}
+        return {"message_id": held.id, "queue": self.path, "attempt": held.attempt}
 
-    def forget(self, lease: Lease) -> None:
+    def forget(self, held: Held) -> None:
         """The message has left this queue: so does its record, now or when litter is removed."""
-        if lease.record is not NEW:
+        if held.record is not NEW:
             try:
-                os.unlink(os.path.join(self.path, "state", lease.name))
+                self.parts.state.unlink(held.name)
             except OSError:
                 pass  # not there, or no reason to say that the message has not left
 
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC."""
-        return _iso(self.clock())
+        return iso(self.clock())
 
 
-def _iso(nanoseconds: int) -> str:
-    return datetime.datetime.fromtimestamp(nanoseconds / 1e9, datetime.UTC).isoformat(timespec="milliseconds")
+def iso(nanoseconds: int) -> str:
+    """A moment as ISO 8601 in UTC; one that no calendar has as the number of its seconds since the epoch."""
+    try:
+        return datetime.datetime.fromtimestamp(nanoseconds / 1e9, datetime.UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return str(nanoseconds / 1e9)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from piperkit.dirq import layout, names
+from piperkit.dirq import deadletters, fs, layout, names
 from piperkit.errors import QueueMissing
 from piperkit.queue import Depth, Space, Survey
 
@@ -94,12 +94,11 @@ def _look(path: str, part: str) -> _Found:
 
 
 def _messages(path: str, part: str) -> Iterator[str]:
-    if part == "errors":
-        yield from layout.message_names(path, part)  # which name is a sidecar's, only all of them together say
-        return
-    for entry in layout.regular_files(os.path.join(path, part)):
-        if not entry.name.startswith("."):
-            yield entry.name
+    is_message = deadletters.is_message(f"{path}/errors") if part == "errors" else bool
+    with os.scandir(f"{path}/{part}") as entries:
+        for entry in fs.regular(entries):
+            if not entry.name.startswith(".") and is_message(entry.name):
+                yield entry.name
 
 
 def _arrived(directory: str, name: str) -> float | None:

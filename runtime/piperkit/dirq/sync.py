@@ -1,4 +1,4 @@
-"""When what was done is on the disk: the three settings of `queue_sync`.
+"""When changes reach the disk: the three settings of `queue_sync`.
 
 Only fsync(file), rename, fsync(directory) survives a power cut on ext4, xfs and btrfs; a move needs its destination
 on the disk before its source, or a cut in between could lose it.
@@ -6,7 +6,11 @@ on the disk before its source, or a cut in between could lose it.
 - `batch`: files are synced before they get their names; directories once for all operations of a batch, at its
   end. What was reported done is on the disk; an operation outside of a batch is a batch of its own.
 - `always`: directories too are synced by each operation.
-- `off`: the kernel writes when it likes. A process may die at any time, the machine may not.
+- `off`: left to the kernel. A process may die at any time, the machine may not.
+
+A message that is passed on as it came may never have been synced by whoever wrote it. Where its pages wait to be
+written, or that cannot be told, the end of the batch syncs the file system, once for all of them. On ext4 and xfs
+nothing more is needed where they do not: the sync of a directory commits all that was logged before.
 """
 
 from __future__ import annotations
@@ -18,6 +22,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from piperkit.dirq import fs
+from piperkit.dirq.fs import Directory
+
+#: File systems whose fsync(2) of a directory commits the sizes of all files that were written before.
+_ORDERED = ("ext4", "xfs", "tmpfs")
 
 
 class Sync(enum.Enum):
@@ -34,20 +42,27 @@ class Syncer:
         self.syncs = mode is not Sync.OFF  #: whether `changed` has to be told anything
         self._depth = 0
         # dicts, as sets that keep their order
-        self._targets: dict[str, None] = {}
-        self._sources: dict[str, None] = {}
-
-    def file_soon(self, fd: int) -> None:
-        """A file is complete, one of many, for which `file` is called when all of them are."""
-        if self.syncs:
-            fs.start_writing(fd)
+        self._targets: dict[Directory, None] = {}
+        self._sources: dict[Directory, None] = {}
+        self._whole: Directory | None = None  #: on a file system that is to be synced as a whole
+        self._ordered: bool | None = None
 
     def file(self, fd: int) -> None:
         """A file is complete, and about to get its name."""
         if self.syncs:
             os.fsync(fd)
 
-    def changed(self, *, target: str | None = None, source: str | None = None) -> None:
+    def is_synced(self, fd: int, directory: Directory) -> bool:
+        """Whether a file that others wrote will be whole on the disk as soon as the directory it is moved to is."""
+        if self._ordered is None:
+            self._ordered = fs.file_system(directory) in _ORDERED
+        return self._ordered and fs.is_clean(fd)
+
+    def whole(self, directory: Directory) -> None:
+        """A file that is not synced was moved within the file system of `directory`."""
+        self._whole = directory
+
+    def changed(self, *, target: Directory | None = None, source: Directory | None = None) -> None:
         """A name was added to `target`, removed from `source`."""
         if not self.syncs:
             return
@@ -58,10 +73,10 @@ class Syncer:
         if not self._depth:
             self.flush()
 
-    def now(self, directory: str) -> None:
+    def now(self, directory: Directory) -> None:
         """A name in `directory` must be durable before anything else is done."""
         if self.syncs:
-            fs.sync_directory(directory)
+            directory.sync()
 
     def batch(self) -> AbstractContextManager[None]:
         """Operations that become durable together, at the end; nested ones with the outermost."""
@@ -76,27 +91,28 @@ class Syncer:
         finally:
             self.leave()
 
-    def enter(self) -> bool:
-        """Begin an operation; `leave` ends it. For where each microsecond counts; else, see `operation`.
-
-        Returns whether that syncs what has changed, which takes its time.
-        """
+    def enter(self) -> None:
+        """Begin an operation; `leave` ends it. For where each microsecond counts; else, see `operation`."""
         self._depth += 1
-        return self.syncs and self._depth == 1
 
     def leave(self) -> None:
         """End it."""
         self._depth -= 1
-        if not self._depth:
+        if self.syncs and not self._depth:
             self.flush()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to sync."""
+        return bool(self._targets or self._sources or self._whole)
 
     def flush(self) -> None:
         """Sync destinations, then sources. What failed is kept and synced by the next flush."""
+        if self._whole is not None:
+            fs.sync_file_system(self._whole)
+            self._whole = None
         for pending in (self._targets, self._sources):
             while pending:
                 directory = next(iter(pending))
-                try:
-                    fs.sync_directory(directory)
-                except FileNotFoundError:
-                    pass  # the directory itself was removed: there is nothing left to keep
+                directory.sync()
                 del pending[directory]

@@ -6,7 +6,9 @@ import dataclasses
 import os
 from typing import Any
 
-from piperkit.dirq import deadletters, fs, layout, names, records
+from piperkit.dirq import deadletters, layout, names, records
+from piperkit.dirq.fs import Directory, display
+from piperkit.dirq.reading import Unreadable
 from piperkit.errors import QueueError, QueueMissing
 
 
@@ -57,7 +59,7 @@ class QueueView:
                     return self._entry(part, id)
                 except FileNotFoundError:
                     continue
-        raise QueueError(f"no message {fs.display(id)} in the queue {self.path}")
+        raise QueueError(f"no message {display(id)} in the queue {self.path}")
 
     def measure(self, part: str) -> tuple[int, int, float | None]:
         """The number of messages in a part, their bytes, and when the one that has waited longest arrived."""
@@ -73,11 +75,9 @@ class QueueView:
 
     def read(self, entry: Entry) -> bytes:
         """The contents. Raises FileNotFoundError where the message has moved on."""
-        fd = fs.open_message(entry.path)
-        try:
-            return fs.read_all(fd, entry.size)
-        finally:
-            os.close(fd)
+        fd = self._part(entry.part).open(entry.id)
+        with os.fdopen(fd, "rb") as file:
+            return file.read(entry.size)
 
     def history(self, entry: Entry) -> list[dict[str, Any]]:
         """The message's failed attempts, oldest first: {"time", "reason"}."""
@@ -87,17 +87,23 @@ class QueueView:
 
     def report(self, entry: Entry) -> dict[str, Any] | None:
         """What is stored beside a message in `errors`."""
-        return deadletters.report(os.path.join(self.path, "errors"), entry.id)
+        return deadletters.report(self._part("errors"), entry.id)
 
     def _record(self, name: str, arrived: int) -> records.MessageRecord:
-        return records.load(os.path.join(self.path, "state", name), arrived)
+        try:
+            return records.read(self._part("state"), name, arrived)
+        except (OSError, Unreadable):
+            return records.NEW
+
+    def _part(self, part: str) -> Directory:
+        return Directory(f"{self.path}/{part}", Directory(self.path))
 
     def _entry(self, part: str, name: str) -> Entry:
         path = os.path.join(self.path, part, name)
         stat = os.stat(path, follow_symlinks=False)
         reason: str | None
         if part == "errors":
-            report = deadletters.report(os.path.join(self.path, "errors"), name) or {}
+            report = deadletters.report(self._part("errors"), name) or {}
             # Another program may have written it, in its own way.
             attempts = found if isinstance(found := report.get("attempts"), int) else 0
             reason = found if isinstance(found := report.get("reason"), str) else None

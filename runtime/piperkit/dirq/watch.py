@@ -1,24 +1,29 @@
-"""Being told when a message arrives: inotify(7) on `incoming`, by the library inotify-simple.
+"""Being told when a message may have arrived: inotify(7) on `incoming`, by the library inotify-simple.
 
-Nothing tells of what another machine does in a network file system; there, looking now and then is all there is.
+What is told is a help, and not the truth. Nothing tells what another machine does in a network file system, or that a
+directory above was moved or mounted over. So whoever watches also looks now and then, and renews the watch.
 """
 
 from __future__ import annotations
 
-import inotify_simple
+import contextlib
 
-from piperkit.dirq import fs
+from inotify_simple import INotify, flags
+
+#: The directory was removed, moved, or went away with its file system.
+_GONE = flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
+#: ATTRIB: a message or the directory has another mode or owner, so what could not be read may be readable now.
+_TOLD = flags.MOVED_TO | flags.CREATE | flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR
 
 
 class Watch:
-    """Readable when something has arrived in a directory. Raises OSError where that cannot be told."""
+    """Readable when a message may have arrived in a directory. Raises OSError if that cannot be told."""
 
     def __init__(self, directory: str) -> None:
-        if fs.is_remote(directory):
-            raise OSError(f"arrivals on {fs.file_system(directory)} are not told")
-        self._inotify = inotify_simple.INotify()
+        self._directory = directory
+        self._inotify = INotify()
         try:
-            self._inotify.add_watch(directory, inotify_simple.flags.MOVED_TO | inotify_simple.flags.CREATE)
+            self._wd = self._inotify.add_watch(directory, _TOLD)
         except BaseException:
             self._inotify.close()
             raise
@@ -27,8 +32,25 @@ class Watch:
         return int(self._inotify.fileno())
 
     def drain(self) -> None:
-        """Read what was told; that something was is all that matters."""
-        self._inotify.read(timeout=0)
+        """Read what was told; only that something was told matters."""
+        if any(event.mask & _GONE for event in self._inotify.read(timeout=0)):
+            self.renew()
+
+    def renew(self) -> bool:
+        """Watch the directory that the path leads to now; returns whether that is a different one.
+
+        If there is none, or it cannot be watched, the next call tries again.
+        """
+        try:
+            wd = self._inotify.add_watch(self._directory, _TOLD)
+        except OSError:
+            return False
+        if wd == self._wd:
+            return False  # inotify_add_watch(2): the same inode has the same watch descriptor
+        old, self._wd = self._wd, wd
+        with contextlib.suppress(OSError):
+            self._inotify.rm_watch(old)  # gone already if the directory is
+        return True
 
     def close(self) -> None:
         self._inotify.close()

@@ -1,6 +1,7 @@
 """New files of a queue: written whole in `tmp`, and only then given their names.
 
-A file in `tmp` is locked while it is written, so it is litter only when its writer is dead.
+A file in `tmp` is locked and has the mode `fs.UNFINISHED` while it is written, so it is litter only when its writer is
+dead.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ from collections.abc import Callable, Sequence
 
 from piperkit.dirq import fs, names
 from piperkit.dirq.delivery import place
+from piperkit.dirq.fs import Directory
+from piperkit.dirq.layout import SHARED, Parts
 from piperkit.dirq.sync import Syncer
 from piperkit.errors import NoRoom
 
 
 class Writer:
-    """Writes the files of the queue at `path`.
+    """Writes the files of a queue.
 
     mode: of a new file.
     owner: (uid, gid) of a new file, where the process may give it away; None: the process's own.
     """
 
     def __init__(
-        self, path: str, mode: int, owner: tuple[int, int] | None, syncer: Syncer, new_name: Callable[[], str]
+        self, parts: Parts, mode: int, owner: tuple[int, int] | None, syncer: Syncer, new_name: Callable[[], str]
     ) -> None:
-        self.tmp = fs.Directory(f"{path}/tmp")
-        self._incoming = fs.Directory(f"{path}/incoming")
-        self._path = path
+        self._parts = parts
         self._mode = mode
         self._root = os.geteuid() == 0
         self._owner = owner if self._root else None
@@ -35,41 +36,53 @@ class Writer:
         self._new_name = new_name
 
     def new_file(
-        self, write: Callable[[int], None], *, like: os.stat_result | None = None, sync: bool = True
+        self,
+        write: Callable[[int], object],
+        *,
+        like: os.stat_result | None = None,
+        mode: int | None = None,
+        sync: bool = True,
     ) -> tuple[str, int]:
         """A complete file in `tmp`, synced: its name, a new id, and descriptor. Nothing is left where that fails.
 
         like: a file whose owner and mode it is to have, where the process may give them; by default the queue's.
         """
-        name, fd = fs.create(self.tmp, self._new_name)
         try:
-            fs.try_lock(fd)  # a writer that is still busy is not litter
-            owner, mode = self._owner, self._mode
+            tmp = self._parts.tmp
+            name, fd = tmp.create(self._new_name)
+        except FileNotFoundError:
+            if not self._parts.refresh(SHARED):
+                raise
+            tmp = self._parts.tmp  # it was made anew
+            name, fd = tmp.create(self._new_name)
+        try:
+            owner, mode = self._owner, self._mode if mode is None else mode
             if like is not None:
                 owner = (like.st_uid, like.st_gid) if self._root else None
                 mode = like.st_mode & 0o666
             if owner is not None:
                 os.fchown(fd, *owner)
-            os.fchmod(fd, mode)
             write(fd)
+            os.fchmod(fd, mode)
             if sync:
                 self._syncer.file(fd)
         except BaseException as error:
             os.close(fd)
-            self.remove(name)
+            tmp.remove(name)
             if isinstance(error, OSError) and error.errno in fs.NO_ROOM:
-                raise NoRoom(f"no room in the queue {self._path}: {error.strerror}") from error
+                raise NoRoom(f"no room in the queue {self._parts.path}: {error.strerror}") from error
             raise
         return name, fd
 
     def remove(self, name: str) -> None:
         """Remove a new file that gets no name of its own. Idempotent."""
-        self.tmp.unlink_if_there(name)
+        self._parts.tmp.remove(name)
 
-    def publish(self, write: Callable[[int], None], name: str | None) -> str:
+    def publish(self, write: Callable[[int], object], name: str | None) -> str:
         """A new message in `incoming`; returns its name."""
         if name is not None:
             names.check_id(name)
+        self._parts.refresh(SHARED)
         return self._publish([self.new_file(write)], name)[0]
 
     def publish_group(self, group: Sequence[bytes]) -> list[str]:
@@ -78,27 +91,28 @@ class Writer:
         All are written before the first is synced, so that the file system can bring them to the disk together.
         """
         written: list[tuple[str, int]] = []
-        with self.tmp, self._incoming:
-            try:
-                for data in group:
-                    name, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
-                    written.append((name, fd))
-                    self._syncer.file_soon(fd)
-                for _, fd in written:
-                    self._syncer.file(fd)
-            except BaseException:
-                for name, fd in written:
-                    os.close(fd)
-                    self.remove(name)
-                raise
-            return self._publish(written)
+        self._parts.refresh(SHARED)
+        try:
+            for data in group:
+                name, fd = self.new_file(functools.partial(fs.write_all, data=data), sync=False)
+                written.append((name, fd))
+                if self._syncer.syncs:
+                    fs.start_writing(fd)
+            for _, fd in written:
+                self._syncer.file(fd)
+        except BaseException:
+            for name, fd in written:
+                os.close(fd)
+                self.remove(name)
+            raise
+        return self._publish(written)
 
     def _publish(self, written: list[tuple[str, int]], wanted: str | None = None) -> list[str]:
         """Move new files from `tmp` to `incoming`, and close them; returns the names they got, if they can their own.
 
         wanted: the name to give to the only one.
         """
-        tmp, incoming = self.tmp, self._incoming
+        tmp, incoming = self._parts.tmp, self._parts.incoming
         placed: list[str] = []
         try:
             for new, fd in written:
@@ -106,36 +120,40 @@ class Writer:
                 try:
                     tmp.rename(new, incoming, name)
                 except FileExistsError:
-                    name = place(tmp.at(new), fd, incoming.path, name, self._new_name)
+                    name = place(tmp, new, os.fstat(fd), incoming, name, self._new_name)
                 placed.append(name)
-                fs.unlock(fd)
-            self._syncer.changed(target=incoming.path)
+            self._syncer.changed(target=incoming)
         except BaseException:
             # Taken back, unless an instance has claimed it by now: whoever is told that it failed will try again.
             names_now = [*placed, *(wanted or new for new, _ in written[len(placed) :])]
             for (new, fd), name in zip(written, names_now, strict=True):
                 for directory, there in ((tmp, new), (incoming, name)):
-                    if directory.holds(there, fd) and fs.try_lock(fd):
-                        directory.unlink_if_there(there)
+                    stat = directory.stat(there)
+                    if stat is not None and os.path.samestat(stat, os.fstat(fd)):
+                        directory.remove(there)
             raise
         finally:
             for _, fd in written:
                 os.close(fd)
         return placed
 
-    def write_own(self, path: str, data: bytes, mtime: int | None = None) -> None:
-        """Write a file of our own (a record, a sidecar), replacing an older one atomically."""
+    def write_own(self, directory: Directory, name: str, data: bytes, times: tuple[int, int] | None = None) -> None:
+        """Write a file of our own (a record, a sidecar), replacing an older one atomically.
+
+        times: its access and modification time, in nanoseconds since the epoch.
+        """
 
         def write(fd: int) -> None:
             fs.write_all(fd, data)
-            if mtime is not None:
-                os.utime(fd, ns=(mtime, mtime))
+            if times is not None:
+                os.utime(fd, ns=times)
 
         new, fd = self.new_file(write)
         os.close(fd)
+        tmp = self._parts.tmp
         try:
-            os.rename(self.tmp.at(new), path)
+            tmp.replace(new, directory, name)
         except BaseException:
-            self.remove(new)
+            tmp.remove(new)
             raise
-        self._syncer.changed(target=os.path.dirname(path))
+        self._syncer.changed(target=directory)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyzenkit.zendaemon import ZenDaemonComponent
 
+from piperkit.filer.doorbell import Doorbell
 from piperkit.message import Format
 from piperkit.pause import Pause
-from piperkit.queue import Queue
+from piperkit.queue import Claim, Queue
 from piperkit.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 class Work:
     """A claim, as far as it matters to the filer."""
 
-    attempt: int
-    arrived: float
+    claim: Claim
     begun: bool = False  #: a component has been given it
     since: float = 0.0  #: monotonic time of that
     warned: bool = False
@@ -41,8 +41,10 @@ class FilerBase(ZenDaemonComponent):
     EVENT_STOP = "stop"
     EVENT_QUEUE_CHECK = "queue_check"
     EVENT_QUEUE_RECOVER = "queue_recover"
+    EVENT_QUEUE_EXPIRE = "queue_expire"
     EVENT_MSG_ENQUEUE = "message_enqueue"
     EVENT_MSG_NEXT = "message_next"
+    EVENT_MSG_NO_MORE = "message_no_more"
     EVENT_MSG_UPDATE = "message_update"
     EVENT_MSG_COMMIT = "message_commit"
     EVENT_MSG_BANISH = "message_banish"
@@ -102,13 +104,18 @@ class FilerBase(ZenDaemonComponent):
         #: Told of each message that is settled how many seconds have passed since a component was given it.
         self.processed: Callable[[float], None] | None = None
         self.last_processed: float | None = None  #: when a message was last settled, seconds since the epoch
-        self.errors_left = 0  #: messages in `errors`, when that was last looked at
+        self.errors_left = 0  #: messages in `errors`, when that was last looked at; ERRORS_MAX stands for more, too
+        self.bell = Doorbell()  #: what tells of arrivals
         self._claims: dict[str, Work] = {}
         self._ready: collections.deque[str] = collections.deque()  #: those that no component was given yet
         self._blocked: dict[str, list[tuple[str, Any]]] = {}  #: by message, events that wait; the first one failed
         self._waits: set[str] = set()  #: what it has said that it waits for, in this pause
         self._next_queued = False  #: message_next is among the events of now
         self._allowance = 0  #: messages that may be claimed before the output queue is counted anew
+        self._room_is_ours = False  #: there would be room in the output queue, but for our own claims
+        self._room_wait = 0.0  #: seconds until the next look at a full output queue
+        self._enough: int | None = None  #: claims down to which nothing is claimed, since they take all the room
+        self._expired = 0  #: messages deleted from `errors`, of those that are old enough now
         self._resting = False  #: nothing was there to claim: the next look is at an arrival, or a timer's
         self._look: Any = None  #: that timer
         self._woken = False  #: the look is at an arrival
@@ -139,4 +146,4 @@ class FilerBase(ZenDaemonComponent):
         work = self._claims.get(id)
         if work is None:
             return {}
-        return {"message_id": id, "queue": daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"], "attempt": work.attempt}
+        return {"message_id": id, "queue": daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"], "attempt": work.claim.attempt}

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which what was done is made durable, in `queue_sync` batch; sooner where there is nothing more to do.
 FLUSH_AGE = 0.2
+#: Seconds between looks at an empty queue, whatever tells of arrivals.
+LOOK_INTERVAL = 20.0
 #: Seconds in which an instance that was woken, and came too late, leaves what arrives to others.
 WAKE_PAUSE = 0.02
 
@@ -29,7 +31,7 @@ class Claiming(Waiting):
 
         Called by the daemon's loop before it sleeps, for components that settle their messages some time later.
         """
-        if self._next_queued or self._resting or self.paused or daemon.is_done():
+        if self._next_queued or self._resting or self.paused or daemon.is_done() or self._has_enough():
             return False
         self._schedule_next(daemon)
         return True
@@ -42,7 +44,7 @@ class Claiming(Waiting):
         """
         if self._ready and self.status == self.STATUS_RUNNING and not daemon.is_done():
             daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
-        else:
+        elif not self._has_enough():
             self._schedule_next(daemon)
 
     def cbk_event_message_next(self, daemon: PiperDaemon, args: Any = None) -> Result:
@@ -50,7 +52,10 @@ class Claiming(Waiting):
 
         Events of this name may be scheduled by anybody, at any time.
         """
+        # Looking because it is time to, and not because of something known to have come, or to be left.
+        unasked = self._resting and not self._woken and not self.queue.busy()
         self._next_queued = self._resting = False
+        self._enough = None
         if self._look is not None:
             daemon.queue.cancel(self._look)
             self._look = None
@@ -58,7 +63,7 @@ class Claiming(Waiting):
             return daemon.FLAG_STOP, args
         if not self._ready:
             try:
-                self._claim(daemon)
+                self._claim(daemon, unasked)
             except (OSError, QueueError) as error:
                 self._pause(daemon, self._reason(error), Pause.of(error), self.queue_in_wait)
         if self._ready:
@@ -66,19 +71,27 @@ class Claiming(Waiting):
             daemon.queue.schedule(self.process_event, {"id": self._ready.popleft()})
         return daemon.FLAG_CONTINUE, None
 
-    def _claim(self, daemon: PiperDaemon) -> None:
+    def _claim(self, daemon: PiperDaemon, unasked: bool) -> None:
         if time.monotonic() - self._batch_began > FLUSH_AGE:
             self._end_batch()
         room = self._room()
         if not room:
             self._end_batch()
-            self._pause_for_room(daemon)
+            if self._room_is_ours:
+                self._wait_for_own(daemon)
+            else:
+                self._pause_for_room(daemon)
             return
+        if unasked:
+            self.bell.renew()
+        silent = unasked and self.bell.silent()
         claims = self.queue.claim(min(self.batch_size, room))
+        if silent and any(claim.attempt == 1 for claim in claims):
+            self.bell.suspect()  # what is tried again comes back without a sound
         self._resume(daemon)
         self._allowance -= len(claims)
         for claim in claims:
-            self._claims[claim.id] = Work(claim.attempt, claim.arrived)
+            self._claims[claim.id] = Work(claim)
             self._ready.append(claim.id)
         if claims:
             self._woken = False
@@ -88,17 +101,37 @@ class Claiming(Waiting):
             self._end_batch()
             self._rest(daemon)
 
+    def _wait_for_own(self, daemon: PiperDaemon) -> None:
+        """The claims take all the room that is left: claim nothing before half of them are settled.
+
+        Whoever collects messages is told that no more come before that.
+        """
+        self._enough = len(self._claims) // 2
+        daemon.queue.schedule(self.event(self.EVENT_MSG_NO_MORE))
+        self._look_in(daemon, LOOK_INTERVAL)
+
+    def _has_enough(self) -> bool:
+        return self._enough is not None and len(self._claims) > self._enough
+
+    def cbk_event_message_no_more(self, daemon: PiperDaemon, args: Any) -> Result:
+        """For components that collect messages: they have to go on with those that they have."""
+        return daemon.FLAG_CONTINUE, args
+
     def _rest(self, daemon: PiperDaemon) -> None:
-        """Nothing to claim: sleep until an arrival, where those wake us, or until it is time to look."""
+        """Nothing to claim: sleep until an arrival, or until it is time to look whatever was told."""
         self._resting = True
+        if self.bell.rest():
+            daemon.logger.warning(
+                "Arrivals do not wake the daemon: messages came into %s without the kernel telling; it looks every %g s",
+                self.queue_in_dir,
+                min(LOOK_INTERVAL, self.queue_in_wait),
+            )
         if self._woken:
             self._woken = False
             self._sleep_until = time.monotonic() + WAKE_PAUSE
-        delay = self.queue.next_look()
-        if not daemon.wakeable:
-            delay = self.queue_in_wait if delay is None else min(delay, self.queue_in_wait)
-        if delay is not None:
-            self._look_in(daemon, delay)
+        delay = LOOK_INTERVAL if self.bell.works else min(LOOK_INTERVAL, self.queue_in_wait)
+        known = self.queue.next_look()
+        self._look_in(daemon, delay if known is None else min(delay, known))
 
     def _look_in(self, daemon: PiperDaemon, delay: float) -> None:
         """Look in so many seconds, unless that happens sooner anyway."""
@@ -114,6 +147,7 @@ class Claiming(Waiting):
         An arrival wakes all instances, and one of them gets it. Those that came too late let a moment pass before they
         can be woken again, or many instances would do little else than to come too late.
         """
+        self.bell.rung()
         if not self._resting:
             return
         pause = self._sleep_until - time.monotonic()
@@ -133,7 +167,7 @@ class Claiming(Waiting):
         """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""
         if self._next_queued:
             return False
-        return self.paused or (self._resting and not self.queue.busy())
+        return self.paused or self._has_enough() or (self._resting and not self.queue.busy())
 
     def _begin_batch(self) -> None:
         """What is done from now on becomes durable together."""

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 #: Seconds between looks for claims of instances that have died.
 RECOVER_INTERVAL = 20.0
+#: Seconds between two parts of the work of deleting old dead letters, in which messages are processed.
+EXPIRE_PAUSE = 0.1
+#: Dead letters that are counted, at the most: there may be millions.
+ERRORS_MAX = 10_000
 #: Seconds after which a claim that no component has settled is worth a warning.
 UNSETTLED_AGE = 300.0
 
@@ -30,8 +34,10 @@ class FilerDaemonComponent(Settling):
                 (self.EVENT_STOP, self.cbk_event_stop, False),
                 (self.EVENT_QUEUE_CHECK, self.cbk_event_queue_check, False),
                 (self.EVENT_QUEUE_RECOVER, self.cbk_event_queue_recover, False),
+                (self.EVENT_QUEUE_EXPIRE, self.cbk_event_queue_expire, False),
                 (self.EVENT_MSG_ENQUEUE, self.cbk_event_message_enqueue, False),
                 (self.EVENT_MSG_NEXT, self.cbk_event_message_next, False),
+                (self.EVENT_MSG_NO_MORE, self.cbk_event_message_no_more, False),
                 (self.EVENT_MSG_PROCESS, self.cbk_event_message_process, True),
                 (self.EVENT_MSG_UPDATE, self.cbk_event_message_update, False),
                 (self.EVENT_MSG_COMMIT, self.cbk_event_message_commit, False),
@@ -71,7 +77,8 @@ class FilerDaemonComponent(Settling):
 
     def cbk_event_start(self, daemon: PiperDaemon, args: Any) -> Result:
         """Give back what dead instances had claimed, and begin to claim."""
-        self._look_at_errors(daemon)
+        self.cbk_event_queue_expire(daemon)
+        self._count_errors(daemon)
         daemon.queue.schedule(self.event(self.EVENT_QUEUE_RECOVER))
         self._schedule_next(daemon)
         return daemon.FLAG_CONTINUE, args
@@ -128,27 +135,47 @@ class FilerDaemonComponent(Settling):
             daemon.queue.schedule_after(delay, self.event(self.EVENT_QUEUE_RECOVER))
         return daemon.FLAG_CONTINUE, args
 
-    def _look_at_errors(self, daemon: PiperDaemon) -> None:
-        """Delete old dead letters where that is asked for, and warn of those that are there."""
+    def cbk_event_queue_expire(self, daemon: PiperDaemon, args: Any = None) -> Result:
+        """Delete a part of the old dead letters where that is asked for, and the next part soon."""
         keep: float | None = daemon.c("errors_keep")
+        expired = 0
         try:
-            if keep is not None and (expired := self.queue.expire_errors(keep * 86400)):
-                daemon.logger.info(
-                    "Component '%s': %d messages deleted from errors, %g days old", self.cid, expired, keep
-                )
-            self.errors_left = self.queue.count("errors")
+            if keep is not None:
+                expired = self.queue.expire_errors(keep * 86400)
         except (OSError, QueueError) as error:
-            daemon.log_once("errors", f"Component '{self.cid}': the dead letters cannot be looked at: {error}")
+            daemon.log_once("expire", f"Component '{self.cid}': old dead letters cannot be deleted: {error}")
+        self._expired += expired
+        if expired and not daemon.is_done():
+            daemon.queue.schedule_after(EXPIRE_PAUSE, self.event(self.EVENT_QUEUE_EXPIRE))
+        elif self._expired:
+            daemon.logger.info(
+                "Component '%s': %d messages deleted from errors, %g days old", self.cid, self._expired, keep
+            )
+            self._expired = 0
+        return daemon.FLAG_CONTINUE, args
+
+    def _count_errors(self, daemon: PiperDaemon) -> None:
+        """Warn of dead letters."""
+        try:
+            self.errors_left = self.queue.count("errors", ERRORS_MAX)
+        except (OSError, QueueError) as error:
+            daemon.log_once("errors", f"Component '{self.cid}': the dead letters cannot be counted: {error}")
         if self.errors_left:
             daemon.logger.warning(
-                "Component '%s': there are %d messages in errors; `piperctl queue ls QUEUE errors` says why",
+                "Component '%s': there are %s messages in errors; `piperctl queue ls QUEUE errors` says why",
                 self.cid,
-                self.errors_left,
+                self.errors_words(),
             )
+
+    def errors_words(self) -> str:
+        """How many dead letters there are, for people."""
+        return f"{self.errors_left} or more" if self.errors_left >= ERRORS_MAX else str(self.errors_left)
 
     def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
         """Log what was done: total, increase and rate of each counter; and look after the dead letters."""
-        self._look_at_errors(daemon)
+        if not self._expired:  # or it is at it
+            self.cbk_event_queue_expire(daemon)
+        self._count_errors(daemon)
         for key in self.STATISTICS:
             self.statistics_cur.setdefault(key, 0)
         log_statistics(daemon, self, self.cid, self.get_statistics())

@@ -44,6 +44,7 @@ class Settling(Claiming):
                 self.queue.begin(id)
             else:
                 contents = self.queue.read(id)
+            facts = {"id": id, "attempt": work.claim.attempt, "arrived": work.claim.arrived}
         except NotClaimed as error:
             return self._not_ours(daemon, id, error)
         except MessageTooLarge as error:
@@ -52,7 +53,6 @@ class Settling(Claiming):
             return self._block(daemon, id, self.process_event, args, error)
         work.begun = True
         work.since = time.monotonic()
-        facts = {"id": id, "attempt": work.attempt, "arrived": work.arrived}
         if self.gives_bytes:
             self.inc_statistic(self.STATS_CNT_ATTEMPTS)
             return daemon.FLAG_CONTINUE, Unread(facts, self.queue.read)
@@ -80,7 +80,7 @@ class Settling(Claiming):
         if work is None:
             return
         failure = Failure.of(error)
-        decision = self.policy.decide(error, work.attempt)
+        decision = self.policy.decide(error, work.claim.attempt)
         if decision.delay is None:
             reason = f"{decision.reason}: {failure.reason}" if decision.reason else failure.reason
             event, what = self.EVENT_MSG_BANISH, f"is banished: {reason}"
@@ -93,7 +93,7 @@ class Settling(Claiming):
             "Component '%s': message '%s', attempt %d, %s%s",
             self.cid,
             id,
-            work.attempt,
+            work.claim.attempt,
             what,
             trace,
             extra={**self.about(daemon, id), "fault": failure.reason},

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: The part of the output queue's room that is used before it is counted anew; other instances use it at the same time.
 ROOM_PART = 16
+#: Seconds until the second look at a full output queue; each wait is twice the one before, up to `queue_out_wait`.
+ROOM_WAIT = 0.1
 #: What `queue_check` is given where it follows events that are tried again.
 _TRIED_AGAIN = "tried again"
 
@@ -43,13 +45,18 @@ class Waiting(FilerBase):
         if not (self.queue_out_dir and self.queue_out_limit):
             return self.batch_size
         if self._allowance <= 0:
-            room = max(0, self.queue.room(self.queue_out_limit) - len(self._claims))
+            free = self.queue.room(self.queue_out_limit)
+            room = max(0, free - len(self._claims))
+            self._room_is_ours = free > 0
+            if room:
+                self._room_wait = 0.0
             self._allowance = min(room, max(self.batch_size, room // ROOM_PART))
         return self._allowance
 
     def _pause_for_room(self, daemon: PiperDaemon) -> None:
         why = f"room in the output queue: its limit of {self.queue_out_limit} messages is reached"
-        self._pause(daemon, why, Pause.OUTPUT_FULL)
+        self._room_wait = 2 * self._room_wait or ROOM_WAIT
+        self._pause(daemon, why, Pause.OUTPUT_FULL, self._room_wait)
 
     def _pause(self, daemon: PiperDaemon, why: str, kind: Pause, delay: float | None = None) -> None:
         """Stop claiming, say why once, and look again later."""
@@ -99,10 +106,11 @@ class Waiting(FilerBase):
             except (OSError, QueueError) as error:
                 self._pause(daemon, self._reason(error), Pause.of(error))
                 return daemon.FLAG_CONTINUE, args
-            if not room:
+            if not room and not self._room_is_ours:
                 self._pause_for_room(daemon)
             else:
                 self.status = self.STATUS_RUNNING
+                self.bell.renew()
                 self._schedule_next(daemon)
         return daemon.FLAG_CONTINUE, args
 
