@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from piperkit.dirq.fs import file_system
+from piperkit.dirq.fs import Directory, file_system
 
 
 def describe(places: dict[str, Path]) -> dict[str, str]:
@@ -27,7 +27,7 @@ def describe(places: dict[str, Path]) -> dict[str, str]:
 
 def _file_system(directory: Path) -> str:
     directory.mkdir(parents=True, exist_ok=True)
-    return file_system(str(directory))
+    return file_system(Directory(str(directory)))
 
 
 def _processor() -> str:

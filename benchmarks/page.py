@@ -110,15 +110,13 @@ def _backlog(results: Results) -> str:
 
 def _aside(results: Results) -> str:
     """Rate, and what else was measured, beside many messages that are set aside and beside none."""
-    headings = {"latency": "one by one", "first": "first message after", "memory": "memory on top"}
+    headings = {"latency": "one by one", "start": "CPU time of the start", "memory": "memory on top"}
     rows = []
     for series in (each for each in results.series if each.scenario == "aside"):
         found = [results.find(f"aside {what}/{series.place}/{series.contestant}") for what in headings]
         more = [f"{number(each.spread.median)} {each.unit}" if each else "" for each in found]
         rows.append([series.place, series.contestant, f"{spread(series.spread)} {series.unit}", *more])
-    return (
-        table(["where", "beside", "rate from the first message on", *headings.values()], rows) if rows else NOT_MEASURED
-    )
+    return table(["where", "beside", "at once", *headings.values()], rows) if rows else NOT_MEASURED
 
 
 def _sizing(results: Results) -> str:

@@ -25,7 +25,7 @@ LAYERS = (
     ("queue",),
     ("pause", "retry", "versions"),
     ("message",),
-    ("errors",),
+    ("errors", "zenkit"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

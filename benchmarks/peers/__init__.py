@@ -25,6 +25,8 @@ BUILT = ROOT / ".bench"
 ENVIRONMENT = BUILT / "venv"
 #: Seconds that the slowest peer on the slowest disk may take.
 PATIENCE = 600.0
+#: Seconds without work after which a peer is idle.
+QUIET = 0.3
 #: What is measured beside ours; mentat-ng without its dependencies, of which its daemon needs pyzenkit only.
 PACKAGES = ("pyzenkit==0.67", "dirq==1.8", "persist-queue==1.1.0", "litequeue==0.9", "orjson>=3.10")
 PACKAGE_ALONE = "mentat-ng==2.15.4"
@@ -153,6 +155,31 @@ class Running:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
+
+    def settle(self) -> float:
+        """Wait until it is idle; returns the seconds of a processor that it has taken meanwhile."""
+        began = taken = self._taken()
+
+        def idle() -> bool:
+            nonlocal taken
+            before, taken = taken, self._taken()
+            return taken == before
+
+        time.sleep(QUIET)
+        wait_until(idle, "it is idle", every=QUIET)
+        return taken - began
+
+    def _taken(self) -> float:
+        """Seconds of a processor, user and system, since its start."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """It does nothing in the block."""
+        self._process.send_signal(signal.SIGSTOP)
+        yield
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ask a daemon that works until it is stopped to report."""

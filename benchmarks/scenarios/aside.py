@@ -1,13 +1,15 @@
 """Many messages are put off, or are dead letters: what a message costs beside them, and beside none.
 
-Each queue is filled once, in the way that a daemon leaves it, and drained again and again. As in `backlog`, the rate
-counts from the first message, and memory is on top of a daemon's that has none of them. One by one, each message is
-enqueued when the one before it is gone; its latency is the median.
+Each queue is filled once, in the way that a daemon leaves it, and messages pass by again and again: many at once, and
+one by one, each enqueued when the one before it is gone. They come when the daemon is idle, so what it does at its
+start does not count; the processor's time that it takes from `ready` until then is a figure of its own. Memory is what
+the daemon uses on top of one that has none of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.peers import OURS, Report, run
+from benchmarks.peers import OURS, Report, started
 from benchmarks.places import TAKES, fill, make_queue
 from benchmarks.scenarios import Bench
 from benchmarks.scenarios.latency import latencies
@@ -24,8 +26,8 @@ from benchmarks.scenarios.latency import latencies
 #: When all of them arrived, in nanoseconds since the epoch, and the seconds until those that are put off are due.
 ARRIVED, DELAY = 10**18, 86400.0
 
-#: A report of a drain, and a latency in milliseconds.
-Sample = tuple[Report, float]
+#: Messages that come one by one.
+ALONE = 200
 
 
 def put_off(queue: Path, name: str) -> None:
@@ -58,12 +60,32 @@ def make(queue: Path, kind: str, count: int) -> Path:
     return queue
 
 
-def drain_beside(queue: Path, count: int) -> Sample:
-    """Drain `count` messages at once, and then some one by one."""
-    fill(queue, count)
-    report = run(OURS, "drain", queue, "--count", count)
-    assert report.messages == count, f"drained {report.messages} of {count} messages"
-    return report, statistics.median(latencies(queue, min(1000, count)))
+@dataclasses.dataclass(frozen=True)
+class Passed:
+    """What messages took."""
+
+    drained: Report  #: of many at once
+    start: float  #: seconds of a processor from ready to idle
+    latency: float  #: milliseconds, the median of those that came one by one
+
+    @property
+    def cpu(self) -> float:
+        """Processor time of a message at once, in microseconds."""
+        return max(0.0, self.drained.cpu - self.start / self.drained.messages * 1e6)
+
+
+def pass_by(queue: Path, count: int) -> Passed:
+    """Drain `count` messages that come at once, and then some one by one."""
+    ready = queue.parent / "ready"
+    fill(ready, count)
+    with started(OURS, "drain", queue, "--count", count) as running:
+        running.go()
+        start = running.settle()
+        with running.paused():
+            for name in os.listdir(ready / "incoming"):
+                os.rename(ready / "incoming" / name, queue / "incoming" / name)
+        report = running.report()
+    return Passed(report, start, statistics.median(latencies(queue, min(ALONE, count))))
 
 
 def run_aside(bench: Bench) -> None:
@@ -80,18 +102,16 @@ def run_aside(bench: Bench) -> None:
 
 
 def _measure(bench: Bench, place: str, queues: dict[str, Path]) -> None:
-    turns = {kind: lambda queue=queue: drain_beside(queue, bench.messages) for kind, queue in queues.items()}
+    turns = {kind: lambda queue=queue: pass_by(queue, bench.messages) for kind, queue in queues.items()}
     found = bench.turns("aside", place, turns)
     for kind, got in found.items():
-        reports = [report for report, _ in got]
-        bench.add("aside", place, kind, "messages/s", [report.rate_from_first for report in reports])
-        bench.add("aside first", place, kind, "s", [report.first or 0.0 for report in reports])
-        bench.add("aside latency", place, kind, "ms", [latency for _, latency in got])
+        rates = [each.drained.rate_from_first for each in got]
+        bench.add("aside", place, kind, "messages/s", rates, [each.cpu for each in got])
+        bench.add("aside latency", place, kind, "ms", [each.latency for each in got])
+        bench.add("aside start", place, kind, "s", [each.start for each in got])
         if KINDS[kind]:
-            on_top = [
-                (report.peak - none.peak) / 1024 for report, (none, _) in zip(reports, found["none"], strict=True)
-            ]
-            bench.add("aside memory", place, kind, "MiB", on_top)
+            pairs = zip(got, found["none"], strict=True)
+            bench.add("aside memory", place, kind, "MiB", [(a.drained.peak - b.drained.peak) / 1024 for a, b in pairs])
 
 
 def _goals(bench: Bench, place: str, many: str) -> None:

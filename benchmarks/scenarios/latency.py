@@ -23,6 +23,7 @@ def latencies(queue: Path, count: int) -> list[float]:
     """Milliseconds from enqueue to processed, sorted."""
     with started(OURS, "drain", queue, "--count", count, "--work", "stamp") as running:
         running.go()
+        running.settle()
         for number in range(count):
             temporary = queue / f"tmp/{number}"
             temporary.write_text(str(time.monotonic_ns()))

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pyzenkit.zendaemon import ZenDaemonComponent
-
 from piperkit.message import Action, Message, Outcome, UnreadMessage, encode
+from piperkit.zenkit import ZenDaemonComponent
 
 if TYPE_CHECKING:
     from piperkit.config import Option

@@ -13,12 +13,11 @@ import os
 import tempfile
 from typing import Any
 
-from pyzenkit.zendaemon import ZenDaemonComponent
-
 from piperkit.component import Result
 from piperkit.config import Option
 from piperkit.daemon import PiperDaemon
 from piperkit.dirq import DirectoryQueue, ensure_queue
+from piperkit.zenkit import ZenDaemonComponent
 
 NAME = "demo-piperdaemon.py"
 #: Seconds between statistics, and between run logs.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import signal
 import sys
 import time
 from typing import Any, ClassVar
 
 from pyzenkit.zendaemon import ZenDaemonComponent
 
-from piperkit import Component, Message, Option, Outcome, PiperDaemon, Reject, Retry
+from piperkit import BatchComponent, Component, Message, Option, Outcome, PiperDaemon, Reject, Retry
 from piperkit.filer import FilerDaemonComponent
 from sources import Datagrams, Lines
 
@@ -83,6 +86,38 @@ class Stuck(Echo):
                 time.sleep(0.01)
 
 
+class Collect(BatchComponent):
+    """Passes messages on, several at a time."""
+
+    def process_batch(self, messages: Any) -> None:
+        return None
+
+
+class Fork(Component):
+    """Forks a child that does what the message says; the message is committed with the child's pid."""
+
+    def process(self, message: Message) -> Outcome:
+        child = os.fork()
+        if not child:
+            match message.text:
+                case "wait":
+                    signal.pause()
+                case "exit":
+                    sys.exit(3)
+                case "raise":
+                    raise RuntimeError("in the child")
+                case "tell":
+                    handlers = [signal.getsignal(number) for number in range(1, signal.NSIG)]
+                    ours = [repr(handler) for handler in handlers if callable(handler)]
+                    files = [os.readlink(link) for fd in range(100) if os.path.lexists(link := f"/proc/self/fd/{fd}")]
+                    with open("child", "w", encoding="utf-8") as file:
+                        json.dump({"handlers": ours, "wakeup_fd": signal.set_wakeup_fd(-1), "files": files}, file)
+                    os._exit(0)
+        elif message.text != "wait":
+            os.waitpid(child, 0)
+        return message.commit(str(child))
+
+
 class OldUpper(ZenDaemonComponent):
     """As components for the original are written: events and callbacks."""
 
@@ -147,7 +182,9 @@ COMPONENTS: dict[str, Any] = {
     "datagrams": lambda: [Datagrams()],
     "lines": lambda: [Lines()],
     "upper": lambda: [Upper()],
+    "collect": lambda: [Collect()],
     "echo": lambda: [Echo()],
+    "fork": lambda: [Fork()],
     "slow": lambda: [Slow()],
     "stuck": lambda: [Stuck()],
     "old": lambda: [OldUpper()],
@@ -162,4 +199,8 @@ def build(name: str, argv: list[str] | None = None, **more: Any) -> PiperDaemon:
 
 
 if __name__ == "__main__":
+    # Constants that take another value, by their names; a test does not wait for what takes its time.
+    for name, value in json.loads(os.environ.get("APPS_CONSTANTS", "{}")).items():
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(module), constant, value)
     build(sys.argv[1], sys.argv[2:]).run()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,18 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture
 def start(piper: Piper) -> Iterator[Start]:
-    """Start a daemon of `apps` as a process in the foreground; it is killed at the end of the test."""
+    """Start a daemon of `apps` as a process in the foreground; it is killed at the end of the test.
+
+    by: a program that starts it. constants: of the runtime, by their full names, that have another value there.
+    """
     processes: list[subprocess.Popen[str]] = []
 
-    def run(name: str, *options: str, **more: object) -> subprocess.Popen[str]:
-        command = [sys.executable, APPS, name, *piper.options(*options)]
+    def run(
+        name: str, *options: str, by: Sequence[str] = (), constants: dict[str, object] | None = None, **more: object
+    ) -> subprocess.Popen[str]:
+        command = [*by, sys.executable, APPS, name, *piper.options(*options)]
+        if constants:
+            more["env"] = {**os.environ, "APPS_CONSTANTS": json.dumps(constants)}
         process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload]
         processes.append(process)
         return process

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Sequence
 
 from piperkit import BatchComponent, Message, Outcome, PiperDaemon, Reject
 from piperkit.testing import Piper
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Until = Callable[..., None]
 
 
 class Sink(BatchComponent):
@@ -77,3 +81,16 @@ def test_message_that_was_tried_before_comes_alone(piper: Piper) -> None:
         assert run(piper, write, "--retry-min=0", "--retry-max=0") == 0
     assert batches == [["a", "b", "c"], ["a"], ["b"], ["c"], ["a"], ["b"], ["c"]]
     assert piper.out == [b"a", b"b", b"c"]
+
+
+def test_batch_that_takes_all_the_room_does_not_wait_for_more(piper: Piper, start: Start, until: Until) -> None:
+    """Neither for more messages, nor for the room that it takes itself."""
+    piper.put(*(f"{number}" for number in range(10)))
+    start("collect", "--batch-size=10", "--batch-wait=100000", "--queue-out-limit=3")
+    taken: list[bytes] = []
+    while len(taken) < 9:
+        until(lambda: len(piper.out) == 3, "a batch of what there was room for")
+        for claim in piper.queue_out.claim(10):
+            taken.append(piper.queue_out.read(claim.id))
+            piper.queue_out.commit(claim.id)
+    assert taken == [f"{number}".encode() for number in range(9)]

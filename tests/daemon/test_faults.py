@@ -151,13 +151,13 @@ def test_few_open_files_make_small_batches(piper: Piper, start: Start, until: Un
 @pytest.mark.parametrize(
     ("calls", "error", "says"),
     [
-        ("rename,renameat2", "ENOSPC", "No space left on device"),
-        ("rename,renameat2", "EROFS", "Read-only file system"),
-        ("rename,renameat2", "EDQUOT", "Disk quota exceeded"),
+        ("rename,renameat,renameat2", "ENOSPC", "No space left on device"),
+        ("rename,renameat,renameat2", "EROFS", "Read-only file system"),
+        ("rename,renameat,renameat2", "EDQUOT", "Disk quota exceeded"),
         ("fsync", "EIO", "Input/output error"),
         ("flock", "EIO", "Input/output error"),
-        ("pread64", "EIO", "Input/output error"),
-        ("unlink", "EROFS", "Read-only file system"),
+        ("openat", "EIO", "Input/output error"),
+        ("unlink,unlinkat", "EROFS", "Read-only file system"),
         ("openat", "EMFILE", "Too many open files"),
     ],
 )

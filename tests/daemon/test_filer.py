@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from piperkit import Component, Message, Outcome, PiperDaemon
 from piperkit.testing import Piper
 
 Start = Callable[..., object]
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
 echo = functools.partial(apps.build, "echo")
 
@@ -174,3 +176,50 @@ def test_dead_letters_are_deleted_when_they_are_as_old_as_configured(piper: Pipe
     assert len(piper.errors) == 2
     piper.run(run, "--errors-keep=0")
     assert os.listdir(piper.directory / "in" / "errors") == []
+
+
+def test_many_old_dead_letters_are_deleted_in_steps_and_said_once(piper: Piper, start: Start, until: Until) -> None:
+    piper.put(*(f"reject {number}" for number in range(10)))
+    piper.run(functools.partial(apps.build, "upper"))
+    assert len(piper.errors) == 10
+    constants = {"piperkit.dirq.directory_queue.LOOKED_AT": 10, "piperkit.filer.component.EXPIRE_PAUSE": 0.01}
+    start("upper", "--errors-keep=0", constants=constants)
+    until(lambda: "10 messages deleted from errors, 0 days old" in log(piper), "the end of it")
+    assert os.listdir(piper.directory / "in" / "errors") == []
+    assert log(piper).count("deleted from errors") == 1
+
+
+def test_dead_letters_are_counted_up_to_a_limit(piper: Piper, start: Start, call: Call, until: Until) -> None:
+    piper.put("reject one", "reject two", "reject three")
+    piper.run(functools.partial(apps.build, "upper"))
+    start("upper", constants={"piperkit.filer.component.ERRORS_MAX": 2})
+    until(lambda: "there are 2 or more messages in errors" in log(piper), "the warning")
+    assert "2 or more in errors" in call("upper", "--action=status").stdout
+
+
+def test_room_that_comes_soon_is_used_soon(piper: Piper, start: Start, until: Until) -> None:
+    piper.put(*"abcdef")
+    start("echo", "--queue-out-limit=2", "--queue-out-wait=100000")
+    taken: list[bytes] = []
+    while len(taken) < 6:
+        until(lambda: piper.out, "messages")
+        for claim in piper.queue_out.claim(10):
+            taken.append(piper.queue_out.read(claim.id))
+            piper.queue_out.commit(claim.id)
+    assert taken == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+@pytest.mark.parametrize("form", ["text", "bytes"])
+def test_arrival_of_a_message_is_what_its_file_says(piper: Piper, form: str) -> None:
+    found: list[tuple[float, int]] = []
+
+    class Looking(Component):
+        def process(self, message: Message) -> Outcome:
+            found.append((message.arrived, message.attempt))
+            return message.commit()
+
+    (id,) = piper.put("a")
+    os.utime(piper.directory / "in" / "incoming" / id, (1e9, 1e9))
+    build = lambda argv: PiperDaemon(name="looking", argv=argv, components=[Looking()])  # noqa: E731
+    piper.run(build, f"--message-format={form}")
+    assert found == [(1e9, 1)]

@@ -17,7 +17,7 @@ import apps
 from needs import need
 from piperkit import crashwalk
 from piperkit.daemon.waker import Waker
-from piperkit.dirq import fs, watch
+from piperkit.dirq import fs
 from piperkit.testing import Piper
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -124,20 +124,11 @@ def test_daemon_that_arrivals_cannot_wake_looks_at_intervals_and_says_so_once(pi
     assert "it looks every 0.05 s" in log(piper)
 
 
-@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "9p", "fuse.sshfs"])
-def test_file_system_that_other_machines_write_to_is_not_trusted_to_tell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setattr(fs, "file_system", lambda path: kind)
-    with pytest.raises(OSError, match=f"arrivals on {kind} are not told"):
-        watch.Watch(str(tmp_path))
-
-
 def test_type_of_a_file_system_is_what_the_kernel_says() -> None:
     for mount in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, *_ = mount.split()
         if place == "/proc":
-            assert fs.file_system(place) == kind == "proc"
+            assert fs.file_system(fs.Directory(place)) == kind == "proc"
             break
     else:
         pytest.fail("/proc is not mounted")

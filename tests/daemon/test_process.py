@@ -226,7 +226,7 @@ def test_background_start_that_fails_says_so_where_it_was_started(piper: Piper, 
     (piper.directory / "in" / "pending").write_text("in the way")
     done = call("upper", *[option for option in piper.options() if option != "--no-daemon"], alone=True)
     assert done.returncode == 73
-    assert "pending is in the way: a queue's part must be a directory" in done.stderr
+    assert "pending is in the way: a queue, and each of its parts, must be a directory" in done.stderr
 
 
 @pytest.mark.parametrize(

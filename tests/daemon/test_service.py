@@ -299,7 +299,7 @@ def test_lines_for_the_journal_begin_with_their_priority() -> None:
     formatter = logs.JournalFormatter(logs.TextFormatter("%(message)s"))
     for level, number in ((logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)):
         record = logging.LogRecord("x", level, __file__, 1, "one\ntwo", None, None)
-        assert formatter.format(record) == f"<{number}>one\n<{number}>two"
+        assert formatter.format(record) == f"<{number}>one\n<{number}>    two"
 
 
 def test_fault_that_repeats_is_logged_once_and_then_counted() -> None:
@@ -334,7 +334,7 @@ def test_fault_that_repeats_is_logged_once_and_then_counted() -> None:
 def test_many_messages_with_one_fault_make_one_line_and_a_count(piper: Piper) -> None:
     piper.put(*["raise boom"] * 30, "raise another")
     piper.run(functools.partial(apps.build, "upper"))
-    assert piper.log.count("RuntimeError: boom\n") - piper.log.count("\nRuntimeError: boom\n") == 1
+    assert piper.log.count("RuntimeError: boom\n") - piper.log.count("\n    RuntimeError: boom\n") == 1
     assert re.search(r"WARNING: 29 more like: Component 'filer': message '.*', attempt 1, is put off", piper.log)
     assert "RuntimeError: another" in piper.log
 

@@ -45,8 +45,8 @@ def start() -> Iterator[Callable[..., Process]]:
     """Start a `Process`; it is killed at the end of the test if it has not ended."""
     started: list[Process] = []
 
-    def run(code: str, path: str | os.PathLike[str], *arguments: str) -> Process:
-        process = Process(code, path, *arguments)
+    def run(code: str, path: str | os.PathLike[str], *arguments: str, **settings: Any) -> Process:
+        process = Process(code, path, *arguments, **settings)
         started.append(process)
         return process
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,8 +66,14 @@ def crash(queue: DirectoryQueue) -> None:
     queue._held.clear()
 
 
+def foreign_claim(queue: DirectoryQueue, name: str) -> None:
+    """What a program does that knows the protocol and takes no lease."""
+    os.rename(f"{queue.path}/incoming/{name}", f"{queue.path}/pending/{name}")
+
+
 def descriptors() -> dict[str, str]:
     """The open descriptors of this process, by number, and what they are open on."""
+    gc.collect()  # an exception may keep its frames, and what they had open, for a moment
     found = {}
     for number in os.listdir("/proc/self/fd"):
         try:
@@ -97,7 +106,8 @@ from piperkit.queue import Queue
 from piperkit import errors
 
 def say(value):
-    print(json.dumps(value), flush=True)
+    sys.stdout.write(json.dumps(value) + "\\n")  # in one piece, whoever else writes there
+    sys.stdout.flush()
 
 def wait():
     return sys.stdin.readline()
@@ -107,23 +117,35 @@ path, *arguments = sys.argv[1:]
 
 
 class Process:
-    """A second process that runs `code`; it has `path`, `arguments`, `say(value)` and `wait()` (for `tell`)."""
+    """A second process that runs `code`; it has `path`, `arguments`, `say(value)` and `wait()` (for `tell`).
 
-    def __init__(self, code: str, path: str | os.PathLike[str], *arguments: str) -> None:
+    runtime: where it finds piperkit, if not where this process does.
+    """
+
+    def __init__(
+        self, code: str, path: str | os.PathLike[str], *arguments: str, runtime: str | os.PathLike[str] | None = None
+    ) -> None:
+        environment = os.environ if runtime is None else {**os.environ, "PYTHONPATH": os.fspath(runtime)}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PRELUDE + code, os.fspath(path), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
+            env=environment,
         )
         self.pid = self._process.pid
 
-    def hear(self) -> Any:
-        """The next value that the process says."""
+    def line(self) -> str:
+        """The next line that the process writes."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"the process ended without a word, status {self._process.wait()}"
-        return json.loads(line)
+        return line
+
+    def hear(self) -> Any:
+        """The next value that the process says."""
+        return json.loads(self.line())
 
     def tell(self) -> None:
         """Let a process go on that waits."""
@@ -134,9 +156,15 @@ class Process:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def kill(self) -> None:
-        """SIGKILL, and wait until the process is gone."""
+    def kill_alone(self) -> None:
+        """SIGKILL, and wait until the process is gone; a child of its own may go on."""
         self._process.kill()
+        self._process.wait()
+
+    def kill(self) -> None:
+        """The same, with all its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.communicate()
 
     def end(self) -> Any:

@@ -11,7 +11,9 @@ import pytest
 
 from dirq_tools import FAILURE, MakeQueue, Process, claim_one, crash, everything, files
 from needs import need
-from piperkit.dirq import DirectoryQueue, Sync, fs, is_queue
+from piperkit.dirq import DirectoryQueue, Sync, is_queue
+from piperkit.dirq.fs import Directory
+from piperkit.dirq.layout import PARTS, SHARED
 from piperkit.errors import MessageTooLarge, NoRoom, NotClaimed, QueueMissing
 
 SAMPLES = [
@@ -28,6 +30,13 @@ SAMPLES = [
 
 def mode(path: str | os.PathLike[str]) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def assert_modes(queue: Path, shared: int) -> None:
+    """Producers may use `tmp` and `incoming` as `shared` has it; all else is the owner's."""
+    found = {path.name: oct(mode(path)) for path in (queue, *queue.iterdir())}
+    expected = {part: oct(shared if part in SHARED else 0o700) for part in PARTS}
+    assert found == {queue.name: oct(0o755), **expected}
 
 
 @pytest.fixture
@@ -80,17 +89,26 @@ def test_files_are_never_executable(make_queue: MakeQueue, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o077, 0o777], ids=oct)
-@pytest.mark.parametrize("perms", [0o775, 0o2770, 0o700], ids=oct)
+@pytest.mark.parametrize(
+    ("perms", "shared"),
+    [
+        (0o770, 0o3770),  # where a group may write: files get that group, and nobody can remove those of others
+        (0o775, 0o3775),
+        (0o702, 0o3702),
+        (0o750, 0o750),
+        (0o700, 0o700),
+    ],
+    ids=oct,
+)
 def test_modes_are_exactly_as_set_whatever_the_umask(
-    make_queue: MakeQueue, umask: Callable[[int], int], mask: int, perms: int
+    make_queue: MakeQueue, umask: Callable[[int], int], mask: int, perms: int, shared: int
 ) -> None:
     umask(mask)
     queue = make_queue("new/parents/in", perms=perms)
     id = queue.enqueue("x")
     assert mode(Path(queue.path, "incoming", id)) == perms & 0o666
-    directories = [Path(queue.path).parent, Path(queue.path), *Path(queue.path).iterdir()]
-    assert {oct(mode(path)) for path in directories} == {oct(perms)}
-    assert len(directories) == 9
+    assert_modes(Path(queue.path), shared)
+    assert mode(Path(queue.path).parent) == 0o755
 
 
 def test_directories_that_are_there_keep_their_mode(make_queue: MakeQueue, tmp_path: Path) -> None:
@@ -99,7 +117,7 @@ def test_directories_that_are_there_keep_their_mode(make_queue: MakeQueue, tmp_p
     incoming.chmod(0o3777)
     queue = make_queue(perms=0o750)
     assert mode(incoming) == 0o3777
-    assert mode(Path(queue.path, "pending")) == 0o750
+    assert mode(Path(queue.path, "tmp")) == 0o750
 
 
 def test_queue_and_its_messages_belong_to_the_owner_that_is_set(make_queue: MakeQueue) -> None:
@@ -166,7 +184,7 @@ queue.enqueue("x")
     for process in processes:
         process.end()
     assert len(files(tmp_path / "new" / "parents" / "in", "incoming")) == 4
-    assert {oct(mode(path)) for path in (tmp_path / "new").rglob("*") if path.is_dir()} == {oct(0o750)}
+    assert_modes(tmp_path / "new" / "parents" / "in", 0o750)
 
 
 # -- whole or not at all ---------------------------------------------------------------------------------------
@@ -211,11 +229,11 @@ def test_enqueue_that_fails_publishes_nothing(
 def test_group_whose_directory_cannot_be_synced_is_not_published(
     queue: DirectoryQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: str) -> None:
-        raise OSError(5, "Input/output error", path)
+    def fail(directory: Directory) -> None:
+        raise OSError(5, "Input/output error", directory.path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fs, "sync_directory", fail)
+        patch.setattr(Directory, "sync", fail)
         with pytest.raises(OSError, match="Input/output error"):
             queue.enqueue_many(["one", "two"])
     assert everything(queue) == {}

@@ -35,6 +35,17 @@ def full_queue(small_disk: Path, make_queue: MakeQueue) -> DirectoryQueue:
     return make_queue(small_disk / "in", next_queue=following.path, orphan_age=0)
 
 
+def assert_no_room(*calls: Callable[[], object], match: str = "no room in the queue") -> None:
+    """They fail as often as they are made, and leave nothing open but what is opened once and used again."""
+    open_before: dict[str, str] = {}
+    for _ in range(5):
+        for call in calls:
+            with pytest.raises(NoRoom, match=match):
+                call()
+        open_before = open_before or descriptors()
+    assert descriptors() == open_before
+
+
 LEFT = 16384  # less than what is written, so that the first write(2) takes a part of it
 
 
@@ -42,14 +53,10 @@ LEFT = 16384  # less than what is written, so that the first write(2) takes a pa
 def test_message_that_does_not_fit_is_not_published(full_queue: DirectoryQueue, fill: Fill, left: int) -> None:
     full_queue.enqueue("there before", "name")
     fill(left)
-    before, open_before = snapshot(Path(full_queue.path)), descriptors()
-    for _ in range(5):
-        with pytest.raises(NoRoom, match="no room in the queue"):
-            full_queue.enqueue(b"x" * 50_000)
-        with pytest.raises(NoRoom):
-            full_queue.enqueue_file(Path(full_queue.path).parent / "ballast")
+    before = snapshot(Path(full_queue.path))
+    ballast = Path(full_queue.path).parent / "ballast"
+    assert_no_room(lambda: full_queue.enqueue(b"x" * 50_000), lambda: full_queue.enqueue_file(ballast))
     assert snapshot(Path(full_queue.path)) == before
-    assert descriptors() == open_before
 
 
 @pytest.mark.parametrize("left", [0, LEFT])
@@ -58,13 +65,8 @@ def test_update_that_does_not_fit_leaves_the_original_whole(full_queue: Director
     full_queue.enqueue(original, "name")
     full_queue.claim()
     fill(left)
-    open_before = descriptors()
-    for _ in range(5):
-        with pytest.raises(NoRoom):
-            full_queue.update("name", b"x" * 50_000)
-        with pytest.raises(NoRoom):
-            full_queue.commit("name", b"x" * 50_000)
-    assert descriptors() == open_before
+    new = b"x" * 50_000
+    assert_no_room(lambda: full_queue.update("name", new), lambda: full_queue.commit("name", new))
     assert everything(full_queue) == {"pending": {"name": original}}
     assert files(full_queue, "tmp") == {}
     assert full_queue.read("name") == original
@@ -78,13 +80,7 @@ def test_banishment_whose_reason_does_not_fit_leaves_the_message_claimed(
     full_queue.enqueue(b"o" * 20_000, "name")
     full_queue.claim()
     fill(0)
-    open_before = descriptors()
-    for _ in range(5):
-        with pytest.raises(NoRoom):
-            full_queue.banish("name", FAILURE)
-        with pytest.raises(NoRoom):
-            full_queue.retry("name", 5, FAILURE)
-    assert descriptors() == open_before
+    assert_no_room(lambda: full_queue.banish("name", FAILURE), lambda: full_queue.retry("name", 5, FAILURE))
     assert everything(full_queue) == {"pending": {"name": b"o" * 20_000}}
     assert os.listdir(Path(full_queue.path, "errors")) == os.listdir(Path(full_queue.path, "tmp")) == []
     (small_disk / "ballast").unlink()
@@ -140,11 +136,7 @@ def test_target_that_is_full_leaves_the_message_claimed_and_nothing_of_it_there(
         "dispatch": lambda: queue.dispatch("name", target.path),
         "duplicate": lambda: queue.duplicate("name", target.path),
     }[operation]
-    open_before = descriptors()
-    for _ in range(3):
-        with pytest.raises(NoRoom, match=str(target.path)):
-            call()
-    assert len(descriptors()) == len(open_before)
+    assert_no_room(call, match=str(target.path))
     assert everything(target) == {}
     assert files(target, "tmp") == {}
     assert queue.read("name") == contents

@@ -16,6 +16,7 @@ import pytest
 from dirq_tools import Process, claim_one
 from needs import need
 from piperkit.dirq import DirectoryQueue
+from piperkit.errors import NotClaimed
 
 
 def make_socket(path: Path) -> None:
@@ -94,7 +95,12 @@ def test_message_that_becomes_something_else_after_the_look_is_left_alone(
         queue.enqueue("a message", name)
     assert claim_one(queue) == "1"  # and now it knows of the others
     Path(queue.path, "incoming", "2").unlink()
-    put(kind, "2")
+    thing = put(kind, "2")
+    before = os.lstat(thing)
+    assert claim_one(queue) == "2"  # what it is shows when it is read
+    with pytest.raises(NotClaimed, match="left alone"):
+        queue.read("2")
+    assert (os.lstat(thing).st_mode, os.lstat(thing).st_ino) == (before.st_mode, before.st_ino)
     assert claim_one(queue) == "3"
     assert queue.claim() == []
     assert len(reports(caplog)) == 1
@@ -132,29 +138,42 @@ def open_directory() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def test_file_that_we_may_not_read_is_left_alone_and_reported_once(
+def test_file_that_we_may_not_read_is_left_alone_until_it_is_corrected_and_reported_once(
     open_directory: Path, start: Callable[..., Process]
 ) -> None:
+    need("root", os.geteuid() == 0, "root, to be another user")
     path = open_directory / "in"
-    queue = DirectoryQueue(path, perms=0o777, min_free=0)
+    queue = DirectoryQueue(path, perms=0o777, owner=(65534, 65534), min_free=0)
     for name in ("a secret", "b"):
         queue.enqueue("x", name)
-    (path / "incoming" / "a secret").chmod(0)
+    secret = path / "incoming" / "a secret"
+    os.chown(secret, 0, 0)
+    secret.chmod(0)
     code = """
 import logging
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
 queue = DirectoryQueue(path, min_free=0)
-if os.geteuid() == 0:
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-say([claim.id for _ in range(3) for claim in queue.claim(5)])
+def work():
+    for claim in queue.claim(5):
+        try:
+            queue.read(claim.id)
+            yield claim.id
+        except errors.NotClaimed:
+            pass
+say([id for _ in range(3) for id in work()])
+wait()
+say(list(work()))
 queue.close()
 """
     process = start(code, path)
-    out, _ = process._process.communicate()
-    report, claimed = out.splitlines()
-    assert str(path / "incoming" / "a secret") in report
+    assert str(secret) in (report := process.line())
     assert "may not read" in report
-    assert claimed == '["b"]'
+    assert process.hear() == ["b"]
+    assert sorted(os.listdir(path / "incoming")) == ["a secret"]
+    secret.chmod(0o644)
+    process.tell()
+    assert process.end() == ["a secret"]
     assert sorted(os.listdir(path / "incoming")) == ["a secret", "b"]

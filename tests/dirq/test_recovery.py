@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dirq_tools import FAILURE, Clock, MakeQueue, Process, claim_one, crash, everything, files, run_all
+from dirq_tools import FAILURE, Clock, MakeQueue, Process, claim_one, crash, everything, files, foreign_claim, run_all
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.recovery import LITTER_AGE
 
@@ -24,11 +24,6 @@ say(ids)
 wait()
 queue.close()
 """
-
-
-def foreign_claim(queue: DirectoryQueue, name: str) -> None:
-    """What a program does that knows the protocol and takes no lock."""
-    os.rename(f"{queue.path}/incoming/{name}", f"{queue.path}/pending/{name}")
 
 
 # -- leases --------------------------------------------------------------------------------------------------
@@ -62,28 +57,6 @@ def test_claims_of_a_stopped_process_are_left_to_it_however_long_it_takes(
     process.tell()
     process.end()
     assert everything(queue) == {"incoming": {"slow": b"slow"}}
-
-
-def test_claim_outlives_the_parent_of_a_forked_process_that_holds_it(queue: DirectoryQueue, start: Start) -> None:
-    """A daemon in the background is such a one."""
-    queue.enqueue("x", "x")
-    process = start(
-        """
-queue = DirectoryQueue(path, min_free=0)
-ids = [claim.id for claim in queue.claim()]
-if os.fork():
-    os._exit(0)
-say(os.getpid())
-wait()
-queue.close()
-""",
-        queue.path,
-    )
-    process.hear()
-    assert not queue.recover()
-    process.tell()
-    process.end()
-    assert everything(queue) == {"incoming": {"x": b"x"}}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from needs import need
 from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.layout import HOLDING
 from piperkit.message import Failure
 from piperkit.project import checks, queue_checks
 from piperkit.project.patient import Queue
@@ -130,51 +132,96 @@ def test_a_part_that_is_not_there(queue: Path, doctor: Doctor, mended: Callable[
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "said"), [(0o755, "its queue allows more: 775"), (0o777, "everybody may write there")]
+    ("part", "mode", "wanted"),
+    [
+        ("", 0o2770, 0o755),  # whoever may write there could put something else in the place of a part
+        ("incoming", 0o777, 0o3777),  # without the sticky bit, whoever may enqueue may remove others' messages
+        ("pending", 0o775, 0o700),
+        ("state", 0o500, 0o700),
+    ],
 )
 def test_a_part_with_another_mode(
-    queue: Path, doctor: Doctor, mended: Callable[..., None], mode: int, said: str
+    queue: Path, doctor: Doctor, mended: Callable[..., None], part: str, mode: int, wanted: int
 ) -> None:
-    (queue / "incoming").chmod(mode)
+    (queue / part).chmod(mode)
     (found,) = doctor(queue)
-    assert found["check"] == "owner and mode"
-    assert said in found["what"]
+    assert (found["check"], found["where"]) == ("owner and mode", str(queue / part))
+    assert found["what"] == f"it has the mode {mode:o}, and must have {wanted:o}"
     mended(queue)
+    assert (queue / part).stat().st_mode & 0o7777 == wanted
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o2755])
+def test_a_stricter_mode_of_the_queue_itself_is_right(queue: Path, doctor: Doctor, mode: int) -> None:
+    queue.chmod(mode)
+    assert doctor(queue) == []
 
 
 @pytest.mark.slow
-def test_a_part_of_another_owner(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+@pytest.mark.parametrize("mode", [0o2770, 0o775])
+def test_a_queue_of_an_earlier_version_is_brought_over(
+    queue: Path, doctor: Doctor, mended: Callable[..., None], mode: int
+) -> None:
+    (queue / "instances").rmdir()
+    (queue / "incoming" / "message").write_text("hello")
+    for path in (queue, *queue.iterdir()):
+        path.chmod(mode)
+    assert {each["check"] for each in doctor(queue)} == {"owner and mode"}
+    mended(queue)
+    modes = {path.name: f"{path.stat().st_mode & 0o7777:o}" for path in (queue, *queue.iterdir())}
+    shared = "3770" if mode == 0o2770 else "3775"
+    ours = dict.fromkeys(("pending", "deferred", "outgoing", "errors", "state"), "700")
+    assert modes == {"queue": "755", "tmp": shared, "incoming": shared, **ours}
+
+
+@pytest.mark.slow
+def test_a_part_of_root_is_given_to_whoever_works_on_the_queue(
+    queue: Path, doctor: Doctor, mended: Callable[..., None]
+) -> None:
     need("root", os.geteuid() == 0, "root, to give files away")
     for path in (queue, *queue.iterdir()):
         os.chown(path, 54321, 54321)
     os.chown(queue / "pending", 0, 0)
     (found,) = doctor(queue)
     assert found["where"] == str(queue / "pending")
-    assert "uid 54321 works on it, and may not write there: it belongs to uid 0" in found["what"]
+    assert found["what"] == "it belongs to uid 0, and not to uid 54321, who works on the queue"
     mended(queue)
-    assert (queue / "pending").stat().st_uid == 54321
+    assert ((queue / "pending").stat().st_uid, (queue / "pending").stat().st_gid) == (54321, 54321)
 
 
 @pytest.mark.slow
-def test_a_part_on_another_file_system(
-    queue: Path, elsewhere: Path, doctor: Doctor, mended: Callable[..., None]
+def test_a_part_of_somebody_else_is_left_to_its_administrator(
+    queue: Path, doctor: Doctor, mended: Callable[..., None]
 ) -> None:
-    (queue / "incoming").rmdir()
-    (elsewhere / "incoming").mkdir()
-    (elsewhere / "incoming").chmod(0o775)
-    (elsewhere / "incoming" / "message").write_text("hello")
-    (queue / "incoming").symlink_to(elsewhere / "incoming")
-    (found,) = doctor(queue)
-    assert found["check"] == "one file system"
+    need("root", os.geteuid() == 0, "root, to give files away")
+    for path in (queue, *queue.iterdir()):
+        os.chown(path, 54321, 54321)
+    os.chown(queue / "pending", 54322, 54322)
+    (found,) = doctor("--fix", queue)
+    assert (found["where"], found["fixable"]) == (str(queue / "pending"), False)
+    assert found["what"] == "it belongs to uid 54322, and not to uid 54321, who works on the queue"
     mended(queue)
-    assert (queue / "incoming" / "message").read_text() == "hello"
-    assert os.listdir(queue / "tmp") == []
+
+
+@pytest.mark.slow
+def test_a_part_that_is_a_link(queue: Path, elsewhere: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    (queue / "incoming").rmdir()
+    (elsewhere / "message").write_text("hello")
+    (queue / "incoming").symlink_to(elsewhere)
+    before = elsewhere.stat()
+    (found,) = doctor("--fix", queue)
+    assert (found["check"], found["where"], found["fixable"]) == ("queue", str(queue / "incoming"), False)
+    assert found["what"] == f"it is a link, to {elsewhere}; a part of a queue must be a directory"
+    assert str(elsewhere) not in found["mend"]
+    mended(queue)
+    assert (elsewhere / "message").read_text() == "hello"
+    assert (elsewhere.stat().st_mode, elsewhere.stat().st_ctime) == (before.st_mode, before.st_ctime)
 
 
 @pytest.mark.slow
 def test_a_part_that_something_is_mounted_on(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     need("root", os.geteuid() == 0, "root, to mount a file system")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=775", "tmpfs", queue / "incoming"]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=3770", "tmpfs", queue / "incoming"]
     need("mount", subprocess.run(mount, check=False, capture_output=True).returncode == 0, "permission to mount")
     try:
         (found,) = doctor(queue)
@@ -232,6 +279,7 @@ def test_a_message_on_its_way_out_is_left_to_whoever_knows_where_to(queue: Path)
 def test_litter(project: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     queue = configure(project)
     (queue / "tmp" / "1700000000.000000001.1.host").write_text("half a mess")
+    (queue / "tmp" / "1700000000.000000001.1.host").chmod(0o1600)
     (queue / "state" / "gone").write_text("{}")
     (found,) = doctor(project)
     assert found["check"] == "litter"
@@ -279,21 +327,53 @@ def test_a_disk_that_is_full_of_something_else(small_disk: Path, doctor: Doctor)
 
 
 @pytest.mark.slow
-def test_messages_that_were_put_off_in_the_future(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
-    def tomorrow() -> int:
-        return time.time_ns() + 86400 * 10**9
+def test_an_instance_of_an_earlier_version(queue: Path, doctor: Doctor) -> None:
+    with open(queue / "state" / f".1700000000.000000001.{os.getpid()}.host", "w", encoding="ascii") as record:
+        fcntl.flock(record, fcntl.LOCK_EX)
+        (found,) = doctor(queue)
+    assert found["what"].startswith(f"an instance of piperkit 0.4 or older, with pid {os.getpid()}, works on {queue}")
+    assert found["mend"] == f"kill {os.getpid()}"
 
-    with DirectoryQueue(queue, clock=tomorrow) as ahead:
-        ahead.enqueue("hello", "message")
-        ahead.claim()
-        ahead.retry("message", 3600, Failure("busy"))
-    (found,) = doctor(queue)
-    assert (found["check"], found["where"]) == ("clock", str(queue))
-    assert "the clock has gone back" in found["what"]
+
+@pytest.mark.slow
+def test_files_that_were_moved_aside(queue: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
+    (queue / "state" / ".unreadable.message").mkdir()
+    (queue / "errors" / ".unreadable.x.meta").write_text("[" * 100_000)
+    found = doctor(queue)
+    assert {(each["check"], each["where"]) for each in found} == {
+        ("unreadable", str(queue / "state")),
+        ("unreadable", str(queue / "errors")),
+    }
+    assert {each["what"] for each in found} == {
+        "1 unreadable file was moved aside: .unreadable.message",
+        "1 unreadable file was moved aside: .unreadable.x.meta",
+    }
     mended(queue)
-    with DirectoryQueue(queue) as now:
-        (claim,) = now.claim()
-        assert claim.id == "message"
+
+
+@pytest.mark.slow
+def test_looking_changes_nothing(queue: Path, doctor: Doctor) -> None:
+    """Not even what a daemon would put right at once: parts that are missing, records that nobody can read."""
+    for part in ("instances", "outgoing"):
+        (queue / part).rmdir()
+    (queue / "deferred" / "message").write_text("hello")
+    (queue / "state" / "message").write_text("[" * 100_000)
+    (queue / "pending" / "other").write_text("hello")
+    (queue / "state" / "other").mkdir()
+    (queue / "errors" / ".x.meta").write_text("{}")
+    queue.chmod(0o2770)
+
+    def state() -> list[tuple[str, int, int, int]]:
+        found = [(path, path.lstat()) for path in (queue, *queue.rglob("*"))]
+        probed = ("tmp", *HOLDING)  # a file is made in tmp, renamed, and removed
+        return sorted(
+            (str(path), stat.st_mode, stat.st_size, 0 if path.name in probed else stat.st_ctime_ns)
+            for path, stat in found
+        )
+
+    before = state()
+    assert "owner and mode" in {each["check"] for each in doctor(queue)}
+    assert state() == before
 
 
 # -- the machine -----------------------------------------------------------------------------------------------------
@@ -401,13 +481,15 @@ def test_fix_mends_what_is_safe_as_whoever_works_on_it(
             if path.stat().st_mode & 0o001 == 0:
                 path.chmod(path.stat().st_mode | 0o001)
     (queue / "incoming").chmod(0o777)  # not for --fix: somebody may have wanted it so
-    (queue / "deferred").rmdir()
+    (queue / "errors").rmdir()
+    queue.chmod(0o2770)
     command = ["piperctl", "doctor", "--fix", project]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"mended: {queue}: 1 of its messages is claimed by a process that is dead\n" in done.stdout
     assert f"wrong: {queue}/incoming: everybody may write there" in done.stdout
-    assert f"    chmod o-w {queue}/incoming\n" in done.stdout
+    assert f"    chmod 3770 {queue}/incoming\n" in done.stdout
+    assert f"mended: {queue}: it has the mode 2770, and must have 755\n" in done.stdout
     assert done.stdout.endswith("1 thing to mend.\n")
     assert (queue / "incoming" / "message").exists()
     assert {path.stat().st_uid for path in queue.rglob("*")} == {queue.stat().st_uid}

@@ -5,7 +5,8 @@
 ROOT holds the queues `in`, `next` and `other`; FAR is a queue on another file system. Options: `give-up` ends at the
 first error, as a program does that dies of it; otherwise the operation is called until it succeeds. `links` makes
 renames that never replace fail as they do on NFS. `drip` makes each write(2) take three bytes. `limit=N` lets files
-grow to N bytes only, until that has failed once.
+grow to N bytes only, until that has failed once. `seal` copies messages of other accounts. `few` lets recovery settle
+one orphan at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 runtime, root, far, operation, *options = sys.argv[1:]
 sys.path.insert(0, runtime)
 
-from piperkit.dirq import DirectoryQueue, fs  # noqa: E402
+from piperkit.dirq import DirectoryQueue, fs, recovery  # noqa: E402
 from piperkit.errors import NotClaimed, QueueError  # noqa: E402
 from piperkit.message import Failure  # noqa: E402
 
@@ -79,10 +80,20 @@ def work(call):
     attempt(lambda: call(id), id)
 
 
-def claim_one():
+def claim():
     mark()
     while not queue.claimed():
-        attempt(queue.claim)
+        attempt(lambda: queue.claim(2))
+
+
+def work_on_a_full_disk():
+    """Neither the list of claims nor what is begun can be written down."""
+    mark()
+    while not queue.claimed():
+        attempt(lambda: queue.claim(2))
+    id = queue.claimed()[0]
+    attempt(lambda: queue.read(id), id)
+    attempt(lambda: queue.commit(id), id)
 
 
 def read_one():
@@ -93,7 +104,7 @@ def read_one():
 
 def make():
     mark()
-    attempt(lambda: DirectoryQueue(path("made/queue"), perms=0o2775).close())
+    attempt(lambda: DirectoryQueue(path("made/queue"), perms=0o770).close())
 
 
 def batch():
@@ -125,7 +136,8 @@ def plain(call):
 
 
 def die():
-    queue.read(queue.claim()[0].id)
+    """Die at work on the oldest message, with all the others claimed."""
+    queue.read(queue.claim(9)[0].id)
     os._exit(0)
 
 
@@ -136,7 +148,8 @@ OPERATIONS = {
     "enqueue": lambda: plain(lambda: queue.enqueue(NEW)),
     "enqueue_many": lambda: plain(lambda: queue.enqueue_many([NEW, NEW])),
     "enqueue_file": lambda: plain(lambda: queue.enqueue_file(path("file"), "named")),
-    "claim": claim_one,
+    "claim": claim,
+    "work_on_a_full_disk": work_on_a_full_disk,
     "read": read_one,
     "requeue": lambda: work(queue.requeue),
     "update": lambda: work(lambda id: queue.update(id, NEW)),
@@ -162,6 +175,8 @@ if "links" in options:
         return -1
 
     fs._libc.renameat2 = renameat2
+if "few" in options:
+    recovery.ORPHANS_MAX = 1
 if "drip" in options:
     os_write = os.write
     os.write = lambda fd, data: os_write(fd, bytes(data[:3]))
@@ -170,7 +185,9 @@ settings = dict(option.split("=") for option in options if "=" in option)
 next_queue = {"none": None, "far": far, "next": path("next")}[settings.get("next", "next")]
 limit = int(settings.get("crash_limit", 3))
 before = descriptors()
-queue = DirectoryQueue(path("in"), next_queue=next_queue, orphan_age=0, crash_limit=limit, min_free=0)
+queue = DirectoryQueue(
+    path("in"), next_queue=next_queue, orphan_age=0, crash_limit=limit, min_free=0, seal="seal" in options
+)
 OPERATIONS[operation]()
 attempt(queue.close)
 after = descriptors()

@@ -32,7 +32,9 @@ import summary
 from needs import need
 from piperkit import crashwalk
 from piperkit.crashwalk import Point
-from piperkit.dirq import DirectoryQueue, layout, records
+from piperkit.dirq import DirectoryQueue, instances, layout, records
+from piperkit.dirq.fs import Directory
+from piperkit.dirq.reading import ASIDE
 from piperkit.message import Failure
 
 CHILD = Path(__file__).with_name("crash_child.py")
@@ -45,6 +47,8 @@ LABELS = {OLD: "old", NEW: "new", b"beside": "beside"}
 #: The first message is the one that operations work with; the second only stands beside it.
 FIRST, SECOND = "1790000000.000000001.1.host", "1790000000.000000002.1.host"
 ARRIVED = 1_700_000_000_123_456_789
+FUTURE = 3_000_000_000_000_000_000
+NOBODY = 65534
 
 #: Which message is where: its name ("new" for one made by the operation), and then "QUEUE/PART CONTENTS".
 Books = dict[str, set[str]]
@@ -71,6 +75,7 @@ class Scenario:
     part: bool = False  #: it is about several messages, of which a crash may leave some done
     later: bool = False  #: after an error it may take another look, later, to get it done
     crashes: int | None = None  #: deaths that its record has to hold; None: at most one
+    root: bool = False  #: only root can do it
 
     @property
     def begun(self) -> Books:
@@ -127,6 +132,29 @@ def deferred(root: Path, far: Path) -> None:
         queue.retry(queue.claim()[0].id, 0, Failure("once"))
 
 
+def deferred_by_a_wrong_clock(root: Path, far: Path) -> None:
+    """The same, by a clock that was years ahead."""
+    deferred(root, far)
+    os.utime(root / "in/state" / FIRST, ns=(FUTURE, FUTURE + 1))
+
+
+def foreign(root: Path, far: Path) -> None:
+    """The first message belongs to another account."""
+    os.chown(root / "in/incoming" / FIRST, NOBODY, NOBODY)
+
+
+def unreadable(root: Path, far: Path) -> None:
+    """An instance died, and the record of its message makes no sense, nor does what is in `errors`."""
+    dead_claim(root, far)
+    (root / "in/state" / FIRST).write_text("[" * 100_000)
+    (root / "in/errors/.sidecar.meta").write_text("[" * 100_000)
+
+
+def unreadable_record(root: Path, far: Path) -> None:
+    """The first message's record makes no sense."""
+    (root / "in/state" / FIRST).write_text('{"attempts": -1}')
+
+
 def linked(scenario: Scenario) -> Scenario:
     """The same where rename cannot refuse to replace: link(2) and unlink(2) stand for it, as on NFS."""
     return Scenario(**{**vars(scenario), "options": (*scenario.options, "links")})
@@ -147,6 +175,26 @@ SCENARIOS = {
     "claim what is due again": Scenario(
         "claim", {FIRST: {"in/incoming old"}}, (), {FIRST: {"in/deferred old"}}, deferred, later=True
     ),
+    "claim what a wrong clock put off": Scenario(
+        "claim",
+        {FIRST: {"in/incoming old"}},
+        (),
+        {FIRST: {"in/deferred old"}},
+        deferred_by_a_wrong_clock,
+        later=True,
+    ),
+    "claim and seal": Scenario(
+        "claim",
+        {FIRST: {"in/incoming old"}},
+        ("seal",),
+        {FIRST: {"in/incoming old, of uid 65534"}},
+        foreign,
+        later=True,
+        root=True,
+    ),
+    "claim on a full disk": Scenario("claim", {}, ("limit=0",)),
+    "claim with an unreadable record": Scenario("claim", {}, prepare=unreadable_record),
+    "work on a full disk": Scenario("work_on_a_full_disk", {FIRST: {"next/incoming old"}}, ("limit=0",)),
     "read": Scenario("read", {}),
     "requeue": Scenario("requeue", {}),
     "update": Scenario("update", {FIRST: {"in/incoming new"}}),
@@ -165,6 +213,8 @@ SCENARIOS = {
     "duplicate far": Scenario("duplicate_far", {FIRST: {"in/incoming old", "far/incoming old"}}),
     "batch": Scenario("batch", {FIRST: {"next/incoming new"}, SECOND: {"next/incoming beside"}}),
     "recover a claim": Scenario("recover", {}, prepare=dead_claim, crashes=1),
+    "recover a claim at a time": Scenario("recover", {}, ("few",), prepare=dead_claim, crashes=1),
+    "recover what is unreadable": Scenario("recover", {}, prepare=unreadable, crashes=1),
     "recover a claim, for the last time": Scenario(
         "recover", {FIRST: {"in/errors old"}}, ("crash_limit=1",), {FIRST: {"in/errors old"}}, dead_claim
     ),
@@ -172,29 +222,29 @@ SCENARIOS = {
         "recover",
         {FIRST: {"next/incoming new"}},
         before={FIRST: {"next/incoming new"}},
-        prepare=cut_off("commit_changed", "unlink", "/pending/"),
+        prepare=cut_off("commit_changed", "unlink", "/pending>"),
     ),
     "recover a change that is on its way": Scenario(
         "recover",
         {FIRST: {"next/incoming new"}},
         before={FIRST: {"next/incoming new"}},
-        prepare=cut_off("commit_changed", "rename", "/next/incoming/"),
+        prepare=cut_off("commit_changed", "rename", "/next/incoming>"),
     ),
     "recover a dispatch": Scenario(
         "recover",
         {FIRST: {"other/incoming new"}},
         before={FIRST: {"other/incoming new"}},
-        prepare=cut_off("dispatch_changed", "unlink", "/pending/"),
+        prepare=cut_off("dispatch_changed", "unlink", "/pending>"),
     ),
     "recover a far change": Scenario(
         "recover",
         {FIRST: {"far/incoming new"}},
         ("next=far",),
         {FIRST: {"far/incoming new"}},
-        cut_off("commit_changed", "unlink", "/outgoing/", "next=far"),
+        cut_off("commit_changed", "unlink", "/outgoing>", "next=far"),
     ),
-    "recover a banishment": Scenario("recover", {}, prepare=cut_off("banish", "rename", "/pending/1")),
-    "recover litter": Scenario("recover", {}, prepare=cut_off("enqueue", "rename", "/incoming/")),
+    "recover a banishment": Scenario("recover", {}, prepare=cut_off("banish", "rename", "/errors>, \"1")),
+    "recover litter": Scenario("recover", {}, prepare=cut_off("enqueue", "rename", "/incoming>")),
     "linked: enqueue": linked(ENQUEUE),
     "linked: claim": linked(CLAIM),
     "linked: move": linked(COMMIT),
@@ -322,27 +372,32 @@ class Walk:
     def check_tidy(self, root: Path, far: Path, what: str) -> None:
         """Nothing is left that is of no use, and the records say what happened."""
         for path in (*(root / name for name in self.QUEUES), far):
-            for part in ("tmp", "pending", "outgoing"):
-                assert os.listdir(path / part) == [], f"{what}: litter in {path / part}"
-            for name in os.listdir(path / "state"):
+            for part in ("tmp", "pending", "outgoing", "instances"):
+                left = set(os.listdir(path / part)) - {instances.RECOVERY}
+                assert not left, f"{what}: litter in {path / part}: {left}"
+            state, errors = (
+                {name for name in os.listdir(path / part) if not name.startswith(ASIDE)} for part in ("state", "errors")
+            )
+            for name in state:
                 owners = [part for part in ("incoming", "deferred") if (path / part / name).exists()]
                 assert owners, f"{what}: litter in {path / 'state'}: {name}"
                 arrived = (path / owners[0] / name).stat().st_mtime_ns
-                record = records.load(str(path / "state" / name), arrived)
+                record = records.read(Directory(str(path / "state")), name, arrived)
                 assert record.attempts <= 2, f"{what}: {record}"
                 assert record.crashes <= 1, f"{what}: one death was counted twice: {record}"
             banished = layout.message_names(str(path), "errors")
-            assert set(os.listdir(path / "errors")) == banished | {f"{name}.meta" for name in banished}, what
+            assert errors == banished | {f"{name}.meta" for name in banished}, what
             for name in banished:
                 assert json.loads((path / "errors" / f"{name}.meta").read_text())["reason"], what
         if self.scenario.crashes is not None:
-            record = records.load(str(root / "in/state" / FIRST), ARRIVED)
+            record = records.read(Directory(str(root / "in/state")), FIRST, ARRIVED)
             assert record.crashes == self.scenario.crashes, f"{what}: {record}"
         if (root / "made").exists():
-            DirectoryQueue(root / "made/queue", perms=0o2775).close()
-            for part in ("..", "", *layout.PROTOCOL, *layout.ADDED):
+            DirectoryQueue(root / "made/queue").close()
+            modes = {"..": 0o755, "": 0o755, "tmp": 0o3770, "incoming": 0o3770}
+            for part in ("..", "", *layout.PARTS):
                 mode = (root / "made/queue" / part).stat().st_mode & 0o7777
-                assert mode == 0o2775, f"{what}: {part or 'the queue'} has mode {mode:o}"
+                assert mode == modes.get(part, 0o700), f"{what}: {part or 'the queue'} has mode {mode:o}"
 
 
 def books(root: Path, far: Path) -> Books:
@@ -359,8 +414,10 @@ def books(root: Path, far: Path) -> Books:
                         place += ", its arrival forgotten"
                 elif name != "named":
                     name = "new"
-                if path.stat().st_mode & 0o7777 != 0o664:
+                if path.stat().st_mode & 0o7777 != 0o660:
                     place += f", its mode {path.stat().st_mode:o}"
+                if path.stat().st_uid != os.geteuid():
+                    place += f", of uid {path.stat().st_uid}"
                 if place in found.setdefault(name, set()):
                     place += ", once more"
                 found[name].add(place)
@@ -405,6 +462,7 @@ def test_operation_is_undone_or_finished_wherever_it_is_cut_off(
     title: str, tmp_path: Path, far_root: Path, visited: Counter[str]
 ) -> None:
     need("strace", crashwalk.available(), "strace, and leave to trace")
+    need("root", os.geteuid() == 0 or not SCENARIOS[title].root, "root, to give a message to another account")
     walk = Walk(SCENARIOS[title], tmp_path, far_root / title)
     kills = walk.points(reads=False)
     calls = [point for point in walk.points(reads=True) if point.call != crashwalk.END]

@@ -178,7 +178,7 @@ def test_members_of_its_group_can_enqueue_and_nothing_else(service: Service) -> 
 
 def test_others_read_nothing_of_it(service: Service) -> None:
     service.systemctl("start", PLAIN)
-    service.put("one")
+    service.as_user("alice", f"printf one | {CTL} queue put {QUEUE}")
     service.comes_out("one: attempt 1")
     service.systemctl("kill", "--signal=USR1", PLAIN)
     service.systemctl("kill", "--signal=USR2", PLAIN)

@@ -72,7 +72,7 @@ def _tell(patients: Patients, mended: list[Finding], found: list[Finding]) -> No
     for daemon in patients.daemons:
         if daemon.facts is not None:
             made = f"template {daemon.facts['template'] or 'none'}, piperkit {daemon.facts['versions']['piperkit']}"
-            print(f"{daemon.name}: {made}")
+            print(render.text(f"{daemon.name}: {made}"))
     for finding in mended:
         print(f"mended: {render.text(f'{finding.where}: {finding.what}')}")
     for finding in found:

@@ -236,7 +236,7 @@ def show(
     trace = (report or {}).get("traceback")
     if isinstance(trace, str):
         for line in trace.splitlines():
-            print(render.text(line))
+            print(f"    {render.text(line)}")
     print()
     print(render.contents(data))
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pyzenkit.zendaemon import EventQueueManager, QueueEmptyException
+from piperkit.zenkit import EventQueueManager, QueueEmptyException
 
 #: What `schedule_at` and `schedule_after` return, for `cancel`; first in it is the monotonic time when it is due.
 Timer = list[Any]

@@ -38,25 +38,33 @@ class LogFileError(PiperError):
     exit_status = ExitStatus.CANNOT_CREATE
 
 
-def _printable(text: str) -> str:
-    """Names of files may hold any byte; whatever is not UTF-8 is shown as \\xNN instead of losing the line."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _shown(text: str) -> str:
+    """Text for one line. Names and reasons may hold anything: what a terminal would obey, and what is no character, is
+    written as \\xNN or \\uNNNN.
+    """
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]  # a byte that is not UTF-8
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     found = {key: getattr(record, key) for key in FACTS if getattr(record, key, None) is not None}
-    return {key: _printable(value) if isinstance(value, str) else value for key, value in found.items()}
+    return {key: _shown(value) if isinstance(value, str) else value for key, value in found.items()}
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people; what one is about stands at the end of its first line."""
+    """Lines for people; what one is about stands at the end of its first line. Its further lines are indented, so that
+    none of them can be taken for another one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        text = _printable(super().format(record))
+        first, *more = map(_shown, super().format(record).split("\n"))
         if facts := ", ".join(f"{key}={value}" for key, value in _facts(record).items()):
-            first, newline, rest = text.partition("\n")
-            text = f"{first} [{facts}]{newline}{rest}"
-        return text
+            first = f"{first} [{facts}]"
+        return "\n    ".join([first, *more])
 
 
 class JournalFormatter(logging.Formatter):
@@ -86,7 +94,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "name": self._daemon,
             "pid": record.process,
-            "message": _printable(record.getMessage()),
+            "message": "\n".join(map(_shown, record.getMessage().split("\n"))),
         }
         line |= _facts(record)
         if record.exc_info:
@@ -171,7 +179,7 @@ class LogFile(logging.handlers.WatchedFileHandler):
         def opener(path: str, flags: int) -> int:
             return os.open(path, flags, 0o640)
 
-        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=opener)
 
 
 def setup(

@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from pyzenkit.zendaemon import ZenDaemonStopException
-
 from piperkit.daemon import process
 from piperkit.daemon.actions import Actions
 from piperkit.daemon.events import EventQueue
 from piperkit.daemon.notify import ServiceManager
 from piperkit.daemon.waker import Waker
 from piperkit.errors import ExitStatus
+from piperkit.zenkit import ZenDaemonStopException
 
 #: A stop signal that comes this often ends the daemon at once.
 STOP_SIGNALS_MAX = 3

@@ -30,8 +30,9 @@ class ServiceManager:
         self._pause = 1.0
 
     def tell(self, *lines: str) -> None:
-        """Send a message, such as "READY=1"."""
+        """Send a message, such as "READY=1". No line can hold another one."""
         if self._socket is not None:
+            lines = tuple("".join(char if char.isprintable() else " " for char in line) for line in lines)
             try:
                 self._socket.send("\n".join(lines).encode("utf-8", "backslashreplace"))
             except OSError:

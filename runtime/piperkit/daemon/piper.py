@@ -20,8 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pyzenkit.zendaemon import QueueEmptyException, ZenDaemonStopException
-
 from piperkit import versions
 from piperkit.component import Result
 from piperkit.daemon import logs, process
@@ -36,6 +34,7 @@ from piperkit.errors import ConfigError, ExitStatus, PiperError
 from piperkit.filer.claiming import LOOK_INTERVAL
 from piperkit.filer.doorbell import Doorbell
 from piperkit.queue import Queue, Watch
+from piperkit.zenkit import QueueEmptyException, ZenDaemonStopException
 
 
 class PiperDaemon(Reports):

@@ -14,9 +14,6 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pyzenkit.baseapp import BaseApp
-from pyzenkit.zendaemon import ZenDaemon
-
 from piperkit.config import Option, Parser, check_all, load_directory, load_file
 from piperkit.daemon import process
 from piperkit.daemon.options import OPTIONS
@@ -25,6 +22,7 @@ from piperkit.dirq import is_queue
 from piperkit.dirq.layout import ADDED, PROTOCOL
 from piperkit.errors import ConfigError
 from piperkit.filer import FilerDaemonComponent
+from piperkit.zenkit import BaseApp, ZenDaemon
 
 #: The names of a queue's parts, which are no queues themselves.
 PARTS = PROTOCOL + ADDED

@@ -20,9 +20,6 @@ from piperkit.dirq.store import Held, Store
 #: Files in a row that could not be moved, after which that is taken for the file system's fault.
 _FAULTS_MAX = 100
 
-#: A name, where it is, and when it was due, if that is `deferred`.
-_Candidate = tuple[str, Directory, int | None]
-
 
 class Claimer:
     """Takes messages out of one queue's `incoming` and `deferred`."""
@@ -41,116 +38,95 @@ class Claimer:
         return self._met or bool(self._incoming)
 
     def take(self, limit: int, held: Mapping[str, Held]) -> list[Held]:
-        """Claim up to `limit` messages, oldest first; `held` are those that this instance works with already."""
+        """Claim up to `limit` messages, oldest first; `held` are those that this instance works with already.
+
+        Raises OSError where that was why nothing was claimed.
+        """
         self._met = False
+        self._failed = None
         self._incoming.refresh()
-        busy = {each.name for each in held.values()}
-        taken: list[Held] = []
+        taken = list(held.values())
+        most = len(taken) + limit
         scanned = False  #: and claimed nothing since: there is nothing more to find
         if not self._incoming and self._deferred.seconds() == 0:
             self._incoming.scan()  # or what is due would come first for ever
             scanned = True
-        while len(taken) < limit:
-            wanted = self._candidates(limit - len(taken))
-            if not wanted:
-                if scanned:
-                    break
+        while len(taken) < most and self._failed is None:
+            # As much of what is due as of what is new, if there is enough of both.
+            self._turn = not self._turn
+            left = most - len(taken)
+            due = dict(self._deferred.take((left + self._turn) // 2 if self._incoming else left))
+            new = self._incoming.pop(left - len(due))
+            if due or new:
+                before = len(taken)
+                self._claim(due, new, taken)
+                scanned = scanned and len(taken) == before
+            elif scanned:
+                break
+            else:
                 self._incoming.scan()
                 scanned = True
-                continue
-            claimed = self._claim(wanted, [*held.values(), *taken], busy)
-            scanned = scanned and not claimed
-            taken += claimed
-            if self._failed is not None:
-                if not taken:
-                    raise self._failed
-                break  # first work with those that we have
-        if not taken and not held:
+        claimed = taken[len(held) :]
+        if not claimed and self._failed is not None:
+            raise self._failed
+        if not taken:
             self._instance.announce([])
-        return self._with_records(taken)
+        return self._with_records(claimed)
 
-    _store_failed: OSError | None = None
-
-    def _candidates(self, limit: int) -> list[_Candidate]:
-        """What to claim next: as much of what is due as of what is new, if there is enough of both."""
-        parts = self._store.parts
-        self._turn = not self._turn
-        share = (limit + self._turn) // 2 if self._incoming else limit
-        found: list[_Candidate] = [(name, parts.deferred, due) for name, due in self._deferred.take(share)]
-        incoming = parts.incoming
-        return found + [(name, incoming, None) for name in self._incoming.pop(limit - len(found))]
-
-    def _claim(self, wanted: list[_Candidate], held: Iterable[Held], busy: set[str]) -> list[Held]:
-        """Announce the names and rename the files; returns those that were got."""
-        self._failed = None
-        pending = self._store.parts.pending
-        names = [each.name for each in held]
-        wanted = [each for each in wanted if self._is_free(each, busy)]
+    def _claim(self, due: Mapping[str, int], new: list[str], taken: list[Held]) -> None:
+        """Announce the names and rename the files; those that were got are added to `taken`."""
+        names = [held.name for held in taken]
+        if not set(names).isdisjoint((*due, *new)):
+            self._met = True  # one of that name is on its way out of `outgoing`, say
+            new = [name for name in new if name not in names]
         try:
-            self._instance.announce(names + [name for name, _, _ in wanted])
+            self._instance.announce([*names, *due, *new])
         except OSError as error:
-            self._not_claimed(wanted)
-            self._failed = error
-            return []
-        claimed: list[Held] = []
+            self._fail(error)
+        else:
+            parts = self._store.parts
+            self._rename(parts.deferred, [name for name in due if name not in names], taken)
+            self._rename(parts.incoming, new, taken)
+        got = {held.name for held in taken[len(names) :]} if due else ()
+        for name, when in due.items():
+            if name not in got and self._store.parts.deferred.has(name):
+                self._deferred.again(name, when)
+        if len(taken) < len(names) + len(due) + len(new):
+            with contextlib.suppress(OSError):  # what is listed too much does no harm until the next time
+                self._instance.announce([held.name for held in taken])
+
+    def _rename(self, source: Directory, names: Iterable[str], taken: list[Held]) -> None:
+        """Rename these files of `source` to `pending`."""
+        pending = self._store.parts.pending
+        here, there = source.fd, pending.fd
         faults = 0
-        for position, (name, source, due) in enumerate(wanted):
+        for name in names:
             try:
-                fs.rename_exclusive(name, name, source.fd, pending.fd)
+                fs.rename_exclusive(name, name, here, there)
             except FileNotFoundError:
-                self._met_another()
+                self._incoming.missed()  # somebody else has taken it: there is more to find at the next look
+                self._met = True
             except FileExistsError:
                 self._met = True  # a message of that name is in work, and this one waits for its turn
-                if due is not None:
-                    self._deferred.again(name, due)
             except OSError as error:
                 faults += 1
                 if error.errno not in fs.OF_ONE_FILE or faults > _FAULTS_MAX:
                     error.filename = source.at(name)
-                    self._failed = error
-                    self._not_claimed(wanted[position:])
-                    break
-                self._pass_by(name, source, due, error)
+                    self._fail(error)
+                    return
+                self._incoming.leave(source, name, f"it cannot be moved: {error.strerror}", until_changed=False)
             else:
-                claimed.append(Held(name, pending))
-                busy.add(name)
-        if len(claimed) < len(wanted):
-            with contextlib.suppress(OSError):  # what is listed too much does no harm until the next time
-                self._instance.announce(names + [each.name for each in claimed])
-        return claimed
+                taken.append(Held(name, pending))
 
-    def _is_free(self, candidate: _Candidate, busy: set[str]) -> bool:
-        name, _, due = candidate
-        if name not in busy:
-            return True
-        self._met = True  # that one is on its way out of `outgoing`, say
-        if due is not None:
-            self._deferred.again(name, due)
-        return False
-
-    def _pass_by(self, name: str, source: Directory, due: int | None, error: OSError) -> None:
-        why = f"it cannot be moved: {error.strerror}"
-        if due is None:
-            self._incoming.leave(name, why, until_changed=False)
-        else:
-            self._store.notices.say(source.at(name), f"left alone, since {why}")
-
-    def _not_claimed(self, wanted: list[_Candidate]) -> None:
+    def _fail(self, error: OSError) -> None:
+        self._failed = error
         self._met = True
         self._incoming.clear()
-        for name, _, due in wanted:
-            if due is not None:
-                self._deferred.again(name, due)
-
-    def _met_another(self) -> None:
-        """Somebody else has taken this message: there is more to find at the next look."""
-        self._incoming.missed()
-        self._met = True
 
     def leave(self, held: Held, why: str, *, until_changed: bool) -> None:
         """A message that was claimed cannot be read: put it back, and leave it alone. Raises OSError."""
         held.where.rename(held.name, self._store.parts.incoming, held.name)
-        self._incoming.leave(held.name, why, until_changed=until_changed)
+        self._incoming.leave(self._store.parts.incoming, held.name, why, until_changed=until_changed)
 
     def _with_records(self, claimed: list[Held]) -> list[Held]:
         """The claims with what is known about them. One whose record cannot be read now is put back; raises OSError

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from piperkit.dirq import fs, names
+from piperkit.dirq import names
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.names import NAME_MAX
 from piperkit.dirq.reading import ASIDE, Notices, Unreadable, read_json
@@ -77,15 +77,14 @@ def report(errors: Directory, name: str) -> dict[str, Any] | None:
     return None
 
 
-def expire(errors: Directory, entries: Iterable[os.DirEntry[str]], before: float, notices: Notices) -> int:
-    """Of these entries, delete messages that were banished before that moment (seconds since the epoch), with what is
+def expire(errors: Directory, found: Iterable[str], before: float, notices: Notices) -> int:
+    """Of these files, delete messages that were banished before that moment (seconds since the epoch), with what is
     beside them; returns how many. One that cannot be deleted is said once, and passed by.
     """
     expired = 0
-    for entry in entries:
-        name = entry.name
+    for name in found:
         # rename(2) sets the ctime, so it is the time of the banishment
-        stat = None if name.startswith(".") else fs.status(entry)
+        stat = None if name.startswith(".") else errors.stat(name)
         if stat is None or stat.st_ctime >= before or _is_sidecar(name, errors.has):
             continue
         try:
@@ -101,30 +100,27 @@ def expire(errors: Directory, entries: Iterable[os.DirEntry[str]], before: float
 
 
 def tidy(
-    errors: Directory,
-    entries: Iterable[os.DirEntry[str]],
-    old_enough: Callable[[os.stat_result], bool],
-    notices: Notices,
+    errors: Directory, found: Iterable[str], old_enough: Callable[[os.stat_result], bool], notices: Notices
 ) -> int:
-    """Of these entries, finish banishments that were cut off: show or remove hidden sidecars; returns how many were
+    """Of these files, finish banishments that were cut off: show or remove hidden sidecars; returns how many were
     removed.
     """
     removed = 0
-    for entry in entries:
-        if not entry.name.startswith(".") or not entry.name.endswith(_SUFFIX) or entry.name.startswith(ASIDE):
+    for sidecar in found:
+        if not sidecar.startswith(".") or not sidecar.endswith(_SUFFIX) or sidecar.startswith(ASIDE):
             continue
         try:
-            name = names.check_id(read_json(errors, entry.name).get("id"))
-            if hidden_sidecar(name) != entry.name:
+            name = names.check_id(read_json(errors, sidecar).get("id"))
+            if hidden_sidecar(name) != sidecar:
                 raise Unreadable("it is not named after its message")
         except FileNotFoundError:
             continue
         except (Unreadable, InvalidId) as error:
-            notices.move_aside(errors, entry.name, error)
+            notices.move_aside(errors, sidecar, error)
             continue
         if errors.has(name):
             show_sidecar(errors, name)
-        elif (stat := fs.status(entry)) is not None and old_enough(stat):
-            errors.remove(entry.name)
+        elif (stat := errors.stat(sidecar)) is not None and old_enough(stat):
+            errors.remove(sidecar)
             removed += 1
     return removed

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from piperkit.dirq.fs import Directory, Walk
 from piperkit.dirq.layout import Parts
+from piperkit.dirq.names import sort_key
 
 #: Seconds between looks for messages that other instances have put off and did not live to take back.
 RESCAN = 60.0
@@ -67,7 +68,7 @@ class Deferred:
         heapq.heappush(self._due, (self._monotonic() + AGAIN, name, due))
 
     def take(self, limit: int) -> list[tuple[str, int]]:
-        """Up to `limit` names whose time has come, in the order in which it came, and what their records said then.
+        """Up to `limit` names whose time has come, the oldest messages first, and what their records said then.
 
         A message that was put off once more is noted instead.
         """
@@ -85,7 +86,7 @@ class Deferred:
                 names.append((name, due))
             else:
                 self.add(name, recorded)
-        return names
+        return sorted(names, key=lambda each: sort_key(each[0]))
 
     def seconds(self) -> float | None:
         """Seconds until the next one is due, or there is more to look at; None if nothing is known."""
@@ -97,11 +98,9 @@ class Deferred:
         """Look through a part of `deferred`."""
         if self._walk.ended:
             self._forgotten = False
-        for entry in self._walk.some(_PART):
-            if not entry.name.startswith("."):
-                due = self._recorded(entry.name)
-                if self._known.get(entry.name) != due:
-                    self.add(entry.name, due)
+        for name in self._walk.some(_PART):
+            if not name.startswith("."):
+                self.add(name, self._recorded(name))
         if self._walk.ended:
             self._rescan = now + RESCAN
 

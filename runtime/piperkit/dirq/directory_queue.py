@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Messages that `enqueue_many` publishes together.
 GROUP = 200
+#: Messages in a row that are left alone since they cannot be read; then it is the disk, and not one of them.
+_FAULTS_MAX = 3
 #: Seconds, the longest delay of a retry: ten years, which every file system has a time stamp for.
 _DELAY_MAX = 10 * 366 * 86400.0
 
@@ -88,12 +90,14 @@ class DirectoryQueue:
         parts = self._store.parts
         self._seal = seal
         self._instance = Instance(lambda: parts.instances, host, self._logger)
+        self._store.announce = self._instance.also
         self._deferred = Deferred(parts, clock)
         self._claimer = Claimer(self._store, self._instance, self._deferred)
         self._recovery = Recovery(self._store, self._instance, self.next_queue, orphan_age, crash_limit)
         self._surveyor = Surveyor(self.path, self.next_queue)
         self._expiring = fs.Walk(lambda: parts.errors)
         self._held: dict[str, Held] = {}  #: in the order in which they are worked on
+        self._faults = 0  #: messages in a row that could not be read
         self._checked = False  #: that no instance of an earlier version is at work
         _queues.add(self)
 
@@ -211,10 +215,12 @@ class DirectoryQueue:
         if not held.begun:
             self._begin(held)
         try:
-            return self._store.read(held)
+            data = self._store.read(held)
         except OSError as error:
             self._unreadable(held, error)
             raise
+        self._faults = 0
+        return data
 
     def _begin(self, held: Held) -> None:
         """Write down that work on it begins, where the order of the claims does not say so already."""
@@ -232,7 +238,8 @@ class DirectoryQueue:
         """Leave a claimed file alone that is no message, or cannot be read. Raises NotClaimed then."""
         if isinstance(error, FileNotFoundError):
             self._lost(held)
-        elif error.errno in fs.NO_MESSAGE or error.errno in fs.OF_ONE_FILE:
+        elif error.errno in fs.NO_MESSAGE or (error.errno in fs.OF_ONE_FILE and self._faults < _FAULTS_MAX):
+            self._faults += error.errno not in fs.NO_MESSAGE
             self._leave(held, error)
 
     def _leave(self, held: Held, error: Exception) -> NoReturn:
@@ -343,6 +350,7 @@ class DirectoryQueue:
                 self._deferred.add(self._store.give_back(held, self._store.parts.deferred, name), due)
 
         self._settle(held, step)
+        self._leave_to_recovery(held)
 
     def requeue(self, id: str) -> None:
         """Give the message back to `incoming` as it is; no attempt is counted. Raises NotClaimed."""
@@ -351,7 +359,16 @@ class DirectoryQueue:
             if not held.final:  # as in `retry`
                 self._store.give_back(held, self._store.parts.incoming, held.name)
 
-        self._settle(self._get(id), step)
+        held = self._get(id)
+        self._settle(held, step)
+        self._leave_to_recovery(held)
+
+    def _leave_to_recovery(self, held: Held) -> None:
+        """List a message no longer that stays in `outgoing`, so that whoever recovers may deliver it."""
+        if held.final:
+            mine = list(self._held.values())
+            with contextlib.suppress(OSError):
+                self._instance.announce([each.name for each in mine], bool(mine) and mine[0].begun)
 
     def _settle(self, held: Held, step: Callable[[Held], None]) -> None:
         """Do the step that ends a claim, have it synced, and end the claim.
@@ -359,7 +376,9 @@ class DirectoryQueue:
         Where only the sync fails, the claim stays; whatever it is settled with next then syncs and ends it.
         """
         syncer = self._store.syncer
-        syncer.enter()
+        syncs = syncer.syncs
+        if syncs:
+            syncer.enter()
         try:
             if not held.settled:
                 if held.replaced:
@@ -376,7 +395,8 @@ class DirectoryQueue:
                 self._leave(held, cause)
             raise
         finally:
-            syncer.leave()
+            if syncs:
+                syncer.leave()
         self._release(held)
 
     # -- looking after the queue -----------------------------------------------------------------------------

@@ -41,8 +41,8 @@ OPEN_MESSAGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: What opening something says that is no message for us, and why.
 NO_MESSAGE = {
     errno.EISDIR: "it is not a regular file",
-    errno.ELOOP: "it is a link",
-    errno.ENXIO: "it is a socket",
+    errno.ELOOP: "it is not a regular file",
+    errno.ENXIO: "it is not a regular file",
     errno.EACCES: "this user may not read it",
 }
 #: Errors that can be of a single file: immutable, in a sticky directory, a damaged inode.
@@ -157,12 +157,16 @@ class Directory:
 
     def unlink(self, name: str) -> None:
         """Remove a file in it. Raises FileNotFoundError where there is none."""
-        os.unlink(name, dir_fd=self.fd)
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except OSError as error:
+            error.filename = self.at(name)
+            raise
 
     def remove(self, name: str) -> None:
         """Remove a file in it; that it is already gone is what was wanted."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self.fd)
+            self.unlink(name)
 
     def rename(self, name: str, target: Directory, new: str) -> None:
         """Move a file into another directory, or this one, as `rename_exclusive` does."""
@@ -193,14 +197,14 @@ class Walk:
         self._open: contextlib.ExitStack | None = None
         self._entries: Iterator[os.DirEntry[str]] = iter(())
 
-    def some(self, most: int) -> list[os.DirEntry[str]]:
-        """The next regular files, up to `most`; fewer at the end of a round (see `ended`). Raises OSError."""
+    def some(self, most: int) -> list[str]:
+        """The names of the next regular files, up to `most`; fewer at the end of a round (`ended`). Raises OSError."""
         if self._open is None:
             with contextlib.ExitStack() as stack:
                 self._entries = regular(stack.enter_context(self._directory().entries()))
                 self._open = stack.pop_all()
         try:
-            found = list(itertools.islice(self._entries, most))
+            found = [entry.name for entry in itertools.islice(self._entries, most)]
         except BaseException:
             self.close()
             raise
@@ -230,14 +234,6 @@ def regular(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
             continue  # moved on meanwhile, on a file system whose listing does not tell kinds
 
 
-def status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """The status of a file that was listed (not of a link's target); None where it has moved on since."""
-    try:
-        return entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
 def rename_exclusive(source: str, target: str, source_fd: int = _AT_FDCWD, target_fd: int = _AT_FDCWD) -> None:
     """Rename, atomically, and never onto an existing file; names may be relative to open directories.
 
@@ -245,13 +241,10 @@ def rename_exclusive(source: str, target: str, source_fd: int = _AT_FDCWD, targe
     knows no such rename (NFS) it is link(2) and unlink(2): for a moment, or after a crash, both names stand
     for one inode, which recovery recognises.
     """
-    if _libc.renameat2(
-        source_fd,
-        source.encode(_ENCODING, "surrogateescape"),
-        target_fd,
-        target.encode(_ENCODING, "surrogateescape"),
-        _RENAME_NOREPLACE,
-    ):
+    encoded = source.encode(_ENCODING, "surrogateescape")
+    # Mostly both names are the same.
+    other = encoded if target is source else target.encode(_ENCODING, "surrogateescape")
+    if _libc.renameat2(source_fd, encoded, target_fd, other, _RENAME_NOREPLACE):
         code = ctypes.get_errno()
         if code not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(code, os.strerror(code), source, None, target)

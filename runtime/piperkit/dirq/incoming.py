@@ -143,18 +143,15 @@ class Incoming:
             self._report(entry.name, "it is not a regular file")
         return False
 
-    def leave(self, name: str, why: str, *, until_changed: bool) -> None:
+    def leave(self, directory: Directory, name: str, why: str, *, until_changed: bool) -> None:
         """Leave a file alone that cannot be claimed or read, say so once, and claim others.
 
         until_changed: its owner, mode or name has to change first; otherwise it is tried again, and at once then.
         """
-        self._report(name, why)
+        self._notices.say(directory.at(name), f"left alone, since {why}")
         if len(self._left) >= _LEFT_MAX:
             self._left.clear()
-        try:
-            there = self._directory().stat(name)
-        except OSError:
-            there = None
+        there = directory.stat(name)
         until = float("inf") if until_changed else time.monotonic() + _LEFT_AGAIN
         self._left[name] = (there.st_ctime_ns if there else 0, until)
 

@@ -18,10 +18,12 @@ A forked child is no instance: it lets go of the record.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 import re
 import socket
+import time
 import zlib
 from collections.abc import Callable, Iterable
 
@@ -68,7 +70,7 @@ class Instance:
             if directory is self._directory:
                 return
             self.close()  # the queue was made anew
-        number = 0
+        number = time.time_ns()  # a pid comes again (in a container it is always 1), and a death is known by this name
         while self._fd < 0:
             number += 1
             name = f"{self._host}.{os.getpid()}.{number}"
@@ -76,6 +78,7 @@ class Instance:
                 fd = os.open(name, _READ_WRITE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory.fd)
             except FileExistsError:
                 continue
+            _give(fd, directory)
             if fs.try_lock(fd) and directory.has(name):
                 self._fd, self._directory, self.name = fd, directory, name
             else:
@@ -90,16 +93,23 @@ class Instance:
         except (OSError, ValueError):
             return 0, 1
 
-    def announce(self, names: list[str]) -> None:
+    def announce(self, names: list[str], working: bool = False) -> None:
         """List the claimed names, and those that are about to be. Raises OSError where neither the list nor the lock of
         recovery can be had.
+
+        working: work on the first of them has begun.
         """
-        if names == self._listed and self._fd >= 0 and not self.working:
+        if names == self._listed and self._fd >= 0 and working == self.working:
             return
         self.open()
         self._begun = tuple(name for name in self._begun if name in names)
-        self._listed, self.working = names, False
-        self._write(_RESTING)
+        self._listed, self.working = names, working
+        self._write(_WORKING if working else _RESTING)
+
+    def also(self, name: str) -> None:
+        """List another name: a claimed message is about to get it. Raises as `announce`."""
+        self._listed = [*self._listed, name]
+        self._write(_WORKING if self.working else _RESTING)
 
     def in_turn(self) -> None:
         """Work on the first message that is still claimed begins. Raises OSError: then it is not known of it, should
@@ -130,8 +140,10 @@ class Instance:
         self.working = state is _WORKING
 
     def _write(self, state: bytes) -> None:
+        data = state + _sealed(self._begun, self._listed)
         try:
-            os.pwrite(self._fd, state + _sealed(self._begun, self._listed), 0)
+            if os.pwrite(self._fd, data, 0) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if not self._listed:
                 return
@@ -194,7 +206,19 @@ def holder(directory: Directory) -> int | None:
 
 
 def _open_lock(directory: Directory) -> int:
-    return os.open(RECOVERY, _READ_WRITE | os.O_CREAT, 0o600, dir_fd=directory.fd)
+    try:
+        fd = os.open(RECOVERY, _READ_WRITE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory.fd)
+    except FileExistsError:
+        return os.open(RECOVERY, _READ_WRITE, dir_fd=directory.fd)
+    _give(fd, directory)
+    return fd
+
+
+def _give(fd: int, directory: Directory) -> None:
+    """Where root works on somebody's queue, a new file of its own has to be one that its owner can lock later."""
+    if os.geteuid() == 0:
+        owner = os.fstat(directory.fd)
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def read(directory: Directory, ours: str) -> tuple[dict[str, Listed | None], dict[str, Listed | None]]:

@@ -85,15 +85,13 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
         return found
     alive = {name for listed in living.values() if listed is not None for name in listed.claimed} | set(ours)
     in_pending = set(pending)
-    accused: dict[str, str | None] = dict(earlier)
+    accused, listed_by_dead, in_pending = dict(earlier), set[str](), set(pending)
     for record, listed in dead.items():
         if listed is not None:
+            listed_by_dead.update(listed.claimed)
             in_turn = next((name for name in listed.claimed if name in in_pending), None) if listed.working else None
-            accused |= dict.fromkeys(listed.claimed) | {
-                name: record for name in (in_turn, *listed.begun) if name is not None
-            }
+            accused |= {name: record for name in (in_turn, *listed.begun) if name is not None}
     on_its_way = set(outgoing)
-    listed_by_dead = {name for listed in dead.values() if listed is not None for name in listed.claimed}
     waits: list[float] = []
     for part, candidates in ((parts.outgoing, outgoing), (parts.pending, pending)):
         for name in sorted(candidates, key=names.sort_key):
@@ -125,13 +123,13 @@ def earlier(state: Directory) -> dict[str, str]:
         except OSError:
             continue
         try:
+            data = read_small(state, name)  # whoever else could write there once is no instance
             if not fs.try_lock(fd):
                 pid = name.split(".")[3]
                 raise QueueInUse(
                     f"an instance of piperkit 0.4 or older, with pid {pid}, works on {os.path.dirname(state.path)}:"
                     " stop it first; the two cannot share a queue"
                 )
-            data = read_small(state, name)
             accused |= {os.fsdecode(each): name for each in data.partition(b"//")[0].split(b"/") if each}
         except (FileNotFoundError, Unreadable):
             continue
@@ -352,58 +350,45 @@ class Recovery:
     def _litter(self) -> int:
         """Remove files of no use, as many as one run looks at; returns how many. Nothing here is a message."""
         tmp, state, errors = (walk.some(LOOKED_AT) for walk in self._walks)
-        parts = self._store.parts
-        removed = 0
-        for directory, entries, is_litter in (
-            (parts.tmp, tmp, self._is_litter_of_tmp),
-            (parts.state, state, self._is_litter_of_state),
-        ):
-            for entry in entries:
-                try:
-                    if is_litter(entry):
-                        directory.unlink(entry.name)
-                        removed += 1
-                except FileNotFoundError:
-                    continue  # it has moved on
-                except OSError as error:
-                    self._store.notices.say(directory.at(entry.name), f"cannot be removed: {error.strerror}")
-        return removed + deadletters.tidy(parts.errors, errors, self._is_old_enough, self._store.notices)
+        self._earlier = self._earlier or any(map(_is_earlier, state))
+        parts, clock = self._store.parts, self._store.clock
+        litter = [(parts.tmp, name) for name in tmp if is_litter_of_tmp(parts.tmp, name, clock(), self._orphan_age)]
+        litter += [(parts.state, name) for name in state if is_litter_of_state(parts, name, clock(), self._orphan_age)]
+        for directory, name in litter:
+            self._try(lambda directory=directory, name=name: directory.remove(name))  # type: ignore[misc]
 
-    def _is_old_enough(self, stat: os.stat_result) -> bool:
-        return self._store.clock() / 1e9 - stat.st_ctime >= self._orphan_age
+        def old_enough(stat: os.stat_result) -> bool:
+            return clock() / 1e9 - stat.st_ctime >= self._orphan_age
 
-    def _is_litter_of_tmp(self, entry: os.DirEntry[str]) -> bool:
-        return is_litter_of_tmp(self._store.parts.tmp, entry, self._store.clock() / 1e9, self._orphan_age)
-
-    def _is_litter_of_state(self, entry: os.DirEntry[str]) -> bool:
-        self._earlier = self._earlier or _is_earlier(entry.name)
-        stat = fs.status(entry)
-        return stat is not None and self._is_old_enough(stat) and is_litter_of_state(self._store.parts, entry.name)
+        return len(litter) + deadletters.tidy(parts.errors, errors, old_enough, self._store.notices)
 
 
-def is_litter_of_tmp(tmp: Directory, entry: os.DirEntry[str], now: float, orphan_age: float) -> bool:
-    """Whether a file in `tmp` is what a dead writer of ours left, or what nobody has touched for 36 hours."""
-    stat = fs.status(entry)
+def is_litter_of_tmp(tmp: Directory, name: str, now: int, orphan_age: float) -> bool:
+    """Whether a file in `tmp` is what a dead writer of ours left, or what nobody has touched for 36 hours.
+
+    now: nanoseconds since the epoch.
+    """
+    stat = tmp.stat(name)
     if stat is None:
         return False
-    if now - max(stat.st_atime, stat.st_mtime, stat.st_ctime) >= LITTER_AGE:
-        return True
-    if stat.st_mode & 0o7777 != fs.UNFINISHED or now - stat.st_ctime < orphan_age:
-        return False
+    old = now / 1e9 - max(stat.st_atime, stat.st_mtime, stat.st_ctime) >= LITTER_AGE
+    if stat.st_mode & 0o7777 != fs.UNFINISHED or now / 1e9 - stat.st_ctime < orphan_age:
+        return old
     try:
-        fd = tmp.open(entry.name)
-    except PermissionError:
-        return False  # somebody else's: then only its age tells
+        fd = tmp.open(name)
+    except OSError:
+        return old  # gone, or somebody else's: then only its age tells
     try:
         return fs.try_lock(fd)  # its writer holds this lock, however long it takes
     finally:
         os.close(fd)
 
 
-def is_litter_of_state(parts: Parts, name: str) -> bool:
+def is_litter_of_state(parts: Parts, name: str, now: int, orphan_age: float) -> bool:
     """Whether a file in `state` is the record of a message that has left the queue."""
-    if name.startswith("."):
-        return False  # moved aside, or an instance's of 0.4
+    stat = parts.state.stat(name)
+    if name.startswith(".") or stat is None or now / 1e9 - stat.st_ctime < orphan_age:
+        return False  # hidden: moved aside, or an instance's of 0.4
     # Twice, in the order in which messages move: one that moves on meanwhile is seen the second time.
     places = (parts.pending, parts.deferred, parts.incoming, parts.outgoing) * 2
     return not any(place.has(name) for place in places)

@@ -26,6 +26,9 @@ from piperkit.dirq.writing import Writer
 from piperkit.errors import MessageTooLarge
 from piperkit.message import Failure
 
+#: Bytes that are read at once, of a file of which nothing is known; most messages are smaller.
+_PIECE = 1 << 16
+
 
 class Held:
     """A message that is claimed by us: its file, and what is known of it. Nothing of the file is open."""
@@ -105,6 +108,8 @@ class Store:
         self.syncer = Syncer(settings.sync)
         self.delivery = Delivery(self.syncer, ids.new)
         self.limits = Limits(path, settings.message_max, settings.min_free)
+        #: Told of a new name that a claimed message is about to get.
+        self.announce: Callable[[str], None] = lambda name: None
         self.writer = Writer(self.parts, layout.file_mode(settings.perms), settings.owner, self.syncer, ids.new)
 
     def held(self, name: str, where: Directory) -> Held:
@@ -131,34 +136,34 @@ class Store:
         """
         fd = os.open(held.name, fs.OPEN_MESSAGE, dir_fd=held.where.fd)
         try:
-            there = os.fstat(fd)
-            if not stat.S_ISREG(there.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a regular file", held.path)
-            if held.stat_then is None:
-                held.stat_then = there
-            size = there.st_size
-            if size > self.limits.message_max:
-                self.limits.check_size(size)
-            data = os.read(fd, size + 1)
-            if len(data) != size:
-                data = self._read_on(fd, data)
+            data = os.read(fd, _PIECE)
+            if not 0 < len(data) < _PIECE or self.limits.is_too_large(len(data)):
+                data = self._read_large(held, fd)
             if self.syncer.syncs and not held.synced:
                 held.synced = self.syncer.is_synced(fd, held.where)
             return data
-        except (MemoryError, OverflowError) as error:
-            raise MessageTooLarge(f"a message of {there.st_size} bytes does not fit into memory") from error
         finally:
             os.close(fd)
 
-    def _read_on(self, fd: int, data: bytes) -> bytes:
-        """The rest of a file that was written to in this moment. Raises MessageTooLarge."""
-        chunks, size, most = [data], len(data), self.limits.message_max
-        while chunk := os.read(fd, min(8 * MIB, most + 1 - size) if most else 8 * MIB):
-            chunks.append(chunk)
-            size += len(chunk)
-            self.limits.check_size(size)
+    def _read_large(self, held: Held, fd: int) -> bytes:
+        """A file that is empty, or larger than a piece, in one piece."""
+        there = os.fstat(fd)
+        if not stat.S_ISREG(there.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", held.path)
+        held.stat_then = held.stat_then or there
+        size, most = there.st_size, self.limits.message_max
         self.limits.check_size(size)
-        return b"".join(chunks)
+        try:
+            data = os.pread(fd, size + 1, 0)
+            while len(data) != size:  # it is written to in this moment
+                self.limits.check_size(len(data))
+                more = os.pread(fd, min(8 * MIB, most + 1 - len(data)) if most else 8 * MIB, len(data))
+                if not more:
+                    break
+                data += more
+        except (MemoryError, OverflowError) as error:
+            raise MessageTooLarge(f"a message of {size} bytes does not fit into memory") from error
+        return data
 
     def _seen(self, held: Held) -> None:
         """Before a message goes on as it came: it is a regular file, and will be on the disk when this is."""
@@ -176,11 +181,12 @@ class Store:
                 held.synced = True
 
     def seal(self, held: Held) -> None:
-        """Have the message in a file of our own, if it is in somebody else's, who may still be able to change it.
+        """Have the message in a file of our own, if others may still be able to change it.
 
         One that is too large for the queue is left as it is; it is banished unread. Raises as `Directory.open`, NoRoom.
         """
-        if held.stat.st_uid == os.geteuid() or self.limits.is_too_large(held.size):
+        ours = held.stat.st_uid == os.geteuid() and not held.stat.st_mode & 0o022
+        if ours or self.limits.is_too_large(held.size):
             return
         source = held.where.open(held.name)
         try:
@@ -192,7 +198,8 @@ class Store:
                 os.utime(fd, ns=(held.stat.st_atime_ns, held.stat.st_mtime_ns))
 
             self.limits.check_room(held.size)
-            new, fd = self.writer.new_file(write)
+            # Given back to `incoming`, it can be read there, and not changed.
+            new, fd = self.writer.new_file(write, mode=layout.file_mode(self.settings.perms) & ~0o022)
             sealed = os.fstat(fd)
             os.close(fd)
             if too_large:
@@ -309,6 +316,7 @@ class Store:
         """Give a message in `pending` that name."""
         name = self.own_name(held)
         if name != held.name:
+            self.announce(name)
             placed = place(held.where, held.name, held.stat, held.where, name, self.ids.new)
             self._rename_record(held, held.name, placed)
             self.syncer.changed(target=held.where)

@@ -8,13 +8,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pyzenkit.zendaemon import ZenDaemonComponent
-
 from piperkit.filer.doorbell import Doorbell
 from piperkit.message import Format
 from piperkit.pause import Pause
 from piperkit.queue import Claim, Queue
 from piperkit.retry import RetryPolicy
+from piperkit.zenkit import ZenDaemonComponent
 
 if TYPE_CHECKING:
     from piperkit.daemon import PiperDaemon

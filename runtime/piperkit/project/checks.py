@@ -18,7 +18,7 @@ from piperkit.project import answers
 from piperkit.project.finding import Finding
 from piperkit.project.git import listed, succeeds
 from piperkit.project.journal import Pending
-from piperkit.project.patient import Daemon
+from piperkit.project.patient import Daemon, stranger
 from piperkit.project.source import NoTemplate, Source, UncommittedTemplate
 
 #: Where systemd looks for units, the first wins: systemd.unit(5).
@@ -31,6 +31,14 @@ _EXEC = re.compile(r"^ExecStart=(/\S+)/bin/", re.MULTILINE)
 
 
 # -- projects --------------------------------------------------------------------------------------------------------
+
+
+def owner(project: Path) -> Iterator[Finding]:
+    """Root runs nothing of somebody else's, such as its daemons, or git with its settings."""
+    who = stranger(project)
+    if who is not None:
+        words = f"it belongs to {who}, or a part of it does, and root runs nothing of somebody else's"
+        yield Finding(str(project), words, f"sudo -u {quote(who)} piperctl doctor {quote(str(project))}")
 
 
 def upgrade_is_finished(project: Path) -> Iterator[Finding]:
@@ -188,7 +196,9 @@ def clock_is_synchronised(state: int) -> Iterator[Finding]:
         yield Finding("the clock", "nothing keeps it right", "timedatectl set-ntp true", warning=True)
 
 
+#: The first of them finds whether anything of it may be run.
 PROJECT_CHECKS = (
+    ("owner", owner),
     ("upgrade", upgrade_is_finished),
     ("conflicts", nothing_is_unsettled),
     ("versions", one_version),

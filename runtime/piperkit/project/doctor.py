@@ -52,7 +52,8 @@ def admit(what: Sequence[Path], config: Path | None, root: str = "/") -> Patient
     for path in what:
         if (path / answers.MAIN).is_file():
             projects.append(path.resolve())
-            daemons += patient.daemons_of(path.resolve())
+            if patient.stranger(path.resolve()) is None:
+                daemons += patient.daemons_of(path.resolve())
         else:
             queues.append(patient.bare_queue(os.path.abspath(path)))
     known = {queue.path for daemon in daemons for queue in daemon.queues() if queue.knows_next}
@@ -66,7 +67,10 @@ def examine(patients: Patients) -> Iterator[Finding]:
     """Everything that is wrong."""
     for project in patients.projects:
         for name, project_check in PROJECT_CHECKS:
-            yield from _named(name, project_check(project))
+            found = list(_named(name, project_check(project)))
+            yield from found
+            if found and name == "owner":
+                break  # nothing of it is run
     for daemon in patients.daemons:
         for name, daemon_check in DAEMON_CHECKS:
             yield from _named(name, daemon_check(daemon))
@@ -80,8 +84,16 @@ def examine(patients: Patients) -> Iterator[Finding]:
 
 
 def _of_queue(queue: Queue) -> Iterator[Finding]:
+    forbidden = False
     for name, check in QUEUE_CHECKS:
-        found = list(_named(name, check(queue)))
+        try:
+            found = list(_named(name, check(queue)))
+        except PermissionError:
+            if not forbidden:
+                words = "you may not look there, or not write there, so not all of it was examined"
+                yield Finding(queue.path, words, f"sudo {queue.again}", warning=True, check=name)
+            forbidden = True
+            continue
         yield from found
         if found and name == "queue":
             return  # there is nothing to look at
@@ -97,11 +109,13 @@ def _uid(queue: Queue) -> int:
 
 def mend(patients: Patients) -> list[Finding]:
     """Put right what is safe to; returns what was. Each queue is put right as whoever works on it. Raises OSError."""
-    mended = []
+    mended: list[Finding] = []
     for queue in patients.queues:
-        for finding in _of_queue(queue):
-            if finding.fix is not None:
-                _as(queue.account if finding.check != "queue" else None, finding)
+        # What was mended may show what else there is.
+        while found := [each for each in _of_queue(queue) if each.fix is not None and each not in mended]:
+            for finding in found:
+                # What is missing, and who may do what, is for root to say.
+                _as(None if finding.check in ("queue", "owner and mode") else queue.account, finding)
                 mended.append(finding)
     return mended
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pwd
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from piperkit.daemon.options import OPTIONS
 from piperkit.daemon.process import Identity
 from piperkit.errors import ExitStatus, PiperError
 
 _ANSWER_WAIT = 60.0  # seconds
+#: What a daemon does where nothing is configured.
+DEFAULTS: dict[str, Any] = {option.key: option.default for option in OPTIONS}
 
 
 class NoPatient(PiperError):
@@ -33,12 +38,12 @@ class Queue:
     path: str
     again: str  #: the command that mends what `--fix` can
     account: Identity | None = None  #: who works on it, where that is known
-    account_name: str = ""
-    perms: int = 0o775
+    producer: Identity | None = None  #: who delivers into it, where that is known
+    perms: int | None = None  #: as configured, where that is known
     next_queue: str | None = None
     knows_next: bool = False  #: whether `next_queue` is known: a bare queue does not say
-    orphan_age: float = 10.0
-    min_free: int | None = None
+    orphan_age: float = DEFAULTS["orphan_age"]
+    min_free: int | None = DEFAULTS["queue_min_free"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,22 +65,24 @@ class Daemon:
         config = self.facts["config"]
         configured = Identity.of(config["user"], config["group"])
         following = self.facts["next_queue"]
-        common = {"again": self.again, "account_name": config["user"] or "", "min_free": config["queue_min_free"],
-                  "perms": int(config["queue_in_perms"], 8)}  # fmt: skip
+        common = {"again": self.again, "min_free": config["queue_min_free"]}
         own = Queue(self.facts["queue"], account=configured or owner(self.facts["queue"]), next_queue=following,
-                    knows_next=True, orphan_age=config["orphan_age"], **common)  # fmt: skip
+                    knows_next=True, orphan_age=config["orphan_age"], perms=int(config["queue_in_perms"], 8),
+                    **common)  # fmt: skip
+        if following is None:
+            return [own]
         # What becomes of a message in the next queue, only its owner knows.
-        return [own] if following is None else [own, Queue(following, account=configured or owner(following), **common)]
+        return [own, Queue(following, account=owner(following) or configured, producer=own.account, **common)]
 
 
 def ask(
     name: str, command: list[str], config_file: str, again: str, project: Path | None = None, **more: str
 ) -> Daemon:
-    """Have a daemon describe itself."""
+    """Have a daemon describe itself, in its project or in `/`: the current directory may be anybody's."""
     environment = {**os.environ, **more}
     try:
-        done = subprocess.run([*command, "--action", "describe"], env=environment, capture_output=True, text=True,
-                              timeout=_ANSWER_WAIT, check=False)  # fmt: skip
+        done = subprocess.run([*command, "--action", "describe"], env=environment, cwd=project or "/",
+                              capture_output=True, text=True, timeout=_ANSWER_WAIT, check=False)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return Daemon(name, config_file, None, str(error), 1, project, again)
     said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
@@ -102,7 +109,7 @@ def daemons_of(project: Path) -> list[Daemon]:
             continue
         command = [
             str(python) if python.exists() else sys.executable,
-            "-c",
+            "-Pc",
             f"from {module} import {function} as main; main()",
         ]
         again = f"piperctl doctor --fix {shlex.quote(str(project))}"
@@ -116,19 +123,52 @@ def installed(config_file: Path) -> Daemon:
     command = shutil.which(name)
     if command is None:
         raise NoPatient(f"{config_file}: there is no command {name} to go with it; add its directory to PATH")
-    again = f"piperctl doctor --fix --config {shlex.quote(str(config_file))}"
-    return ask(name, [command, "--config-file", str(config_file)], str(config_file), again)
+    file = os.path.abspath(config_file)
+    again = f"piperctl doctor --fix --config {shlex.quote(file)}"
+    return ask(name, [os.path.abspath(command), "--config-file", file], file, again)
+
+
+def stranger(project: Path) -> str | None:
+    """Whose a project is, or something of it that would be run; None if it is root's, or we are not root."""
+    if os.geteuid() != 0:
+        return None
+    parts = [project, *project.iterdir(), *(project / "src").rglob("*"), project / ".venv" / "bin" / "python"]
+    for path in parts:
+        try:
+            uid = path.stat().st_uid or path.lstat().st_uid
+        except OSError:
+            continue  # a link to nothing, say
+        if uid != 0:
+            return account_name(uid) or f"#{uid}"
+    return None
+
+
+def account_name(uid: int) -> str | None:
+    """The name of an account; None where it has none here."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
 
 
 def bare_queue(path: str) -> Queue:
-    """A queue of which nothing is known but its directory; it is worked on by the directory's owner."""
+    """A queue of which nothing is known but its directory."""
     return Queue(path, f"piperctl doctor --fix {shlex.quote(path)}", owner(path))
 
 
 def owner(path: str) -> Identity | None:
-    """Whoever a directory belongs to; None where it is not there."""
+    """Whoever works on a queue: its directory's owner, or, if that is root, `pending`'s; None where it is not there.
+
+    `pending` says nothing if others than root could have put it there.
+    """
     try:
         found = os.stat(path)
+        if found.st_uid == 0 and not found.st_mode & 0o022:
+            pending = os.stat(os.path.join(path, "pending"), follow_symlinks=False)
+            found = pending if stat.S_ISDIR(pending.st_mode) else found
     except FileNotFoundError:
-        return None
-    return Identity(found.st_uid, found.st_gid, (found.st_gid,))
+        if not os.path.isdir(path):
+            return None
+    name = account_name(found.st_uid)
+    groups = (found.st_gid,) if name is None else tuple(os.getgrouplist(name, found.st_gid))
+    return Identity(found.st_uid, found.st_gid, groups)

@@ -1,79 +1,178 @@
-"""What `piperctl doctor` looks at in a queue. Nothing here changes a queue: that is left to the commands it names."""
+"""What `piperctl doctor` looks at in a queue. Nothing here changes a queue but a finding's `fix`.
+
+Parts are looked at by descriptor, and no link is followed: whoever could change an older queue may have put one there.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import grp
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from shlex import quote
 
-from piperkit.dirq import DirectoryQueue, ensure_queue, fs, instances, layout, names, records
+from piperkit.daemon.process import Identity
+from piperkit.dirq import DirectoryQueue, ensure_queue, fs, layout, recovery
+from piperkit.dirq.fs import Directory
 from piperkit.dirq.limits import MIB, room
-from piperkit.dirq.recovery import LITTER_AGE
-from piperkit.dirq.view import QueueView
+from piperkit.dirq.reading import ASIDE
+from piperkit.errors import QueueInUse
 from piperkit.project.finding import Finding
-from piperkit.project.patient import Queue
+from piperkit.project.patient import DEFAULTS, Queue, account_name
 
-PARTS = (*layout.PROTOCOL, *layout.ADDED)
-#: Seconds by which two clocks may differ.
-CLOCK_SLACK = 60.0
-_RUNNABLE = 0o770
 _DEAD_LETTER_DAYS = 30
 
 
+class _Nothing(Directory):
+    """A part that is not there: it holds nothing."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.fd = path, -1
+
+    @contextlib.contextmanager
+    def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+        yield iter(())
+
+    def stat(self, name: str) -> None:
+        return None
+
+
+class _Parts(layout.Parts):
+    """The directories of a queue as they are, whoever they belong to. None is made."""
+
+    def __getattr__(self, part: str) -> Directory:
+        if part not in layout.PARTS:
+            raise AttributeError(part)
+        path = f"{self.path}/{part}"
+        try:
+            found = Directory(path, Directory(self.path))
+        except FileNotFoundError:
+            found = _Nothing(path)
+        setattr(self, part, found)
+        return found
+
+    def there(self) -> dict[str, Directory]:
+        """Those that there are, by name."""
+        return {part: found for part in layout.PARTS if (found := getattr(self, part)).fd >= 0}
+
+
 def exists(queue: Queue) -> Iterator[Finding]:
-    """The queue is there, with all parts of the protocol."""
-    missing = [part for part in layout.PROTOCOL if not os.path.isdir(os.path.join(queue.path, part))]
+    """The queue is there, with all parts of the protocol, and each is a directory."""
+    missing, in_the_way = [], False
+    if os.path.isdir(queue.path):
+        for part in layout.PARTS:
+            path = f"{queue.path}/{part}"
+            if os.path.islink(path):
+                in_the_way = True
+                words = f"it is a link, to {os.readlink(path)}; a part of a queue must be a directory"
+                yield Finding(path, words, f"rm {quote(path)} && {queue.again}")  # what is behind it stays there
+            elif not os.path.lexists(path):
+                missing += [part] if part in layout.PROTOCOL else []
+            elif not os.path.isdir(path):
+                in_the_way = True
+                words = "it is no directory, as a part of a queue must be"
+                yield Finding(path, words, f"mv -nT {quote(path)} {quote(f'{queue.path}.{part}')} && {queue.again}")
+        words = f"it has no directory {', '.join(missing)}"
+    else:
+        missing, words = ["all"], "there is no such directory"
     if missing:
-        what = (
-            f"it has no directory {', '.join(missing)}" if os.path.isdir(queue.path) else "there is no such directory"
-        )
-        user = f" --user {quote(queue.account_name)}" if queue.account_name else ""
-        command = f"piperctl queue create {quote(queue.path)} --perms {queue.perms:#o}{user}"
-        owner = queue.account.owner if queue.account is not None and os.geteuid() == 0 else None
-        yield Finding(queue.path, what, command, fix=lambda: ensure_queue(queue.path, queue.perms, owner))
+        yield Finding(queue.path, words, queue.again, fix=None if in_the_way else lambda: _make(queue))
+
+
+def _perms(queue: Queue) -> int:
+    perms: int = DEFAULTS["queue_in_perms"] if queue.perms is None else queue.perms
+    return perms
+
+
+def _make(queue: Queue) -> None:
+    owner = queue.account.owner if queue.account is not None and os.geteuid() == 0 else None
+    ensure_queue(queue.path, _perms(queue), owner)
 
 
 def owner_and_mode(queue: Queue) -> Iterator[Finding]:
-    """Whoever works on the queue may do so in each part, its group as much as in the queue, and nobody else."""
-    whole = os.stat(queue.path)
-    uid = queue.account.uid if queue.account is not None and queue.account.uid != -1 else whole.st_uid
-    groups = {whole.st_gid, *(queue.account.groups if queue.account else ())}
-    for path in (queue.path, *_parts(queue)):
-        found = os.stat(path)
+    """The queue is its account's alone, but for the parts where others may put messages."""
+    account = queue.account or Identity()
+    uid, gid = account.owner
+    if uid == -1:
+        uid = os.stat(queue.path).st_uid
+    for part, directory in {"": Directory(queue.path), **_Parts(queue.path).there()}.items():
+        path, found = directory.path, os.fstat(directory.fd)
         mode = stat.S_IMODE(found.st_mode)
-        mine = mode >> 6 if found.st_uid == uid else mode >> 3 if found.st_gid in groups else mode
-        if uid != 0 and mine & 7 != 7:
+        wanted = _wanted_mode(queue, part, mode)
+        ours = found.st_uid == uid or (found.st_uid == 0 and not part)
+        words = f"it has the mode {mode:o}, and must have {wanted:o}"
+        if not ours:
+            words = f"it belongs to uid {found.st_uid}, and not to uid {uid}, who works on the queue"
+            if found.st_uid != 0:
+                # Who is that, and what is in it? Only a human knows.
+                yield Finding(path, words, f"chown --no-dereference {uid} {quote(path)} && {queue.again}")
+                continue
+        elif mode == wanted:
+            continue
+        elif part in layout.SHARED and mode & ~wanted & 0o002:
+            words = f"everybody may write there: it has the mode {mode:o}"  # which may be meant so
+            yield Finding(path, words, f"chmod {wanted:o} {quote(path)}")
+            continue
+        if os.geteuid() == 0 or (ours and os.geteuid() == found.st_uid):
+            fix = functools.partial(_correct, directory, wanted, None if ours else (uid, gid))
+            yield Finding(path, words, queue.again, fix=fix)
+        else:
+            yield Finding(path, words, f"sudo {queue.again}")
+
+
+def _wanted_mode(queue: Queue, part: str, mode: int) -> int:
+    """The mode that a part of this mode is to have; the queue itself, named "", and what is not configured may differ
+    where that does no harm.
+    """
+    if not part:
+        return mode if mode & 0o700 == 0o700 and not mode & 0o022 else layout._QUEUE_MODE
+    return layout.part_mode(part, 0o700 | mode & 0o777 if queue.perms is None else queue.perms)
+
+
+def _correct(directory: Directory, mode: int, owner: tuple[int, int] | None) -> None:
+    """Give a directory this mode and owner: the very one that was looked at."""
+    if owner is not None:
+        os.chown(".", *owner, dir_fd=directory.fd)
+    os.chmod(".", mode, dir_fd=directory.fd)
+
+
+def delivery(queue: Queue) -> Iterator[Finding]:
+    """Whoever delivers into the queue may put messages there."""
+    if queue.producer is None or queue.producer.uid in (-1, 0):
+        return
+    uid = queue.producer.uid
+    for part, directory in _Parts(queue.path).there().items():
+        found = os.fstat(directory.fd)
+        shift = 6 if found.st_uid == uid else 3 if found.st_gid in queue.producer.groups else 0
+        if part in layout.SHARED and found.st_mode >> shift & 3 != 3:
+            try:
+                group = grp.getgrgid(found.st_gid).gr_name
+            except KeyError:
+                group = str(found.st_gid)
             yield Finding(
-                path,
-                f"uid {uid} works on it, and may not write there: it belongs to uid {found.st_uid}, mode {mode:o}",
-                f"chown {uid}:{whole.st_gid} {quote(path)} && chmod u+rwx {quote(path)}",
+                directory.path,
+                f"uid {uid} delivers into it, and may not write there: it belongs to uid {found.st_uid}, group {group},"
+                f" mode {stat.S_IMODE(found.st_mode):o}",
+                f"usermod --append --groups {quote(group)} {quote(account_name(uid) or str(uid))}",
             )
-        elif lacks := stat.S_IMODE(whole.st_mode) & _RUNNABLE & ~mode:
-            yield Finding(path, f"it has the mode {mode:o}, and its queue allows more: {whole.st_mode & 0o7777:o}",
-                          f"chmod {mode | lacks:o} {quote(path)}")  # fmt: skip
-        elif mode & 0o002 and not queue.perms & 0o002:
-            yield Finding(path, f"everybody may write there: it has the mode {mode:o}", f"chmod o-w {quote(path)}")
+            return
 
 
 def one_file_system(queue: Queue) -> Iterator[Finding]:
     """A message can be renamed from part to part and on to the next queue: it is tried."""
-    targets = [path for path in _parts(queue) if os.path.basename(path) not in ("tmp", "state")]
-    following = os.path.join(queue.next_queue, "tmp") if queue.next_queue else ""
-    if os.path.isdir(following):
-        targets.append(following)
+    parts = _Parts(queue.path)
+    targets = [found for part, found in parts.there().items() if part in layout.HOLDING]
+    if queue.next_queue:
+        with contextlib.suppress(OSError):  # which is said of that queue
+            targets.append(Directory(f"{queue.next_queue}/tmp", Directory(queue.next_queue)))
     probe = f".piperctl-doctor-{os.getpid()}"  # a name with a dot is no message
-    source = os.path.join(queue.path, "tmp", probe)
     try:
-        os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except PermissionError:
-        yield Finding(
-            queue.path, "you may not write there, so rename was not tried", f"sudo {queue.again}", warning=True
-        )
-        return
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parts.tmp.fd))
     except OSError as error:
         if error.errno in fs.NO_ROOM:
             return  # which is another check's
@@ -81,24 +180,23 @@ def one_file_system(queue: Queue) -> Iterator[Finding]:
     try:
         for target in targets:
             try:
-                os.rename(source, os.path.join(target, probe))
-                os.rename(os.path.join(target, probe), source)
+                parts.tmp.rename(probe, target, probe)
+                target.rename(probe, parts.tmp, probe)
+            except FileNotFoundError:
+                return  # somebody has removed it
             except OSError as error:
                 if error.errno == errno.EXDEV:
-                    yield _apart(queue, target)
+                    yield _apart(queue, target.path)
                 elif not isinstance(error, PermissionError):
                     raise
     finally:
-        fs.unlink_if_there(source)
+        parts.tmp.remove(probe)
 
 
 def _apart(queue: Queue, target: str) -> Finding:
     if target.startswith(queue.path + os.sep):
-        move = f"rm {quote(target)} && mv -T {quote(os.path.realpath(target))} {quote(target)}"
-        command = move if os.path.islink(target) else f"umount {quote(target)}"
-        return Finding(
-            target, "it is on another file system than its queue, so messages cannot be moved there", command
-        )
+        words = "it is on another file system than its queue, so messages cannot be moved there"
+        return Finding(target, words, f"umount {quote(target)}")
     following = os.path.dirname(target)
     place = quote(os.path.join(os.path.dirname(queue.path), os.path.basename(following)))
     return Finding(
@@ -109,15 +207,18 @@ def _apart(queue: Queue, target: str) -> Finding:
 
 
 def orphans(queue: Queue) -> Iterator[Finding]:
-    """No message is claimed by a process that is dead."""
-    found = {
-        part: [name for name in _names(queue, part) if _is_orphan(queue, part, name)]
-        for part in ("pending", "outgoing")
-    }
-    if count := sum(map(len, found.values())):
+    """No message is claimed by a process that is dead, and no instance of an earlier version is at work."""
+    parts = _Parts(queue.path)
+    try:
+        earlier = recovery.earlier(parts.state)
+    except QueueInUse as error:
+        pid = re.search(r"pid (\d+)", str(error))
+        yield Finding(queue.path, str(error), f"kill {pid[1]}" if pid else "stop it")
+        return
+    found = recovery.find(parts, (), "", recovery.Ages(queue.orphan_age, time.time_ns), earlier)
+    if count := len(found.orphans) + len(found.outgoing):
         words = f"{count} of its messages {'is' if count == 1 else 'are'} claimed by a process that is dead"
-        if found["outgoing"] and not queue.knows_next:
-            # Recovery would take a changed message for committed, and drop it, where it knows no output queue.
+        if found.outgoing and not queue.knows_next:
             yield Finding(queue.path, f"{words}, and only their daemon knows where they go", "start the daemon")
         else:
             yield Finding(queue.path, words, queue.again, fix=lambda: recover(queue))
@@ -125,28 +226,50 @@ def orphans(queue: Queue) -> Iterator[Finding]:
 
 def litter(queue: Queue) -> Iterator[Finding]:
     """There is nothing in the queue that nobody will ever want."""
-    left = [path for path in (*_left_in_tmp(queue), *_left_in_state(queue)) if path is not None]
-    if left:
+    parts = _Parts(queue.path)
+    now, age = time.time_ns(), queue.orphan_age
+    tmp = [name for name in _files(parts.tmp) if recovery.is_litter_of_tmp(parts.tmp, name, now, age)]
+    state = [name for name in _files(parts.state) if recovery.is_litter_of_state(parts, name, now, age)]
+    if left := [*map(parts.tmp.at, tmp), *map(parts.state.at, state)]:
         words = f"{len(left)} file{'s are' if len(left) > 1 else ' is'} left behind, such as {left[0]}"
-        if _names(queue, "outgoing") and not queue.knows_next:
+        if not queue.knows_next and parts.outgoing.names(1):
             yield Finding(queue.path, words, "start the daemon", warning=True)
         else:
             yield Finding(queue.path, words, queue.again, fix=lambda: recover(queue))
-    with os.scandir(os.path.join(queue.path, "incoming")) as entries:
+    with parts.incoming.entries() as entries:
         for entry in entries:
             if not entry.is_file(follow_symlinks=False) and not entry.name.startswith("."):
-                kind = "a link" if entry.is_symlink() else "a directory" if entry.is_dir() else "no regular file"
-                path = f"{queue.path}.{fs.display(entry.name)}"
-                yield Finding(entry.path, f"it is {kind}, and so no message: it stays there for ever",
-                              f"mv -nT {quote(entry.path)} {quote(path)}")  # fmt: skip
+                directory = entry.is_dir(follow_symlinks=False)
+                kind = "a link" if entry.is_symlink() else "a directory" if directory else "no regular file"
+                path, aside = parts.incoming.at(entry.name), f"{queue.path}.{fs.display(entry.name)}"
+                words = f"it is {kind}, and so no message: it stays there for ever"
+                yield Finding(path, words, f"mv -nT {quote(path)} {quote(aside)}")
+
+
+def _files(directory: Directory) -> list[str]:
+    with directory.entries() as entries:
+        return [entry.name for entry in fs.regular(entries)]
 
 
 def recover(queue: Queue) -> None:
     """Do what the queue's daemon does at its start."""
     with DirectoryQueue(
-        queue.path, next_queue=queue.next_queue, orphan_age=queue.orphan_age, perms=queue.perms
+        queue.path, next_queue=queue.next_queue, orphan_age=queue.orphan_age, perms=_perms(queue)
     ) as found:
-        found.recover()
+        while found.recover().again == 0:
+            pass  # it does a bounded part at a time
+
+
+def unreadable(queue: Queue) -> Iterator[Finding]:
+    """No record of a message, and no reason of a dead letter, was moved aside since nobody can read it."""
+    parts = _Parts(queue.path)
+    for directory in (parts.state, parts.errors):
+        with directory.entries() as entries:
+            aside = sorted(entry.name for entry in entries if entry.name.startswith(ASIDE))
+        if aside:
+            words = f"{len(aside)} unreadable file{'s were' if len(aside) > 1 else ' was'} moved aside: {aside[0]}"
+            command = f"find {quote(directory.path)} -name {quote(ASIDE + '*')} -exec rm -r {{}} +"
+            yield Finding(directory.path, words, f"{command}  # when you have looked at what they were")
 
 
 def space(queue: Queue) -> Iterator[Finding]:
@@ -158,80 +281,23 @@ def space(queue: Queue) -> Iterator[Finding]:
     else:
         words = f"{free // MIB} MiB are free, and queue_min_free keeps {keep // MIB} MiB: no message can be written"
     if free < keep:
-        errors = os.path.join(queue.path, "errors")
+        errors = _Parts(queue.path).errors
         age = time.time() - _DEAD_LETTER_DAYS * 86400
-        if any(os.stat(entry.path).st_mtime < age for entry in layout.regular_files(errors)):
-            command = f"find {quote(errors)} -type f -mtime +{_DEAD_LETTER_DAYS} -delete  # dead letters"
+        if any(there.st_mtime < age for name in _files(errors) if (there := errors.stat(name))):
+            command = f"find {quote(errors.path)} -type f -mtime +{_DEAD_LETTER_DAYS} -delete  # dead letters"
         else:
             command = f"du -ax {quote(queue.path)} | sort -n | tail  # what to make room with"
         yield Finding(queue.path, words, command)
 
 
-def clock_went_back(queue: Queue) -> Iterator[Finding]:
-    """No message waits because the clock was ahead when it was put off."""
-    waiting = []
-    for entry in QueueView(queue.path).entries("deferred"):
-        path = os.path.join(queue.path, "state", entry.id)
-        history = records.load(path, os.stat(entry.path).st_mtime_ns).history
-        late = (entry.due or 0) > time.time()
-        if late and history and datetime.fromisoformat(history[-1]["time"]).timestamp() > time.time() + CLOCK_SLACK:
-            waiting.append(path)
-    if waiting:
-        words = f"{len(waiting)} of its messages were put off at a time that is yet to come: the clock has gone back"
-        yield Finding(queue.path, words, f"touch -c {' '.join(map(quote, waiting))}  # tries them now")
-
-
-def _parts(queue: Queue) -> list[str]:
-    return [path for part in PARTS if os.path.isdir(path := os.path.join(queue.path, part))]
-
-
-def _names(queue: Queue, part: str) -> set[str]:
-    return layout.message_names(queue.path, part)
-
-
-def _is_orphan(queue: Queue, part: str, name: str) -> bool:
-    path = os.path.join(queue.path, part, name)
-    fd = fs.lock_message(path, shared=True)
-    if fd is None:
-        return False
-    try:
-        return time.time() - os.fstat(fd).st_ctime >= queue.orphan_age
-    finally:
-        os.close(fd)
-
-
-def _left_in_tmp(queue: Queue) -> Iterator[str]:
-    for entry in layout.regular_files(os.path.join(queue.path, "tmp")):
-        found = fs.status(entry)
-        if found is not None:
-            age = time.time() - max(found.st_atime, found.st_mtime, found.st_ctime)
-            if age >= (queue.orphan_age if names.is_ours(entry.name) else LITTER_AGE):
-                fd = fs.lock_message(entry.path, shared=True)
-                if fd is not None:
-                    os.close(fd)
-                    yield entry.path
-
-
-def _left_in_state(queue: Queue) -> Iterator[str]:
-    state = os.path.join(queue.path, "state")
-    for entry in layout.regular_files(state) if os.path.isdir(state) else ():
-        found = fs.status(entry)
-        if (
-            found is not None
-            and not instances.is_instance(entry.name)
-            and time.time() - found.st_ctime >= queue.orphan_age
-        ):
-            places = ("pending", "deferred", "incoming", "outgoing") * 2
-            if not any(os.path.lexists(os.path.join(queue.path, part, entry.name)) for part in places):
-                yield entry.path
-
-
+#: The first of them finds whether there is anything to look at.
 QUEUE_CHECKS = (
     ("queue", exists),
     ("owner and mode", owner_and_mode),
+    ("delivery", delivery),
     ("one file system", one_file_system),
     ("orphans", orphans),
     ("litter", litter),
+    ("unreadable", unreadable),
     ("free space", space),
-    ("clock", clock_went_back),
 )
