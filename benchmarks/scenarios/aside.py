@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.peers import OURS, Report, started
-from benchmarks.places import TAKES, fill, make_queue
+from benchmarks.places import TAKES, Place, fill, make_queue
 from benchmarks.scenarios import Bench
 from benchmarks.scenarios.latency import latencies
 
@@ -74,11 +74,10 @@ class Passed:
         return max(0.0, self.drained.cpu - self.start / self.drained.messages * 1e6)
 
 
-def pass_by(queue: Path, count: int) -> Passed:
+def pass_by(place: Place, queue: Path, count: int) -> Passed:
     """Drain `count` messages that come at once, and then some one by one."""
-    ready = queue.parent / "ready"
-    fill(ready, count)
-    with started(OURS, "drain", queue, "--count", count) as running:
+    with place.workspace() as ready, started(OURS, "drain", queue, "--count", count) as running:
+        fill(ready, count)
         running.go()
         start = running.settle()
         with running.paused():
@@ -97,21 +96,23 @@ def run_aside(bench: Bench) -> None:
                 bench.say(f"aside, {place.name}: left out, since there is no room for {count} messages of each kind")
             else:
                 queues = {kind: make(directory / "in", kind, count) for kind, directory in directories.items()}
-                _measure(bench, place.name, queues)
+                _measure(bench, place, queues)
         _goals(bench, place.name, f"{count:,}")
 
 
-def _measure(bench: Bench, place: str, queues: dict[str, Path]) -> None:
-    turns = {kind: lambda queue=queue: pass_by(queue, bench.messages) for kind, queue in queues.items()}
-    found = bench.turns("aside", place, turns)
+def _measure(bench: Bench, place: Place, queues: dict[str, Path]) -> None:
+    turns = {kind: lambda queue=queue: pass_by(place, queue, bench.messages) for kind, queue in queues.items()}
+    found = bench.turns("aside", place.name, turns)
     for kind, got in found.items():
         rates = [each.drained.rate_from_first for each in got]
-        bench.add("aside", place, kind, "messages/s", rates, [each.cpu for each in got])
-        bench.add("aside latency", place, kind, "ms", [each.latency for each in got])
-        bench.add("aside start", place, kind, "s", [each.start for each in got])
+        bench.add("aside", place.name, kind, "messages/s", rates, [each.cpu for each in got])
+        bench.add("aside latency", place.name, kind, "ms", [each.latency for each in got])
+        bench.add("aside start", place.name, kind, "s", [each.start for each in got])
         if KINDS[kind]:
             pairs = zip(got, found["none"], strict=True)
-            bench.add("aside memory", place, kind, "MiB", [(a.drained.peak - b.drained.peak) / 1024 for a, b in pairs])
+            bench.add(
+                "aside memory", place.name, kind, "MiB", [(a.drained.peak - b.drained.peak) / 1024 for a, b in pairs]
+            )
 
 
 def _goals(bench: Bench, place: str, many: str) -> None:

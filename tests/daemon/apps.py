@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -118,6 +119,14 @@ class Fork(Component):
         return message.commit(str(child))
 
 
+class Faults(Component):
+    """Says how many pages of memory its process has been given so far."""
+
+    def process(self, message: Message) -> Outcome:
+        assert message.text.isalnum()
+        return message.commit(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
+
+
 class OldUpper(ZenDaemonComponent):
     """As components for the original are written: events and callbacks."""
 
@@ -184,6 +193,7 @@ COMPONENTS: dict[str, Any] = {
     "upper": lambda: [Upper()],
     "collect": lambda: [Collect()],
     "echo": lambda: [Echo()],
+    "faults": lambda: [Faults()],
     "fork": lambda: [Fork()],
     "slow": lambda: [Slow()],
     "stuck": lambda: [Stuck()],

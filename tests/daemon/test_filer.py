@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import itertools
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import apps
+from needs import need
 from piperkit import Component, Message, Outcome, PiperDaemon
 from piperkit.testing import Piper
 
@@ -223,3 +227,16 @@ def test_arrival_of_a_message_is_what_its_file_says(piper: Piper, form: str) -> 
     build = lambda argv: PiperDaemon(name="looking", argv=argv, components=[Looking()])  # noqa: E731
     piper.run(build, f"--message-format={form}")
     assert found == [(1e9, 1)]
+
+
+def test_large_messages_use_the_memory_of_those_before_them(piper: Piper, start: Start, until: Until) -> None:
+    """New memory for each costs more time than all else that is done with it."""
+    need("glibc", hasattr(ctypes.CDLL(None), "mallopt"), "a C library with mallopt(3)")
+    size = 1 << 20
+    with piper.queue_in.batch():
+        piper.put(*("x" * size for _ in range(20)))
+    start("faults")
+    until(lambda: len(piper.out) == 20, "the messages")
+    given = [int(each) for each in piper.out]
+    pages = size // resource.getpagesize()
+    assert sum(later - earlier > pages for earlier, later in itertools.pairwise(given[5:])) == 0, given

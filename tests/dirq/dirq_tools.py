@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from piperkit.dirq import DirectoryQueue
 from piperkit.message import Failure
@@ -81,6 +85,21 @@ def descriptors() -> dict[str, str]:
         except FileNotFoundError:
             continue  # that of the listing itself
     return found
+
+
+def make_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # a socket's path must be short
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def reports(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said of things that are not as they should be."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 #: What can be done with a claimed message: (queue, id, another queue's address).

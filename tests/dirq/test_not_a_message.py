@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,20 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dirq_tools import Process, claim_one
+from dirq_tools import Process, claim_one, make_socket, reports
 from needs import need
 from piperkit.dirq import DirectoryQueue
 from piperkit.errors import NotClaimed
-
-
-def make_socket(path: Path) -> None:
-    here = os.getcwd()
-    os.chdir(path.parent)  # a socket's path must be short
-    try:
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 def make_device(path: Path) -> None:
@@ -63,10 +51,6 @@ def put(queue: DirectoryQueue) -> Callable[[str, str], Path]:
         return path
 
     return make
-
-
-def reports(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("kind", THINGS)

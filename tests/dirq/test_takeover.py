@@ -43,7 +43,7 @@ def half(fd):
     os.write(fd, b"half")
     say(claims)
     wait()
-queue._store.writer.publish(half, None)
+queue._store.publish(half, None)
 """
 
 
@@ -134,13 +134,13 @@ def test_instance_that_is_alive_is_named_and_left_alone(
     begun_before = make_queue(orphan_age=0)
     make_queue("next")
     assert not begun_before.claim()
+    assert not begun_before.recover()
     names = {"worked", "worked too", "free"}
     for name in names:
         begun_before.enqueue(name, name)
     old = start_old(WORK)
     assert old.hear().keys() == names
     clock.forward(3600)
-    begun_before.recover()  # there was none before; now it is met
     queue = make_queue(orphan_age=0)
     for refused in (begun_before.recover, queue.recover, queue.claim, queue.watch):
         with pytest.raises(QueueInUse, match=rf"\b{old.pid}\b"):

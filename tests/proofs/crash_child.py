@@ -28,8 +28,8 @@ from piperkit.message import Failure  # noqa: E402
 
 OLD = b"old " * 1500 + b"end"
 NEW = b"new " * 2500 + b"end"
-#: The operation begins after this path was asked to be removed.
-MARK = "/crash-walk-begins-here"
+#: The operation begins after this path was asked to be removed, and is over when this name in ROOT was.
+MARK, END = "/crash-walk-begins-here", "crash-walk-ends-here"
 
 failures: list[str] = []
 
@@ -56,9 +56,13 @@ def attempt(call, held=None):
     raise SystemExit(f"never succeeded: {failures}")
 
 
+def remove(name):
+    with contextlib.suppress(OSError):
+        os.unlink(name)
+
+
 def mark():
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(MARK)
+    remove(MARK)
     for option in options:
         if option.startswith("limit="):
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(option[6:]), resource.RLIM_INFINITY))
@@ -124,6 +128,12 @@ def batch():
     attempt(call)
 
 
+def close():
+    queue.read(queue.claim(2)[0].id)
+    mark()
+    attempt(queue.close)
+
+
 def recover():
     mark()
     while attempt(queue.recover):
@@ -164,6 +174,7 @@ OPERATIONS = {
     "duplicate": lambda: work(lambda id: queue.duplicate(id, other)),
     "duplicate_far": lambda: work(lambda id: queue.duplicate(id, far)),
     "batch": batch,
+    "close": close,
     "recover": recover,
     "die": die,
 }
@@ -189,6 +200,7 @@ queue = DirectoryQueue(
     path("in"), next_queue=next_queue, orphan_age=0, crash_limit=limit, min_free=0, seal="seal" in options
 )
 OPERATIONS[operation]()
+remove(path(END))
 attempt(queue.close)
 after = descriptors()
 leaked = [target for name, target in after.items() if name not in before]

@@ -39,7 +39,7 @@ from piperkit.message import Failure
 
 CHILD = Path(__file__).with_name("crash_child.py")
 RUNTIME = Path(piperkit.__file__).parent.parent
-MARK = "/crash-walk-begins-here"
+MARK, END = "/crash-walk-begins-here", "/crash-walk-ends-here"
 OLD = b"old " * 1500 + b"end"  # as in the child
 NEW = b"new " * 2500 + b"end"
 LABELS = {OLD: "old", NEW: "new", b"beside": "beside"}
@@ -196,6 +196,7 @@ SCENARIOS = {
     "claim with an unreadable record": Scenario("claim", {}, prepare=unreadable_record),
     "work on a full disk": Scenario("work_on_a_full_disk", {FIRST: {"next/incoming old"}}, ("limit=0",)),
     "read": Scenario("read", {}),
+    "close": Scenario("close", {}),
     "requeue": Scenario("requeue", {}),
     "update": Scenario("update", {FIRST: {"in/incoming new"}}),
     "commit: delete": Scenario("commit", {FIRST: GONE}, ("next=none",)),
@@ -297,7 +298,8 @@ class Walk:
         points = crashwalk.crash_points(self.command(root, far), root, far, since=MARK, reads=reads)
         self.check_done(root, far, "nothing at all")
         self.remove(root, far)
-        return points
+        end = next(number for number, point in enumerate(points) if END in point.line)
+        return points[:end] if reads else points[: end + 1]
 
     # -- what is done at a point -----------------------------------------------------------------------------
 
@@ -465,7 +467,7 @@ def test_operation_is_undone_or_finished_wherever_it_is_cut_off(
     need("root", os.geteuid() == 0 or not SCENARIOS[title].root, "root, to give a message to another account")
     walk = Walk(SCENARIOS[title], tmp_path, far_root / title)
     kills = walk.points(reads=False)
-    calls = [point for point in walk.points(reads=True) if point.call != crashwalk.END]
+    calls = walk.points(reads=True)
     assert len(kills) >= 3, kills
     side_by_side(
         [(walk.kill, (point,)) for point in kills]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import encodings.ascii  # noqa: F401  now: none of them may be able to see our Python
 import errno
 import os
 import pickle

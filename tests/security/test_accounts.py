@@ -244,11 +244,11 @@ def test_a_sealed_message_does_not_change_whatever_a_producer_has_kept(queue: Pa
 @pytest.mark.parametrize("when", ["before it is read", "while it is read"])
 def test_a_message_that_grows_is_read_to_its_limit_and_too_large(queue: Path, kept: int, when: str) -> None:
     huge, limit = 200 << 30, 4 << 20
-    os.truncate(kept, 100)
+    os.truncate(kept, 100_000)
 
     def work() -> tuple[str, int]:
         mine = OPEN(queue, message_max=limit)
-        assert [claim.size for claim in mine.claim()] == [100]
+        assert [claim.size for claim in mine.claim()] == [100_000]
         real, times = os.fstat, []
 
         def grows_meanwhile(fd: int) -> os.stat_result:
@@ -270,7 +270,28 @@ def test_a_message_that_grows_is_read_to_its_limit_and_too_large(queue: Path, ke
 
     said, read = DAEMON.do(work)
     assert "is larger than message_max" in said
-    assert read <= (limit + 1 if when == "while it is read" else 0) + 4096  # to find that out reads, too
+    assert read <= (limit + 1 if when == "while it is read" else 0) + 100_000  # the size that it had
+
+
+@pytest.mark.parametrize("operation", ["duplicate", "commit"])
+def test_a_message_that_grows_is_not_copied_beyond_its_limit(
+    queue: Path, kept: int, elsewhere: Path, operation: str
+) -> None:
+    elsewhere.chmod(0o755)
+    ensure_queue(str(elsewhere), 0o770, (DAEMON.uid, GROUP))
+
+    def work() -> str:
+        mine = OPEN(queue, message_max=1 << 20, next_queue=elsewhere)
+        mine.claim()
+        os.truncate(kept, 200 << 30)
+        try:
+            OPERATIONS[operation](mine, "x", str(elsewhere))
+        except MessageTooLarge as error:
+            return str(error)
+        raise AssertionError("it was copied")
+
+    assert "is larger than message_max" in DAEMON.do(work)
+    assert os.listdir(elsewhere / "tmp") == os.listdir(elsewhere / "incoming") == []
 
 
 def bytes_read() -> int:

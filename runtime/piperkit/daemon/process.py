@@ -19,7 +19,6 @@ import pyzenkit.daemonizer
 from piperkit.dirq import fs
 from piperkit.errors import AlreadyRunning, ConfigError, ExitStatus, PiperError
 
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 

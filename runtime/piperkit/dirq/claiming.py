@@ -48,8 +48,8 @@ class Claimer:
         taken = list(held.values())
         most = len(taken) + limit
         scanned = False  #: and claimed nothing since: there is nothing more to find
-        if not self._incoming and self._deferred.seconds() == 0:
-            self._incoming.scan()  # or what is due would come first for ever
+        if not self._incoming:
+            self._incoming.scan()  # first, or what is due would come before what is new for ever
             scanned = True
         while len(taken) < most and self._failed is None:
             # As much of what is due as of what is new, if there is enough of both.
@@ -76,11 +76,12 @@ class Claimer:
     def _claim(self, due: Mapping[str, int], new: list[str], taken: list[Held]) -> None:
         """Announce the names and rename the files; those that were got are added to `taken`."""
         names = [held.name for held in taken]
+        working = bool(taken) and taken[0].begun
         if not set(names).isdisjoint((*due, *new)):
             self._met = True  # one of that name is on its way out of `outgoing`, say
             new = [name for name in new if name not in names]
         try:
-            self._instance.announce([*names, *due, *new])
+            self._instance.announce([*names, *due, *new], working)
         except OSError as error:
             self._fail(error)
         else:
@@ -93,7 +94,7 @@ class Claimer:
                 self._deferred.again(name, when)
         if len(taken) < len(names) + len(due) + len(new):
             with contextlib.suppress(OSError):  # what is listed too much does no harm until the next time
-                self._instance.announce([held.name for held in taken])
+                self._instance.announce([held.name for held in taken], working)
 
     def _rename(self, source: Directory, names: Iterable[str], taken: list[Held]) -> None:
         """Rename these files of `source` to `pending`."""

@@ -81,7 +81,7 @@ class Deferred:
             if self._known.get(name) != due:
                 continue  # there is another entry for it
             del self._known[name]
-            recorded = self._recorded(name)
+            recorded = self._recorded(name, due)
             if recorded == due:
                 names.append((name, due))
             else:
@@ -100,19 +100,22 @@ class Deferred:
             self._forgotten = False
         for name in self._walk.some(_PART):
             if not name.startswith("."):
-                self.add(name, self._recorded(name))
+                self.add(name, self._recorded(name, self._known.get(name)))
         if self._walk.ended:
             self._rescan = now + RESCAN
 
-    def _recorded(self, name: str) -> int:
-        """When a message is due, by its record, which is corrected if it was put off at a time that is yet to come."""
+    def _recorded(self, name: str, known: int | None) -> int:
+        """When a message is due, by its record, which is corrected if it was put off at a time that is yet to come.
+
+        known: when by what is known here; that is measured on the monotonic clock, and need not be corrected.
+        """
         state = self._parts.state
         record = state.stat(name)
         if record is None:
             return 0  # put there by hand: due now
         now = self._clock()
         delay = record.st_mtime_ns - record.st_atime_ns
-        if record.st_atime_ns > now and delay > 0:
+        if record.st_atime_ns > now and delay > 0 and record.st_mtime_ns != known:
             _correct(state, name, (now, now + delay))
             return now + delay
         return record.st_mtime_ns

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from piperkit.dirq import fs
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.sync import Syncer
-from piperkit.errors import NoRoom, TargetUnavailable
+from piperkit.errors import MessageTooLarge, NoRoom, TargetUnavailable
 
 _UNAVAILABLE = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE}
@@ -110,7 +110,7 @@ class Delivery:
         except OSError as error:
             raise _explained(error, target) from error
 
-    def move(self, source: Directory, old: str, stat: os.stat_result, target: str) -> str:
+    def move(self, source: Directory, old: str, stat: os.stat_result, target: str, most: int | None = None) -> str:
         """Move the file `old`, of this status, into the queue `target`; returns the name it has there.
 
         Raises TargetUnavailable or NoRoom, with the message where it was, or FileNotFoundError where it is gone.
@@ -122,7 +122,7 @@ class Delivery:
             if error.errno == errno.EXDEV:
                 fd = source.open(old)
                 try:
-                    name = self.copy(fd, target, old)
+                    name = self.copy(fd, target, old, most)
                 finally:
                     os.close(fd)
                 # Two file systems, two journals: the copy has to be durable before the original goes.
@@ -137,14 +137,18 @@ class Delivery:
             self._syncer.changed(target=incoming, source=source)
         return name
 
-    def copy(self, fd: int, target: str, name: str) -> str:
-        """Copy the message behind `fd` into the queue `target`; returns the name it has there. Raises as `move`."""
+    def copy(self, fd: int, target: str, name: str, most: int | None = None) -> str:
+        """Copy the message behind `fd` into the queue `target`; returns the name it has there. Raises as `move`.
+
+        most: bytes that it may have; raises MessageTooLarge where its producer has had it grow over that.
+        """
         incoming, tmp = self.incoming(target), self._part(target, "tmp")
         stat = os.fstat(fd)
         try:
             new, copy = tmp.create(self._new_name)
             try:
-                fs.copy_all(fd, copy)
+                if not fs.copy_all(fd, copy, most):
+                    raise MessageTooLarge(f"the message is larger than message_max, {most} bytes")
                 if os.geteuid() == 0:
                     os.fchown(copy, stat.st_uid, stat.st_gid)
                 os.fchmod(copy, stat.st_mode & 0o666)

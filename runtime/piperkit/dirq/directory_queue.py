@@ -323,7 +323,7 @@ class DirectoryQueue:
             self._unreadable(held, error)
             raise
         try:
-            self._store.delivery.copy(fd, target, held.name)
+            self._store.delivery.copy(fd, target, held.name, self._store.limits.message_max or None)
         finally:
             os.close(fd)
 
@@ -463,6 +463,7 @@ class DirectoryQueue:
                     self._release(held)
         self._instance.close()
         self._expiring.close()
+        self._store.delivery.refresh()
         self._store.parts.close()
 
     def __enter__(self) -> Self:

@@ -126,13 +126,13 @@ class Directory:
         """Whether there is anything of that name in it."""
         return self.stat(name) is not None
 
-    def open(self, name: str) -> int:
+    def open(self, name: str, flags: int = 0) -> int:
         """Open a regular file for reading, without following a link or waiting for a FIFO's writer.
 
         Raises IsADirectoryError for anything that is not a regular file, ELOOP (an OSError) for a link, and else
         what open(2) raises.
         """
-        fd = os.open(name, OPEN_MESSAGE, dir_fd=self.fd)
+        fd = os.open(name, OPEN_MESSAGE | flags, dir_fd=self.fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise IsADirectoryError(errno.EISDIR, "not a regular file", self.at(name))

@@ -227,7 +227,10 @@ def read(directory: Directory, ours: str) -> tuple[dict[str, Listed | None], dic
     dead: dict[str, Listed | None] = {}
     for name in directory.names():
         if name != ours:
-            fd = _lock(directory, name)
+            try:
+                fd = _lock(directory, name)
+            except OSError:
+                continue  # no instance's: their files are for all to lock who work on the queue
             (living if fd is None else dead)[name] = _parse(directory, name)
             if fd is not None:
                 os.close(fd)

@@ -119,6 +119,7 @@ class Parts:
         """Let go of all of them; one that is needed again is opened again. Idempotent."""
         for part in PARTS:
             if part in vars(self):
+                vars(self)[part].close()  # whoever else still knows it
                 delattr(self, part)
 
 

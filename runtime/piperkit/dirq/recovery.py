@@ -46,6 +46,7 @@ class Claims:
     orphans: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  #: and the death it is accused of
     outgoing: list[str] = dataclasses.field(default_factory=list)  #: on their way, their instances dead
     dead: dict[str, Listed | None] = dataclasses.field(default_factory=dict)  #: the records of dead instances
+    foreign: bool = False  #: some of them are listed by nobody
     again: float | None = None  #: seconds until there may be more
 
 
@@ -84,8 +85,7 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
         found.again = 0.1  # it is being written just now
         return found
     alive = {name for listed in living.values() if listed is not None for name in listed.claimed} | set(ours)
-    in_pending = set(pending)
-    accused, listed_by_dead, in_pending = dict(earlier), set[str](), set(pending)
+    accused, listed_by_dead, in_pending = dict(earlier), set[str](), set(pending) - alive
     for record, listed in dead.items():
         if listed is not None:
             listed_by_dead.update(listed.claimed)
@@ -102,7 +102,9 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
                 continue
             if name not in listed_by_dead and (wait := ages.wait(name, stat)):
                 waits.append(wait)
-            elif part is parts.outgoing:
+                continue
+            found.foreign = found.foreign or name not in listed_by_dead
+            if part is parts.outgoing:
                 found.outgoing.append(name)
             else:
                 found.orphans.append((name, accused.get(name)))
@@ -160,6 +162,7 @@ class Recovery:
         self._crash_limit = crash_limit
         self._ages = Ages(orphan_age, store.clock)
         self._said: set[str] = set()
+        self._passed_by: set[str] = set()  #: names of what cannot be settled now
         self._earlier = True  #: there may be records of 0.4
         self._waiting_since: float | None = None  #: for the lock
         parts = store.parts
@@ -201,14 +204,18 @@ class Recovery:
         done: dict[str, list[str]] = {"returned": [], "finished": [], "banished": []}
         parts = self._store.parts
         claims = find(parts, ours, self._instance.name, self._ages, earlier(parts.state) if self._earlier else {})
+        if claims.foreign:
+            self.check_earlier()  # one may have been started since, and they are its claims
         waits = [] if claims.again is None else [claims.again]
         faults: list[str] = []
         work: list[tuple[str, Directory, str | None]] = [(name, parts.outgoing, None) for name in claims.outgoing]
         work += [(name, parts.pending, death) for name, death in claims.orphans]
-        # What was in work first: of the others, none is accused in its place later.
-        work.sort(key=lambda each: each[2] is None)
-        if len(work) > ORPHANS_MAX:
-            waits.append(0.0)
+        if not work:
+            self._said.clear()
+        if self._passed_by.issuperset(name for name, _, _ in work):
+            self._passed_by.clear()
+        # What was in work first: of the others, none is accused in its place later. What failed last.
+        work.sort(key=lambda each: (each[0] in self._passed_by, each[2] is None))
         deaths: set[str] = set()
         with self._store.syncer.batch():
             for name, where, death in work[:ORPHANS_MAX]:
@@ -220,7 +227,10 @@ class Recovery:
                     continue  # a foreign program took it: no orphan then
                 except (OSError, QueueError) as error:
                     faults.append(f"{fs.display(where.at(name))}: {error}")
+                    self._passed_by.add(name)
                     waits.append(FAULT_WAIT)
+        if len(work) > ORPHANS_MAX and any(done.values()):
+            waits.append(0.0)
         self._say_once(faults)
         self._forget_the_dead(claims.dead, deaths)
         return Recovered(
@@ -297,7 +307,7 @@ class Recovery:
         for queue in (self._store.path, target):
             for part in HOLDING if queue is not None else ():
                 path = f"{queue}/{part}/{held.name}"
-                with contextlib.suppress(OSError):  # it is not there, or not for us to look at
+                with contextlib.suppress(OSError, ValueError):  # it is not there, or not for us to look at, or no path
                     if path != held.path and os.path.samestat(os.stat(path, follow_symlinks=False), held.stat):
                         held.where.unlink(held.name)
                         self._store.syncer.changed(source=held.where)
@@ -343,7 +353,7 @@ class Recovery:
         for fault in dict.fromkeys(faults):
             if fault not in self._said:
                 self._store.logger.error("recovery waits: %s", fault)
-        self._said = set(faults)
+        self._said.update(faults)
 
     # -- litter ----------------------------------------------------------------------------------------------
 

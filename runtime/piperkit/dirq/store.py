@@ -374,7 +374,8 @@ class Store:
         Raises TargetUnavailable or NoRoom with the message where it was; FileNotFoundError where it is gone.
         """
         self._seen(held)
-        name = self.delivery.move(held.where, held.name, held.stat, target)
+        most = None if held.final else self.limits.message_max or None
+        name = self.delivery.move(held.where, held.name, held.stat, target, most)
         if name != held.name:
             self.logger.warning(
                 "%s: the name was taken in %s, where it is %s now",

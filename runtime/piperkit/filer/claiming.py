@@ -122,7 +122,7 @@ class Claiming(Waiting):
         self._resting = True
         if self.bell.rest():
             daemon.logger.warning(
-                "Arrivals do not wake the daemon: messages came into %s without the kernel telling; it looks every %g s",
+                "Arrivals do not wake the daemon: messages came into %s and nothing told; it looks every %g s",
                 self.queue_in_dir,
                 min(LOOK_INTERVAL, self.queue_in_wait),
             )

@@ -1,5 +1,7 @@
-"""Whether what tells of arrivals is to be believed. That is found out by looking, since no list of file systems is whole:
-what another machine does in a network file system, or what is done below an overlay, is told to nobody.
+"""Whether what tells of arrivals is to be believed.
+
+What another machine does in a network file system, or what is done below an overlay, is told to nobody. No list of such
+file systems is whole, so it is found out by looking: a look now and then finds what should have been told of before.
 """
 
 from __future__ import annotations

@@ -7,12 +7,14 @@ changes nothing, except that a file is made in each queue, renamed, and removed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from piperkit.daemon.process import Identity
+from piperkit.errors import PiperError
 from piperkit.project import answers, patient
 from piperkit.project.checks import (
     DAEMON_CHECKS,
@@ -111,12 +113,15 @@ def mend(patients: Patients) -> list[Finding]:
     """Put right what is safe to; returns what was. Each queue is put right as whoever works on it. Raises OSError."""
     mended: list[Finding] = []
     for queue in patients.queues:
+        tried: list[Finding] = []
         # What was mended may show what else there is.
-        while found := [each for each in _of_queue(queue) if each.fix is not None and each not in mended]:
+        while found := [each for each in _of_queue(queue) if each.fix is not None and each not in tried]:
             for finding in found:
-                # What is missing, and who may do what, is for root to say.
-                _as(None if finding.check in ("queue", "owner and mode") else queue.account, finding)
-                mended.append(finding)
+                tried.append(finding)
+                with contextlib.suppress(PermissionError, PiperError):  # of which there is another finding
+                    # What is missing, and who may do what, is for root to say.
+                    _as(None if finding.check in ("queue", "owner and mode") else queue.account, finding)
+                    mended.append(finding)
     return mended
 
 
@@ -136,6 +141,4 @@ def _as(account: Identity | None, finding: Finding) -> None:
         finally:
             os._exit(status)
     if os.waitpid(child, 0)[1]:
-        raise PermissionError(
-            f"{finding.where}: could not be mended as uid {account.uid}; first mend its owner and mode"
-        )
+        raise PermissionError(f"{finding.where}: could not be mended as uid {account.uid}")
