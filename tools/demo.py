@@ -31,6 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.instances import RECOVERY
 from piperkit.dirq.view import QueueView
 
 ROOT = Path(__file__).parents[1]
@@ -94,8 +95,8 @@ class Daemon:
         return "\n".join(text.splitlines()[-lines:])
 
     def left(self) -> list[Path]:
-        """Every file in its queue, whatever it is."""
-        return [path for path in self.queue.rglob("*") if not path.is_dir()]
+        """Every file in its queue, whatever it is, but for the lock that all instances share."""
+        return [path for path in self.queue.rglob("*") if not path.is_dir() and path.name != RECOVERY]
 
 
 class Ledger:

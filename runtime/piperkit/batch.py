@@ -17,8 +17,9 @@ class BatchComponent(Component):
     """For bulk work: it is given several messages at once, and they are settled only after its work has succeeded.
 
     Subclass it and write `process_batch`. Messages are collected until there are `batch_size` of them, or the first
-    has waited for `batch_wait` seconds, or they take all the room in the output queue, or the daemon stops. A message that was tried before comes alone, and so does
-    each message of a batch that failed: so one that fails, or kills the daemon, does not take others with it.
+    has waited for `batch_wait` seconds, or they take all the room in the output queue, or the daemon stops.
+    A message that was tried before comes alone, and so does each message of a batch that failed: so one that fails, or
+    kills the daemon, does not take others with it.
     """
 
     options: ClassVar[tuple[Option, ...]] = (

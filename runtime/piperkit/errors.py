@@ -60,6 +60,10 @@ class NotClaimed(QueueError):
     """This instance does not hold the message, or no longer: someone removed it from `pending`."""
 
 
+class LeftAlone(NotClaimed):
+    """What was claimed is no message, or cannot be read: it was put back, and the queue has said so."""
+
+
 class QueueMissing(QueueError):
     """The directory is not a queue, or its parts are missing or not writable for us."""
 

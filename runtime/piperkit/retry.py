@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import random
 
+from piperkit.errors import MessageTooLarge
 from piperkit.message import Reject, Retry
 
 
@@ -37,7 +38,7 @@ class RetryPolicy:
 
     def decide(self, error: BaseException, attempt: int, chance: float | None = None) -> Decision:
         """The decision on a message whose attempt number `attempt` ended with `error`."""
-        if isinstance(error, Reject):
+        if isinstance(error, Reject | MessageTooLarge):  # which has grown since it was claimed
             return Decision(None)
         if attempt >= self.limit:
             return Decision(None, f"given up after {attempt} attempts")

@@ -12,7 +12,6 @@ import pytest
 from checkout import ROOT
 from dirq_tools import Clock, MakeQueue, Process, everything, files
 from needs import need
-from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.recovery import LITTER_AGE
 from piperkit.errors import QueueInUse
 

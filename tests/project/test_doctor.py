@@ -65,8 +65,8 @@ def mended(doctor: Doctor, environment: dict[str, str], tmp_path: Path) -> Calla
     """Run the commands that were printed; then there is nothing to find any more."""
 
     def run(*arguments: str | Path, **more: str) -> None:
-        for each in doctor(*arguments):
-            subprocess.run(each["mend"], shell=True, env={**environment, **more}, cwd=tmp_path, check=True,
+        for command in dict.fromkeys(each["mend"] for each in doctor(*arguments)):
+            subprocess.run(command, shell=True, env={**environment, **more}, cwd=tmp_path, check=True,
                            stdout=subprocess.DEVNULL)  # fmt: skip
         assert doctor(*arguments) == []
 

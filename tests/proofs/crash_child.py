@@ -6,7 +6,7 @@ ROOT holds the queues `in`, `next` and `other`; FAR is a queue on another file s
 first error, as a program does that dies of it; otherwise the operation is called until it succeeds. `links` makes
 renames that never replace fail as they do on NFS. `drip` makes each write(2) take three bytes. `limit=N` lets files
 grow to N bytes only, until that has failed once. `seal` copies messages of other accounts. `few` lets recovery settle
-one orphan at a time.
+one orphan at a time. `unsynced` takes each message for one that its producer has not synced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 runtime, root, far, operation, *options = sys.argv[1:]
 sys.path.insert(0, runtime)
 
-from piperkit.dirq import DirectoryQueue, fs, recovery  # noqa: E402
+from piperkit.dirq import DirectoryQueue, fs, recovery, sync  # noqa: E402
 from piperkit.errors import NotClaimed, QueueError  # noqa: E402
 from piperkit.message import Failure  # noqa: E402
 
@@ -186,6 +186,8 @@ if "links" in options:
         return -1
 
     fs._libc.renameat2 = renameat2
+# Else it would depend on what the kernel has written by now.
+sync.Syncer.is_synced = lambda *_: "unsynced" not in options
 if "few" in options:
     recovery.ORPHANS_MAX = 1
 if "drip" in options:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ from piperkit import crashwalk
 from piperkit.crashwalk import Point
 from piperkit.dirq import DirectoryQueue, instances, layout, records
 from piperkit.dirq.fs import Directory
-from piperkit.dirq.reading import ASIDE
+from piperkit.dirq.reading import ASIDE, Notices
 from piperkit.message import Failure
 
 CHILD = Path(__file__).with_name("crash_child.py")
@@ -49,6 +50,9 @@ FIRST, SECOND = "1790000000.000000001.1.host", "1790000000.000000002.1.host"
 ARRIVED = 1_700_000_000_123_456_789
 FUTURE = 3_000_000_000_000_000_000
 NOBODY = 65534
+
+#: Says what cannot be read, and moves it aside.
+NOTICES = Notices(logging.getLogger("piperkit"))
 
 #: Which message is where: its name ("new" for one made by the operation), and then "QUEUE/PART CONTENTS".
 Books = dict[str, set[str]]
@@ -185,7 +189,7 @@ SCENARIOS = {
     ),
     "claim and seal": Scenario(
         "claim",
-        {FIRST: {"in/incoming old"}},
+        {FIRST: {"in/incoming old, its mode 640"}, SECOND: {"in/incoming beside, its mode 640"}},
         ("seal",),
         {FIRST: {"in/incoming old, of uid 65534"}},
         foreign,
@@ -201,6 +205,7 @@ SCENARIOS = {
     "update": Scenario("update", {FIRST: {"in/incoming new"}}),
     "commit: delete": Scenario("commit", {FIRST: GONE}, ("next=none",)),
     "commit: move": COMMIT,
+    "commit: move what nobody has synced": Scenario("commit", {FIRST: {"next/incoming old"}}, ("unsynced",)),
     "commit: move changed": COMMIT_CHANGED,
     "commit: move far": Scenario("commit", {FIRST: {"far/incoming old"}}, ("next=far",), twice=True),
     "commit: move changed far": Scenario("commit_changed", {FIRST: {"far/incoming new"}}, ("next=far",)),
@@ -244,7 +249,7 @@ SCENARIOS = {
         {FIRST: {"far/incoming new"}},
         cut_off("commit_changed", "unlink", "/outgoing>", "next=far"),
     ),
-    "recover a banishment": Scenario("recover", {}, prepare=cut_off("banish", "rename", "/errors>, \"1")),
+    "recover a banishment": Scenario("recover", {}, prepare=cut_off("banish", "rename", '/errors>, "1')),
     "recover litter": Scenario("recover", {}, prepare=cut_off("enqueue", "rename", "/incoming>")),
     "linked: enqueue": linked(ENQUEUE),
     "linked: claim": linked(CLAIM),
@@ -272,6 +277,7 @@ class Walk:
                 os.utime(self._root / "in/incoming" / name, ns=(ARRIVED, ARRIVED))
         if scenario.prepare is not None:
             scenario.prepare(self._root, self._far_queue)
+        self._records = {path.name: path.stat() for path in (self._root / "in/state").iterdir()}
 
     def fresh(self) -> tuple[Path, Path]:
         """Copies of what there is at the beginning."""
@@ -279,8 +285,10 @@ class Walk:
         root, far = self._near / number, self._far / number
         shutil.copytree(self._root, root)
         shutil.copytree(self._far_queue, far)
+        for message in (self._root / "in/incoming").iterdir() if self.scenario.root else ():
+            os.chown(root / "in/incoming" / message.name, message.stat().st_uid, message.stat().st_gid)
         for record in (root / "in/state").iterdir():  # one may name the queue that a message was dispatched to
-            stat = record.stat()
+            stat = self._records[record.name]  # as it was before it was read for the first copy
             record.write_bytes(record.read_bytes().replace(os.fsencode(self._root), os.fsencode(root)))
             os.utime(record, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         return root, far
@@ -384,7 +392,7 @@ class Walk:
                 owners = [part for part in ("incoming", "deferred") if (path / part / name).exists()]
                 assert owners, f"{what}: litter in {path / 'state'}: {name}"
                 arrived = (path / owners[0] / name).stat().st_mtime_ns
-                record = records.read(Directory(str(path / "state")), name, arrived)
+                record = records.load(Directory(str(path / "state")), name, arrived, NOTICES)
                 assert record.attempts <= 2, f"{what}: {record}"
                 assert record.crashes <= 1, f"{what}: one death was counted twice: {record}"
             banished = layout.message_names(str(path), "errors")
@@ -392,7 +400,7 @@ class Walk:
             for name in banished:
                 assert json.loads((path / "errors" / f"{name}.meta").read_text())["reason"], what
         if self.scenario.crashes is not None:
-            record = records.read(Directory(str(root / "in/state")), FIRST, ARRIVED)
+            record = records.load(Directory(str(root / "in/state")), FIRST, ARRIVED, NOTICES)
             assert record.crashes == self.scenario.crashes, f"{what}: {record}"
         if (root / "made").exists():
             DirectoryQueue(root / "made/queue").close()
@@ -417,7 +425,7 @@ def books(root: Path, far: Path) -> Books:
                 elif name != "named":
                     name = "new"
                 if path.stat().st_mode & 0o7777 != 0o660:
-                    place += f", its mode {path.stat().st_mode:o}"
+                    place += f", its mode {path.stat().st_mode & 0o7777:o}"
                 if path.stat().st_uid != os.geteuid():
                     place += f", of uid {path.stat().st_uid}"
                 if place in found.setdefault(name, set()):

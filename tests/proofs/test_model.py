@@ -1,22 +1,28 @@
 """Random operations on a queue, against a plain model in memory, with crashes in between and in the middle.
 
 hypothesis chooses what several instances do to one queue, and shrinks what fails to the shortest story that still does.
-A crash in between leaves an instance's claims behind; one in the middle of an operation is a forked process that ends
-before the N-th of the calls with which it changes a file or a name. After each step the directories are compared with
-the model: every message is in exactly one place, whole, with its attempts counted.
+A crash in between leaves an instance's claims behind; one in the middle of an operation is a copy of the process that
+ends before the N-th of the calls with which it changes a file or a name. At such a call another instance may recover,
+too. Forked children live on, programs that know only the protocol claim and die, and links lie where messages and parts
+should be. After each step the directories are compared with the model: every message is in exactly one place, whole,
+with its attempts counted.
 
 `PIPER_EXAMPLES=10000 make test ARGS=tests/proofs/test_model.py` tries that many stories.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import itertools
+import logging
 import os
 import shutil
-import types
+import signal
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +38,11 @@ from hypothesis.stateful import (
 )
 
 import summary
-from dirq_tools import FAILURE, Clock, crash
-from piperkit.dirq import DirectoryQueue, Sync, fs, layout, records
+from dirq_tools import FAILURE, Clock, crash, snapshot
+from piperkit.dirq import DirectoryQueue, Sync, fs, instances, layout, records
+from piperkit.dirq.fs import Directory
+from piperkit.errors import NotClaimed, QueueError
+from piperkit.queue import Claim
 
 #: Instances that share the queue.
 INSTANCES = 3
@@ -42,28 +51,34 @@ NAMES = (None, None, "a", "a.meta", "gr\udcfcn", "n" * 255)
 #: Operations that settle a claim, or change it, and how many of `CALLS` each makes.
 OPERATIONS = dict(
     [
-        ("update", 2),
+        ("update", 3),
         ("commit", 1),
-        ("commit changed", 4),
+        ("commit changed", 5),
         ("cancel", 1),
         ("banish", 4),
         ("retry", 4),
         ("retry later", 4),
     ]
-    + [("requeue", 2), ("dispatch", 1), ("dispatch changed", 7), ("duplicate", 2)]
+    + [("requeue", 2), ("dispatch", 1), ("dispatch changed", 9), ("duplicate", 3)]
 )
 #: An operation, and before which of its calls it is cut off; the last one is never made.
 POINTS = [(operation, call) for operation, most in OPERATIONS.items() for call in range(most + 1)]
 LATER = 3e8  # seconds
 #: The calls between which something is seen to have changed, besides renameat2(2).
-CALLS = ("rename", "link", "unlink", "write", "pwrite")
+CALLS = ("rename", "link", "unlink", "write", "pwrite", "utime")
+#: The holder of what a program has claimed that takes no lease.
+FOREIGN = -1
+#: Children of a fork that live at a time.
+CHILDREN = 2
 
 #: Which of the claimed messages, and whether it is read first. What is chosen does not depend on what has happened,
 #: since an instance does not always get the same messages.
 CHOICE = st.tuples(st.integers(0, 7), st.booleans())
 
-Place = tuple[str, str, bytes]  # queue, part, contents
 counts: Counter[str] = Counter()
+
+
+Place = tuple[str, str, bytes]  # queue, part, contents
 
 
 @dataclasses.dataclass
@@ -74,10 +89,11 @@ class Model:
     part: str = "incoming"
     attempts: int = 0
     later: bool = False  #: put off for long
-    holder: int | None = None  #: the instance that has claimed it; None in `pending`: a dead one
+    holder: int | None = None  #: who has claimed it, a child's pid as a negative number; None in `pending`: a dead one
     id: str = ""  #: what its holder knows it by
     begun: bool = False  #: its holder has read it
     copied: bytes | None = None  #: what was duplicated; the same is not duplicated again
+    place: Place | None = None  #: in `outgoing`: where it is to go
 
 
 def serial(data: bytes) -> int:
@@ -90,6 +106,10 @@ def changed(data: bytes) -> bytes:
     return b"%s.%d.%s" % (number, int(version) + 1, b"x" * (int(version) * 100))
 
 
+logger = logging.getLogger("model")
+logger.propagate = False  # else pytest keeps every line of a run
+
+
 class QueueMachine(RuleBasedStateMachine):
     root: Path  #: an empty directory for all runs of it
     numbers = itertools.count()
@@ -99,9 +119,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.directory = self.root / str(next(self.numbers))
         self.directory.mkdir()
         self.clock = Clock()
-        for name in ("next", "other"):
-            layout.ensure_queue(str(self.directory / name), 0o775)
+        for name in ("next", "other", "decoy"):
+            layout.ensure_queue(str(self.directory / name), 0o770)
+        self.outside = self.directory / "outside"
+        self.outside.write_bytes(b"0.0.")
+        self.links = 0
         self.instances = [self.open() for _ in range(INSTANCES)]
+        #: Recovers in the middle of what others do. All files are in the future for it: of what takes its owner two
+        #: steps, the first is no litter.
+        self.intruder = self.open(lambda: time.time_ns() - 60_000_000_000)
+        self.children: list[int] = []
         self.serials = itertools.count(1)
         self.messages: dict[int, Model] = {}
         self.gone: Counter[Place] = Counter()  #: what is in other queues
@@ -109,12 +136,17 @@ class QueueMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "instances"):
-            self.deliver_all()
-            for queue in self.instances:
+            try:
+                self.deliver_all()
+            finally:
+                for child in self.children:
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+            for queue in (*self.instances, self.intruder):
                 queue.close()
             shutil.rmtree(self.directory)
 
-    def open(self) -> DirectoryQueue:
+    def open(self, clock: Callable[[], int] | None = None) -> DirectoryQueue:
         return DirectoryQueue(
             self.directory / "in",
             next_queue=self.directory / "next",
@@ -122,7 +154,8 @@ class QueueMachine(RuleBasedStateMachine):
             orphan_age=0,
             crash_limit=1000,
             min_free=0,
-            clock=self.clock,
+            clock=clock or self.clock,
+            logger=logger,
         )
 
     def held(self, instance: int) -> list[Model]:
@@ -142,7 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
     def enqueue_foreign(self, name: str) -> None:
         """What any other program does."""
         incoming = self.directory / "in" / "incoming" / name
-        if not incoming.exists():  # such a program would replace it
+        if not os.path.lexists(incoming):  # such a program would replace it
             number = next(self.serials)
             temporary = self.directory / "in" / "tmp" / name
             temporary.write_bytes(b"%d.0." % number)
@@ -155,13 +188,39 @@ class QueueMachine(RuleBasedStateMachine):
         queue = self.instances[instance]
         claims = queue.claim(limit)
         assert len(claims) <= limit
+        self.note_claims(instance, claims)
+        if not claims and not queue.busy():
+            assert not layout.message_names(queue.path, "incoming"), "there is something to claim"
+
+    def note_claims(self, instance: int, claims: list[Claim]) -> None:
         for claim in claims:
-            message = self.messages[serial((self.directory / "in" / "pending" / claim.id).read_bytes())]
+            path = self.directory / "in" / "pending" / claim.id
+            if path.is_symlink():  # it has the name of a message that was there a moment ago
+                with pytest.raises(NotClaimed):
+                    self.instances[instance].read(claim.id)
+                continue
+            message = self.messages[serial(path.read_bytes())]
+            if message.part == "pending" and message.holder in (None, FOREIGN):
+                self.give_back(message)
             assert message.part == "incoming" or (message.part == "deferred" and not message.later)
             assert claim.attempt == message.attempts + 1
             message.part, message.holder, message.id, message.begun = "pending", instance, claim.id, False
-        if not claims and not queue.busy():
-            assert not os.listdir(self.directory / "in" / "incoming"), "there is something to claim"
+
+    @rule(instance=st.integers(0, INSTANCES - 1), limit=st.integers(1, 4), calls=st.integers(0, 6))
+    def claim_while_another_recovers(self, instance: int, limit: int, calls: int) -> None:
+        with before_call(calls, self.intruder.recover):
+            claims = self.instances[instance].claim(limit)
+        self.note_claims(instance, claims)
+        self.note_recovery()
+
+    @rule(instance=st.integers(0, INSTANCES - 1), limit=st.integers(1, 4), calls=st.integers(0, 6))
+    def recover_while_another_claims(self, instance: int, limit: int, calls: int) -> None:
+        other = (instance + 1) % INSTANCES
+        claims: list[Claim] = []
+        with before_call(calls, lambda: claims.extend(self.instances[other].claim(limit))):
+            self.instances[instance].recover()
+        self.note_claims(other, claims)
+        self.recover(instance)
 
     @rule(instance=st.integers(0, INSTANCES - 1), choice=CHOICE, operation=st.sampled_from(list(OPERATIONS)))
     def work(self, instance: int, choice: tuple[int, bool], operation: str) -> None:
@@ -172,13 +231,18 @@ class QueueMachine(RuleBasedStateMachine):
             do()
             self.put(message, place, left)
 
-    @rule(
-        instance=st.integers(0, INSTANCES - 1),
-        choice=CHOICE,
-        point=st.sampled_from(
-            [(operation, call) for operation, most in OPERATIONS.items() for call in range(most + 1)]
-        ),
-    )
+    @rule(instance=st.integers(0, INSTANCES - 1), choice=CHOICE, point=st.sampled_from(POINTS))
+    def work_while_another_recovers(self, instance: int, choice: tuple[int, bool], point: tuple[str, int]) -> None:
+        operation, calls = point
+        message = self.one_held(instance, *choice)
+        if message is not None:
+            do, place, left = self.plan(self.instances[instance], message, operation)
+            with before_call(calls, self.intruder.recover):
+                do()
+            self.put(message, place, left)
+            self.note_recovery()
+
+    @rule(instance=st.integers(0, INSTANCES - 1), choice=CHOICE, point=st.sampled_from(POINTS))
     def die_at_work(self, instance: int, choice: tuple[int, bool], point: tuple[str, int]) -> None:
         """Die in the middle of it: then it is done or not, and nothing in between."""
         operation, calls = point
@@ -191,7 +255,10 @@ class QueueMachine(RuleBasedStateMachine):
             left = dataclasses.replace(undone, data=left.data, copied=left.copied)
         del self.messages[serial(message.data)]
         self.die_in(instance, do, calls)
-        for elsewhere, here in ((None, undone), (place, left)):
+        # Where a living instance had claimed a message of that name, and has not claimed since, it waits for that.
+        waiting = dataclasses.replace(undone, part="pending")
+        moving = dataclasses.replace(waiting, part="outgoing", data=place[2], place=place) if place else waiting
+        for elsewhere, here in ((None, undone), (place, left), (None, waiting), (None, moving)):
             self.put(message, elsewhere, here)
             if self.books() == self.expected():
                 break
@@ -199,10 +266,13 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             raise AssertionError(f"cut off in {operation}: {self.books()}")
         now = self.messages.get(serial(message.data))
-        if now is not None and now.part != "errors":
+        if now is not None and now.part in ("pending", "outgoing"):
+            assert self.is_listed(now), f"cut off in {operation}, and not recovered"
+            now.begun = message.begun
+        elif now is not None and now.part != "errors":
             now.attempts = self.attempts(now)
             more = now.attempts - message.attempts
-            assert (message.begun and operation != "requeue") <= more <= message.begun + operation.startswith("retry")
+            assert (message.begun and operation != "requeue") <= more <= 1 + operation.startswith("retry")
 
     def one_held(self, instance: int, number: int, read: bool) -> Model | None:
         """A message that this instance has claimed, perhaps read by now; None where there is none to claim."""
@@ -278,15 +348,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     def die_in(self, instance: int, do: Callable[[], Any], calls: int) -> None:
         """An instance dies in the middle of an operation, and another one recovers."""
-        pid = os.fork()
+        pid = libc.fork()  # a copy of the instance itself, which Python's own fork would have let go of its claims
         if not pid:
-            end_before(calls)
             try:
-                do()
+                with before_call(calls, lambda: os._exit(0)):
+                    do()
             finally:
                 os._exit(0)
         os.waitpid(pid, 0)
         self.die(instance)
+        for message in self.messages.values():
+            if message.holder is None and (path := self.find(message)) and path.parent.name == "pending":
+                message.part = "pending"  # it was being claimed
         self.recover(instance)
         counts["cut off"] += 1
 
@@ -295,15 +368,38 @@ class QueueMachine(RuleBasedStateMachine):
         queue = self.instances[instance]
         queue.recover()
         assert not queue.recover()
-        for message in self.messages.values():
-            if message.part == "pending" and message.holder is None:
-                message.part = "incoming"
-                attempts = self.attempts(message)
-                assert message.attempts + message.begun <= attempts <= message.attempts + 1
-                message.attempts, message.begun = attempts, False
-        assert not os.listdir(self.directory / "in" / "outgoing")
+        for message in self.note_recovery():
+            assert self.is_listed(message), f"{message} is not recovered"
         if self.clock.offset >= 0:  # else what is in `tmp` seems to come from the future
-            assert not os.listdir(self.directory / "in" / "tmp")
+            for path in (self.directory / "in" / "tmp").iterdir():
+                # One that only wanted its name might be a producer's.
+                assert path.stat().st_mode & 0o7777 != fs.UNFINISHED, f"{path} is left"
+
+    def note_recovery(self) -> list[Model]:
+        """Somebody has recovered: note what was; returns what was not."""
+        left = []
+        for message in list(self.messages.values()):
+            if message.part in ("pending", "outgoing") and message.holder in (None, FOREIGN):
+                path = self.find(message)
+                if path is None:
+                    self.put(message, message.place, None)
+                elif path.parent.name == "incoming":
+                    self.give_back(message)
+                else:
+                    left.append(message)
+        return left
+
+    def give_back(self, message: Model) -> None:
+        """A message was recovered; it may be accused of a death."""
+        attempts = self.attempts(message)
+        assert message.attempts + message.begun <= attempts <= message.attempts + 1
+        message.part, message.holder, message.begun, message.attempts = "incoming", None, False, attempts
+
+    def is_listed(self, message: Model) -> bool:
+        """Whether a living instance lists the name of a message: it had one of that name, and has not claimed since."""
+        path = self.find(message)
+        living, _ = instances.read(Directory(str(self.directory / "in" / "instances")), "")
+        return path is not None and any(path.name in listed.claimed for listed in living.values() if listed is not None)
 
     @rule(instance=st.integers(0, INSTANCES - 1), calls=st.integers(0, 8), recovering=st.booleans())
     def die_claiming_or_recovering(self, instance: int, calls: int, recovering: bool) -> None:
@@ -317,21 +413,132 @@ class QueueMachine(RuleBasedStateMachine):
             message.part, message.holder, message.begun = "incoming", None, False
         self.instances[instance] = self.open()
 
+    @rule(instance=st.integers(0, INSTANCES - 1), limit=st.integers(0, 2))
+    def fork(self, instance: int, limit: int) -> None:
+        """A forked child lives on. It holds nothing of ours, and what it claims is its own."""
+        if len(self.children) == CHILDREN:
+            return
+        said, say = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                assert not any(queue.claimed() for queue in self.instances)
+                queue = self.instances[instance]
+                claimed = []
+                for claim in queue.claim(limit):
+                    with contextlib.suppress(NotClaimed):  # a link
+                        claimed.append(queue.read(claim.id))
+                os.write(say, b"".join(data + b"\n" for data in claimed) + b"\n")
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(say)
+        self.children.append(pid)
+        with open(said, "rb") as lines:
+            answer = lines.readline()
+            while answer.rstrip():
+                message = self.messages[serial(answer)]
+                assert message.part == "incoming" or (message.part == "deferred" and not message.later)
+                message.part, message.holder, message.begun = "pending", -pid, True
+                answer = lines.readline()
+        assert answer, "the child holds something, or died"
+        counts["forks"] += 1
+
+    @rule()
+    def end_child(self) -> None:
+        if self.children:
+            pid = self.children.pop(0)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            for message in self.held(-pid):
+                message.holder = None
+            counts["crashes"] += 1
+
+    # -- what others do --------------------------------------------------------------------------------------
+
+    @rule(number=st.integers(0, 7))
+    def claim_foreign(self, number: int) -> None:
+        """A program that knows no more than the protocol claims a message; it may die, or be slow."""
+        waiting = [message for message in self.messages.values() if message.part == "incoming"]
+        path = self.find(waiting[number % len(waiting)]) if waiting else None
+        if path is not None and not os.path.lexists(path.parent.parent / "pending" / path.name):
+            path.rename(path.parent.parent / "pending" / path.name)
+            message = waiting[number % len(waiting)]
+            message.part, message.holder = "pending", FOREIGN
+            counts["foreign claims"] += 1
+
+    @rule(number=st.integers(0, 7))
+    def finish_foreign(self, number: int) -> None:
+        """Such a program is done with a message, if that was not taken back meanwhile."""
+        held = self.held(FOREIGN)
+        path = self.find(held[number % len(held)]) if held else None
+        if path is not None:
+            path.unlink()
+            self.put(held[number % len(held)], None, None)
+
+    @rule(name=st.sampled_from([name for name in NAMES if name]))
+    def put_link(self, name: str) -> None:
+        """A link where a message could be is left alone."""
+        path = self.directory / "in" / "incoming" / name
+        if not os.path.lexists(path):
+            path.symlink_to(self.outside)
+            self.links += 1
+
+    @rule(
+        instance=st.integers(0, INSTANCES - 1),
+        part=st.sampled_from(layout.PARTS),
+        doing=st.sampled_from(["enqueue", "claim", "recover"]),
+    )
+    def work_while_a_part_is_a_link(self, instance: int, part: str, doing: str) -> None:
+        """A part is a link to that of another queue for a while: nothing may go there, or come from there."""
+        queue, decoy = self.instances[instance], self.directory / "decoy"
+        here, aside = self.directory / "in" / part, self.directory / "aside"
+        before = snapshot(decoy)
+        here.rename(aside)
+        here.symlink_to(decoy / part)
+        number = next(self.serials)
+        data = b"%d.0." % number
+        enqueued: str | None = None
+        claims: list[Claim] = []
+        with contextlib.suppress(QueueError, OSError):
+            queue._store.parts.refresh()  # as once a second
+            match doing:
+                case "enqueue":
+                    enqueued = queue.enqueue(data)
+                case "claim":
+                    claims = queue.claim(2)
+                case "recover":
+                    queue.recover()
+        here.unlink()
+        aside.rename(here)
+        assert snapshot(decoy) == before
+        if enqueued:
+            self.messages[number] = Model(data)
+        self.note_claims(instance, claims)
+        self.note_recovery()
+
     @rule(seconds=st.sampled_from([-86400.0, -1.0, 1.0, 40 * 3600.0]))
     def set_clock(self, seconds: float) -> None:
         self.clock.forward(seconds)
 
     # -- the books -------------------------------------------------------------------------------------------
 
-    def attempts(self, message: Model) -> int:
-        """What is on the disk of a message's attempts."""
-        for part in ("incoming", "deferred", "pending"):
+    def find(self, message: Model) -> Path | None:
+        """Where it is in the queue, before its end."""
+        for part in ("incoming", "deferred", "pending", "outgoing"):
             for name in layout.message_names(str(self.directory / "in"), part):
                 path = self.directory / "in" / part / name
-                if serial(path.read_bytes()) == serial(message.data):
-                    arrived = path.stat().st_mtime_ns
-                    return records.load(str(self.directory / "in" / "state" / name), arrived).attempts
-        return message.attempts
+                if path.read_bytes() == message.data:
+                    return path
+        return None
+
+    def attempts(self, message: Model) -> int:
+        """What is on the disk of a message's attempts."""
+        path = self.find(message)
+        if path is None:
+            return message.attempts
+        state = Directory(str(self.directory / "in" / "state"))
+        return records.read(state, path.name, path.stat().st_mtime_ns).attempts
 
     def expected(self) -> Counter[Place]:
         """What the model says is where."""
@@ -358,12 +565,17 @@ class QueueMachine(RuleBasedStateMachine):
             found = self.books()
             expected = self.expected()
             assert found == expected, f"{found - expected} instead of {expected - found}"
+            links = [path for path in (self.directory / "in").glob("*/*") if path.is_symlink()]
+            assert len(links) == self.links, f"{self.links} links were there, but {links} are left"
             counts["steps"] += 1
 
     def deliver_all(self) -> None:
         """In the end everybody dies, and one instance delivers all that is left."""
+        while self.children:
+            self.end_child()
         for instance in range(INSTANCES):
             self.die(instance)
+        crash(self.intruder)
         self.clock.forward(2 * LATER)
         queue = self.instances[0] = self.open()
         self.recover(0)
@@ -376,21 +588,27 @@ class QueueMachine(RuleBasedStateMachine):
         assert seen == Counter(left), f"delivered {seen}, but {left} were there"
 
 
-def end_before(calls: int) -> None:
-    """Have this process end before the call of that number (from 0) that changes a file or a name."""
-    left = itertools.count(calls, -1)
+#: With the lock of the interpreter held, so that the copy has it.
+libc = ctypes.PyDLL(None)
 
-    def ending(call: Callable[..., Any]) -> Callable[..., Any]:
+
+@contextlib.contextmanager
+def before_call(number: int, do: Callable[[], object]) -> Iterator[None]:
+    """Do something before the call of that number (from 0) that changes a file or a name."""
+    left = itertools.count(number, -1)
+
+    def preceded(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*arguments: Any, **more: Any) -> Any:
-            if next(left) <= 0:
-                os._exit(0)
+            if next(left) == 0:
+                do()
             return call(*arguments, **more)
 
         return wrapper
 
-    for name in CALLS:
-        setattr(os, name, ending(getattr(os, name)))
-    fs._libc = types.SimpleNamespace(renameat2=ending(fs._libc.renameat2))  # type: ignore[assignment]
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (*((os, name) for name in CALLS), (fs._libc, "renameat2")):
+            patch.setattr(module, name, preceded(getattr(module, name)))
+        yield
 
 
 @pytest.mark.slow
@@ -410,7 +628,7 @@ def test_queue_behaves_like_its_model_whatever_is_done_and_whoever_dies(tmp_path
     )
     summary.add(
         f"model: {counts['runs']} runs of {counts['steps']} steps, {counts['messages']} messages,"
-        f" {counts['crashes']} crashes, {counts['cut off']} of them in the middle of an operation:"
-        " lost 0, torn 0, duplicates 0"
+        f" {counts['crashes']} crashes, {counts['cut off']} of them in the middle of an operation,"
+        f" {counts['forks']} forks, {counts['foreign claims']} foreign claims: lost 0, torn 0, duplicates 0"
     )
     assert counts["cut off"] > counts["runs"]

@@ -176,8 +176,8 @@ class PiperDaemon(Reports):
 
     def _sub_stage_process(self) -> None:
         """Set up, loop, and clean up."""
-        self._daemonize()
         process.keep_memory()
+        self._daemonize()
         with process.in_children(self._forget), Waker() as self._waker, self._signals():
             try:
                 self._start()

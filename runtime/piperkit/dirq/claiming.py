@@ -46,7 +46,19 @@ class Claimer:
         self._failed = None
         self._incoming.refresh()
         taken = list(held.values())
-        most = len(taken) + limit
+        try:
+            self._take(taken, len(taken) + limit)
+        except OSError as error:
+            self._fail(error)
+        claimed = taken[len(held) :]
+        if not claimed and self._failed is not None:
+            raise self._failed
+        if not taken:
+            self._instance.announce([])
+        return self._with_records(claimed)
+
+    def _take(self, taken: list[Held], most: int) -> None:
+        """Claim messages until there are `most` in `taken`. Raises OSError: those that were got are there then."""
         scanned = False  #: and claimed nothing since: there is nothing more to find
         if not self._incoming:
             self._incoming.scan()  # first, or what is due would come before what is new for ever
@@ -66,12 +78,6 @@ class Claimer:
             else:
                 self._incoming.scan()
                 scanned = True
-        claimed = taken[len(held) :]
-        if not claimed and self._failed is not None:
-            raise self._failed
-        if not taken:
-            self._instance.announce([])
-        return self._with_records(claimed)
 
     def _claim(self, due: Mapping[str, int], new: list[str], taken: list[Held]) -> None:
         """Announce the names and rename the files; those that were got are added to `taken`."""
@@ -135,14 +141,14 @@ class Claimer:
         """
         if not claimed:
             return claimed
-        state = self._store.parts.state
-        with state.entries() as entries:
+        with contextlib.suppress(OSError), self._store.parts.state.entries() as entries:
             if next(entries, None) is None:
                 return claimed  # so there are no records
         found = []
         failed: OSError | None = None
         for held in claimed:
             try:
+                state = self._store.parts.state
                 if os.access(held.name, os.F_OK, dir_fd=state.fd, follow_symlinks=False):
                     held.record = self._store.record(held.name, held.stat.st_mtime_ns)
             except IsADirectoryError:

@@ -46,7 +46,7 @@ class Deferred:
         #: When it is due by the monotonic clock, the name, and when by its record.
         self._due: list[tuple[float, str, int]] = []
         self._known: dict[str, int] = {}  #: the same without the first
-        self._forgotten = False  #: some that are due later are not remembered
+        self._horizon = float("inf")  #: those that are due later are not remembered
         self._walk = Walk(lambda: parts.deferred)
         self._rescan = 0.0
 
@@ -54,13 +54,16 @@ class Deferred:
         """A message was put off until `due`, in nanoseconds since the epoch; its record says so too."""
         if self._known.get(name) == due:
             return
-        self._known[name] = due
         at = self._monotonic() + (due - self._clock()) / 1e9
+        if at > self._horizon:
+            self._known.pop(name, None)
+            return
+        self._known[name] = due
         heapq.heappush(self._due, (at, name, due))
         if len(self._due) > 2 * _KEPT:
             self._due = heapq.nsmallest(_KEPT, self._due)  # sorted, and so a heap
             self._known = {name: due for _, name, due in self._due}
-            self._forgotten = True
+            self._horizon = self._due[-1][0]
 
     def again(self, name: str, due: int) -> None:
         """A message that was due could not be claimed."""
@@ -73,7 +76,7 @@ class Deferred:
         A message that was put off once more is noted instead.
         """
         now = self._monotonic()
-        if now >= self._rescan or not self._walk.ended or (self._forgotten and not self._due):
+        if now >= self._rescan or self._is_looking():
             self._look(now)
         names: list[tuple[str, int]] = []
         while self._due and self._due[0][0] <= now and len(names) < limit:
@@ -90,14 +93,18 @@ class Deferred:
 
     def seconds(self) -> float | None:
         """Seconds until the next one is due, or there is more to look at; None if nothing is known."""
-        if not self._walk.ended:
+        if self._is_looking():
             return 0.0
         return max(0.0, self._due[0][0] - self._monotonic()) if self._due else None
+
+    def _is_looking(self) -> bool:
+        """Whether there is more to look at: a round is not ended, or all that was remembered has been taken."""
+        return not self._walk.ended or (self._horizon < float("inf") and not self._due)
 
     def _look(self, now: float) -> None:
         """Look through a part of `deferred`."""
         if self._walk.ended:
-            self._forgotten = False
+            self._horizon = float("inf")
         for name in self._walk.some(_PART):
             if not name.startswith("."):
                 self.add(name, self._recorded(name, self._known.get(name)))

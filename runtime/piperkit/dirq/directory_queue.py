@@ -23,7 +23,7 @@ from piperkit.dirq.recovery import LOOKED_AT, Recovery
 from piperkit.dirq.store import Held, Settings, Store
 from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
-from piperkit.errors import NoRoom, NotClaimed, QueueMissing, TargetUnavailable
+from piperkit.errors import LeftAlone, NoRoom, NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
 from piperkit.queue import Recovered, Survey
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 GROUP = 200
 #: Messages in a row that are left alone since they cannot be read; then it is the disk, and not one of them.
 _FAULTS_MAX = 3
+#: Parts of `errors` that one call looks at for old messages.
+_EXPIRE_PARTS = 20
 #: Seconds, the longest delay of a retry: ten years, which every file system has a time stamp for.
 _DELAY_MAX = 10 * 366 * 86400.0
 
@@ -187,7 +189,7 @@ class DirectoryQueue:
 
         self._check_earlier()
         self._instance.open()  # so that the others leave it its part
-        return Watch(f"{self.path}/incoming")
+        return Watch(f"{self.path}/incoming", self._store.parts.refresh)
 
     def claimed(self) -> list[str]:
         """The ids that this instance holds."""
@@ -253,7 +255,7 @@ class DirectoryQueue:
         except OSError as again:
             said += f", and it cannot be moved: {again.strerror}"
             self._store.notices.say(held.path, f"left alone, since {said}")
-        raise NotClaimed(f"{fs.display(held.id)} is left alone, since {said}") from error
+        raise LeftAlone(f"{fs.display(held.id)} is left alone, since {said}") from error
 
     def _is_stuck(self, held: Held) -> bool:
         """Whether the file can be moved nowhere at all: then that is its fault, and not that of any target."""
@@ -350,7 +352,7 @@ class DirectoryQueue:
                 self._deferred.add(self._store.give_back(held, self._store.parts.deferred, name), due)
 
         self._settle(held, step)
-        self._leave_to_recovery(held)
+        self._relist()
 
     def requeue(self, id: str) -> None:
         """Give the message back to `incoming` as it is; no attempt is counted. Raises NotClaimed."""
@@ -359,16 +361,14 @@ class DirectoryQueue:
             if not held.final:  # as in `retry`
                 self._store.give_back(held, self._store.parts.incoming, held.name)
 
-        held = self._get(id)
-        self._settle(held, step)
-        self._leave_to_recovery(held)
+        self._settle(self._get(id), step)
+        self._relist()
 
-    def _leave_to_recovery(self, held: Held) -> None:
-        """List a message no longer that stays in `outgoing`, so that whoever recovers may deliver it."""
-        if held.final:
-            mine = list(self._held.values())
-            with contextlib.suppress(OSError):
-                self._instance.announce([each.name for each in mine], bool(mine) and mine[0].begun)
+    def _relist(self) -> None:
+        """List what is still held: of a name that is listed by us, nobody recovers what another instance has claimed."""
+        mine = list(self._held.values())
+        with contextlib.suppress(OSError):
+            self._instance.announce([each.name for each in mine], bool(mine) and mine[0].begun)
 
     def _settle(self, held: Held, step: Callable[[Held], None]) -> None:
         """Do the step that ends a claim, have it synced, and end the claim.
@@ -408,6 +408,7 @@ class DirectoryQueue:
         instance died has that attempt counted, and is banished after `crash_limit` deaths. Raises as `claim`.
         """
         self._store.parts.refresh()
+        self._relist()
         return self._recovery.run(frozenset(held.name for held in self._held.values()))
 
     def expire_errors(self, age: float) -> int:
@@ -416,7 +417,12 @@ class DirectoryQueue:
         A call looks at a bounded part of them, and the next one at the next part.
         """
         before = self._store.clock() / 1e9 - age
-        return deadletters.expire(self._store.parts.errors, self._expiring.some(LOOKED_AT), before, self._store.notices)
+        for _ in range(_EXPIRE_PARTS):
+            found = self._expiring.some(LOOKED_AT)
+            expired = deadletters.expire(self._store.parts.errors, found, before, self._store.notices)
+            if expired or self._expiring.ended:
+                return expired
+        return 0
 
     def counts(self) -> dict[str, int]:
         """The number of messages in each part; sidecars and whatever is no message are not counted."""
@@ -505,6 +511,7 @@ class DirectoryQueue:
         """This is a forked child now: the claims are its parent's."""
         self._held.clear()
         self._instance.let_go()
+        self._store.parts.close()
 
 
 _queues: weakref.WeakSet[DirectoryQueue] = weakref.WeakSet()

@@ -42,8 +42,8 @@ _FRESH, _FRESH_TIMES = 1.0, 50.0
 _HELP = 32
 #: Names in a row that others have taken, after which the window is listed anew.
 _MISSES = 4
-#: Names that are left alone at a time, and the seconds until what could not be moved is tried again.
-_LEFT_MAX, _LEFT_AGAIN = 1000, 20.0
+#: Names that are left alone at a time, and the seconds until what could not be moved, and the rest, is tried again.
+_LEFT_MAX, _LEFT_AGAIN, _LEFT_LONG = 1000, 20.0, 300.0
 
 #: Which of how many instances this one is, from 0.
 Share = tuple[int, int]
@@ -152,7 +152,8 @@ class Incoming:
         if len(self._left) >= _LEFT_MAX:
             self._left.clear()
         there = directory.stat(name)
-        until = float("inf") if until_changed else time.monotonic() + _LEFT_AGAIN
+        # Not for ever: it may have been changed just before this look.
+        until = time.monotonic() + (_LEFT_LONG if until_changed else _LEFT_AGAIN)
         self._left[name] = (there.st_ctime_ns if there else 0, until)
 
     def _is_left(self, name: str) -> bool:

@@ -78,11 +78,13 @@ class Instance:
                 fd = os.open(name, _READ_WRITE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory.fd)
             except FileExistsError:
                 continue
-            _give(fd, directory)
-            if fs.try_lock(fd) and directory.has(name):
-                self._fd, self._directory, self.name = fd, directory, name
-            else:
-                os.close(fd)  # recovery has taken it for a dead one's in this moment
+            try:
+                _give(fd, directory)
+                if fs.try_lock(fd) and directory.has(name):
+                    self._fd, self._directory, self.name = fd, directory, name
+            finally:
+                if self._fd < 0:
+                    os.close(fd)  # recovery has taken it for a dead one's in this moment, say
 
     def share(self) -> tuple[int, int]:
         """Which of how many instances this one is, from 0; unknown to others, it is the only one."""
@@ -99,7 +101,7 @@ class Instance:
 
         working: work on the first of them has begun.
         """
-        if names == self._listed and self._fd >= 0 and working == self.working:
+        if names == self._listed and working == self.working and (self._fd >= 0 or not names):
             return
         self.open()
         self._begun = tuple(name for name in self._begun if name in names)
@@ -189,11 +191,7 @@ class Instance:
 
 def lock_recovery(directory: Directory) -> int | None:
     """The lock of recovery, as an open descriptor; None where somebody has it, who may be asked of `holder`."""
-    fd = _open_lock(directory)
-    if fs.try_lock(fd):
-        return fd
-    os.close(fd)
-    return None
+    return _locked(_open_lock(directory))
 
 
 def holder(directory: Directory) -> int | None:
@@ -210,7 +208,11 @@ def _open_lock(directory: Directory) -> int:
         fd = os.open(RECOVERY, _READ_WRITE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory.fd)
     except FileExistsError:
         return os.open(RECOVERY, _READ_WRITE, dir_fd=directory.fd)
-    _give(fd, directory)
+    try:
+        _give(fd, directory)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -263,10 +265,18 @@ def _lock(directory: Directory, name: str) -> int | None:
         fd = os.open(name, _READ_WRITE, dir_fd=directory.fd)
     except FileNotFoundError:
         return None
-    if fs.try_lock(fd):
-        return fd
-    os.close(fd)
-    return None
+    return _locked(fd)
+
+
+def _locked(fd: int) -> int | None:
+    """An open file, locked by us; where it cannot be, it is closed, and None."""
+    locked = False
+    try:
+        locked = fs.try_lock(fd)
+    finally:
+        if not locked:
+            os.close(fd)
+    return fd if locked else None
 
 
 def _sealed(begun: Iterable[str], claimed: Iterable[str]) -> bytes:

@@ -28,7 +28,10 @@ class Unreadable(QueueError):
 
 
 def read_small(directory: Directory, name: str, most: int = RECORD_MAX) -> bytes:
-    """The contents of a regular file of up to `most` bytes. Raises FileNotFoundError, Unreadable."""
+    """The contents of a regular file of up to `most` bytes.
+
+    Raises FileNotFoundError, Unreadable, and OSError for what is no fault of the file's, such as EMFILE.
+    """
     try:
         try:
             fd = directory.open(name, os.O_NOATIME)  # a record's access time says when its message was put off
@@ -44,6 +47,8 @@ def read_small(directory: Directory, name: str, most: int = RECORD_MAX) -> bytes
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno not in fs.NO_MESSAGE and error.errno not in fs.OF_ONE_FILE:
+            raise
         raise Unreadable(f"{fs.display(directory.at(name))}: {error.strerror}") from error
     if data is None or len(data) > most:
         raise Unreadable(f"{fs.display(directory.at(name))} has more than {most} bytes")

@@ -7,6 +7,7 @@ directory above was moved or mounted over. So whoever watches also looks now and
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from inotify_simple import INotify, flags
 
@@ -17,10 +18,14 @@ _TOLD = flags.MOVED_TO | flags.CREATE | flags.ATTRIB | flags.DELETE_SELF | flags
 
 
 class Watch:
-    """Readable when a message may have arrived in a directory. Raises OSError if that cannot be told."""
+    """Readable when a message may have arrived in a directory. Raises OSError if that cannot be told.
 
-    def __init__(self, directory: str) -> None:
+    moved: called when the path leads to another directory by now.
+    """
+
+    def __init__(self, directory: str, moved: Callable[[], object] = lambda: None) -> None:
         self._directory = directory
+        self._moved = moved
         self._inotify = INotify()
         try:
             self._wd = self._inotify.add_watch(directory, _TOLD)
@@ -50,6 +55,7 @@ class Watch:
         old, self._wd = self._wd, wd
         with contextlib.suppress(OSError):
             self._inotify.rm_watch(old)  # gone already if the directory is
+        self._moved()
         return True
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ dead.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from piperkit.dirq.delivery import place
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.layout import SHARED, Parts
 from piperkit.dirq.sync import Syncer
-from piperkit.errors import NoRoom
+from piperkit.errors import NoRoom, QueueMissing
 
 
 class Writer:
@@ -60,10 +61,10 @@ class Writer:
             if like is not None:
                 owner = (like.st_uid, like.st_gid) if self._root else None
                 mode = like.st_mode & 0o666
-            if owner is not None:
-                os.fchown(fd, *owner)
             write(fd)
             os.fchmod(fd, mode)
+            if owner is not None:
+                os.fchown(fd, *owner)  # last: whoever gives a file away may have no say in it any more
             if sync:
                 self._syncer.file(fd)
         except BaseException as error:
@@ -112,9 +113,9 @@ class Writer:
 
         wanted: the name to give to the only one.
         """
-        tmp, incoming = self._parts.tmp, self._parts.incoming
         placed: list[str] = []
         try:
+            tmp, incoming = self._parts.tmp, self._parts.incoming
             for new, fd in written:
                 name = wanted or new
                 try:
@@ -127,10 +128,12 @@ class Writer:
             # Taken back, unless an instance has claimed it by now: whoever is told that it failed will try again.
             names_now = [*placed, *(wanted or new for new, _ in written[len(placed) :])]
             for (new, fd), name in zip(written, names_now, strict=True):
-                for directory, there in ((tmp, new), (incoming, name)):
-                    stat = directory.stat(there)
-                    if stat is not None and os.path.samestat(stat, os.fstat(fd)):
-                        directory.remove(there)
+                for part, there in (("tmp", new), ("incoming", name)):
+                    with contextlib.suppress(OSError, QueueMissing):
+                        directory = getattr(self._parts, part)
+                        stat = directory.stat(there)
+                        if stat is not None and os.path.samestat(stat, os.fstat(fd)):
+                            directory.remove(there)
             raise
         finally:
             for _, fd in written:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from piperkit.component import Result, Unread
-from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, QueueError
+from piperkit.errors import InvalidId, LeftAlone, MessageTooLarge, NotClaimed, QueueError
 from piperkit.filer.claiming import FLUSH_AGE, Claiming
 from piperkit.message import Contents, Failure
 
@@ -249,8 +249,9 @@ class Settling(Claiming):
         return daemon.FLAG_CONTINUE, args
 
     def _not_ours(self, daemon: PiperDaemon, id: str, error: Exception) -> Result:
-        self.inc_statistic(self.STATS_CNT_ERRORS)
-        daemon.logger.error("Component '%s': %s", self.cid, error, extra=self.about(daemon, id))
+        if not isinstance(error, LeftAlone):
+            self.inc_statistic(self.STATS_CNT_ERRORS)
+            daemon.logger.error("Component '%s': %s", self.cid, error, extra=self.about(daemon, id))
         self._claims.pop(id, None)
         self._begin_next(daemon)
         return daemon.FLAG_STOP, None
