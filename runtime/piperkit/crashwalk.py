@@ -11,7 +11,8 @@ before the call is made. Between two calls that change files nothing changes, so
 command has to end by itself and to make the same calls each time: it runs without bytecode files and with fixed hashes.
 
 A command with several processes or threads counts in each; the first of them that gets to N is ended. Calls are found
-in the trace by the directory's path, of an open file too: so paths have to be absolute, or relative to an open directory.
+in the trace by the directory's path, which strace gives for what is open, too: the command has to use absolute paths,
+or paths relative to an open directory, as piperkit does.
 """
 
 from __future__ import annotations

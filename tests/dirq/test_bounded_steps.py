@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dirq_tools import FAILURE, Clock, MakeQueue, claim_one, crash, files
-from piperkit.dirq import DirectoryQueue, Sync, directory_queue, recovery
+from piperkit.dirq import DirectoryQueue, Sync, directory_queue, litter
 from piperkit.dirq.deadletters import hidden_sidecar
 from piperkit.dirq.fs import Directory
-from piperkit.dirq.recovery import LITTER_AGE
+from piperkit.dirq.litter import LITTER_AGE
 
 
 def touch(queue: DirectoryQueue, part: str, count: int) -> None:
@@ -48,7 +48,7 @@ def test_orphans_of_a_large_batch_are_given_back_in_parts_each_synced_once(
 def test_litter_is_looked_for_in_parts(
     queue: DirectoryQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOKED_AT", 10)
+    monkeypatch.setattr(litter, "LOOKED_AT", 10)
     touch(queue, part, 35)
     for number in range(35):
         Path(queue.path, "errors", hidden_sidecar(f"x{number}")).write_text(f'{{"id": "x{number}"}}')
@@ -62,7 +62,7 @@ def test_litter_is_looked_for_in_parts(
 def test_what_is_no_litter_does_not_hide_what_is(
     queue: DirectoryQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "LOOKED_AT", 10)
+    monkeypatch.setattr(litter, "LOOKED_AT", 10)
     touch(queue, "state", 50)
     touch(queue, "incoming", 49)
     assert sum(queue.recover().litter for _ in range(6)) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from dirq_tools import FAILURE, Clock, MakeQueue, Process, claim_one, crash, everything, files, foreign_claim, run_all
 from piperkit.dirq import DirectoryQueue
-from piperkit.dirq.recovery import LITTER_AGE
+from piperkit.dirq.litter import LITTER_AGE
 
 Start = Callable[..., Process]
 

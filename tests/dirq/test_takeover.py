@@ -12,7 +12,7 @@ import pytest
 from checkout import ROOT
 from dirq_tools import Clock, MakeQueue, Process, everything, files
 from needs import need
-from piperkit.dirq.recovery import LITTER_AGE
+from piperkit.dirq.litter import LITTER_AGE
 from piperkit.errors import QueueInUse
 
 #: Runs a program on the queue "in", whose next queue is "next", with version 0.4.0.

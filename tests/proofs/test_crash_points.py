@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +34,10 @@ import summary
 from needs import need
 from piperkit import crashwalk
 from piperkit.crashwalk import Point
-from piperkit.dirq import DirectoryQueue, instances, layout, records
+from piperkit.dirq import DirectoryQueue, fs, instances, layout, records
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.reading import ASIDE, Notices
+from piperkit.dirq.recovery import LITTER_AGE
 from piperkit.message import Failure
 
 CHILD = Path(__file__).with_name("crash_child.py")
@@ -378,6 +380,12 @@ class Walk:
             ) as queue:
                 queue.recover()
                 assert not queue.recover(), f"{what}: recovery found something twice, in {path}"
+            complete = list((path / "tmp").iterdir())
+            if complete:  # but for its name: it might be a producer's, and has its time
+                modes = [file.stat().st_mode & 0o7777 for file in complete]
+                assert fs.UNFINISHED not in modes, f"{what}: litter in {path / 'tmp'}"
+                with DirectoryQueue(path, clock=lambda: time.time_ns() + int(LITTER_AGE * 1e9)) as queue:
+                    queue.recover()
 
     def check_tidy(self, root: Path, far: Path, what: str) -> None:
         """Nothing is left that is of no use, and the records say what happened."""

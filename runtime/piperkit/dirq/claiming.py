@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from piperkit.dirq import fs
 from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.fs import Directory
+from piperkit.dirq.held import Held
 from piperkit.dirq.incoming import Incoming
 from piperkit.dirq.instances import Instance
-from piperkit.dirq.store import Held, Store
+from piperkit.dirq.store import Store
 
 #: Files in a row that could not be moved, after which that is taken for the file system's fault.
 _FAULTS_MAX = 100

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from piperkit.dirq import deadletters, fs, layout, names
 from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
+from piperkit.dirq.held import Held
 from piperkit.dirq.incoming import SOON
 from piperkit.dirq.instances import Instance
 from piperkit.dirq.limits import MIB
-from piperkit.dirq.recovery import LOOKED_AT, Recovery
-from piperkit.dirq.store import Held, Settings, Store
+from piperkit.dirq.litter import LOOKED_AT
+from piperkit.dirq.recovery import Recovery
+from piperkit.dirq.store import Settings, Store
 from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
 from piperkit.errors import LeftAlone, NoRoom, NotClaimed, QueueMissing, TargetUnavailable
@@ -365,7 +367,7 @@ class DirectoryQueue:
         self._relist()
 
     def _relist(self) -> None:
-        """List what is still held: of a name that is listed by us, nobody recovers what another instance has claimed."""
+        """List what is still held: nobody recovers another instance's claim of a name that is listed by us."""
         mine = list(self._held.values())
         with contextlib.suppress(OSError):
             self._instance.announce([each.name for each in mine], bool(mine) and mine[0].begun)

@@ -152,7 +152,12 @@ class Directory:
             except OSError as error:
                 error.filename = self.at(name)
                 raise
-            try_lock(fd)
+            try:
+                try_lock(fd)
+            except BaseException:
+                os.close(fd)
+                self.remove(name)
+                raise
             return name, fd
 
     def unlink(self, name: str) -> None:

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from shlex import quote
 
 from piperkit.daemon.process import Identity
-from piperkit.dirq import DirectoryQueue, ensure_queue, fs, layout, recovery
+from piperkit.dirq import DirectoryQueue, earlier, ensure_queue, fs, layout
+from piperkit.dirq import litter as rules_of_litter
+from piperkit.dirq import orphans as rules_of_orphans
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.limits import MIB, room
 from piperkit.dirq.reading import ASIDE
@@ -210,12 +212,12 @@ def orphans(queue: Queue) -> Iterator[Finding]:
     """No message is claimed by a process that is dead, and no instance of an earlier version is at work."""
     parts = _Parts(queue.path)
     try:
-        earlier = recovery.earlier(parts.state)
+        accused = earlier.accused(parts.state)
     except QueueInUse as error:
         pid = re.search(r"pid (\d+)", str(error))
         yield Finding(queue.path, str(error), f"kill {pid[1]}" if pid else "stop it")
         return
-    found = recovery.find(parts, (), "", recovery.Ages(queue.orphan_age, time.time_ns), earlier)
+    found = rules_of_orphans.find(parts, (), "", rules_of_orphans.Ages(queue.orphan_age, time.time_ns), accused)
     if count := len(found.orphans) + len(found.outgoing):
         words = f"{count} of its messages {'is' if count == 1 else 'are'} claimed by a process that is dead"
         if found.outgoing and not queue.knows_next:
@@ -228,8 +230,8 @@ def litter(queue: Queue) -> Iterator[Finding]:
     """There is nothing in the queue that nobody will ever want."""
     parts = _Parts(queue.path)
     now, age = time.time_ns(), queue.orphan_age
-    tmp = [name for name in _files(parts.tmp) if recovery.is_litter_of_tmp(parts.tmp, name, now, age)]
-    state = [name for name in _files(parts.state) if recovery.is_litter_of_state(parts, name, now, age)]
+    tmp = [name for name in _files(parts.tmp) if rules_of_litter.is_litter_of_tmp(parts.tmp, name, now, age)]
+    state = [name for name in _files(parts.state) if rules_of_litter.is_litter_of_state(parts, name, now, age)]
     if left := [*map(parts.tmp.at, tmp), *map(parts.state.at, state)]:
         words = f"{len(left)} file{'s are' if len(left) > 1 else ' is'} left behind, such as {left[0]}"
         if not queue.knows_next and parts.outgoing.names(1):
