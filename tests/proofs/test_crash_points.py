@@ -36,8 +36,8 @@ from piperkit import crashwalk
 from piperkit.crashwalk import Point
 from piperkit.dirq import DirectoryQueue, fs, instances, layout, records
 from piperkit.dirq.fs import Directory
+from piperkit.dirq.litter import LITTER_AGE
 from piperkit.dirq.reading import ASIDE, Notices
-from piperkit.dirq.recovery import LITTER_AGE
 from piperkit.message import Failure
 
 CHILD = Path(__file__).with_name("crash_child.py")
