@@ -2,9 +2,9 @@
  *
  * It keeps the promises of a claim, with as few calls as that takes, on directory descriptors:
  *
- *   drain     list and sort once; then for each message
- *             openat, fstat (a regular file, its size and arrival), flock (the lease), renameat2 (the claim, never onto
- *             another message), fstatat (the lease is on what was claimed), pread, unlinkat or renameat2, close
+ *   drain     list and sort once; write the names down for each group of 32 (the lease); then for each message
+ *             renameat2 (the claim, never onto another message), openat, fstat (a regular file, its size and arrival),
+ *             read, close, unlinkat or renameat2
  *   enqueue   openat, write, renameat2, close; with --sync always also fsync of the file and of the directory. With
  *             --sync batch, 256 files are written, the kernel is told to begin with each (sync_file_range), and only
  *             then each is synced: the file system commits once for many, where one by one it commits for each
@@ -18,13 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { GROUP = 256 };
+enum { GROUP = 256, CLAIMS = 32 };
 
 static const char *out, *sync_mode = "off";
 static long count, size = 1024;
@@ -109,26 +108,34 @@ static int take(int incoming, int pending, int target, const char *name)
 {
     static char *contents;
     static off_t room;
-    struct stat here, there;
-    int fd = openat(incoming, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), taken = 0;
-    if (fd < 0 && errno == ENOENT)
-        return 0;
-    if (fd < 0 || fstat(fd, &here))
+    struct stat here;
+    if (renameat2(incoming, name, pending, name, RENAME_NOREPLACE)) {
+        if (errno == ENOENT || errno == EEXIST)
+            return 0;
         fail(name);
-    if (S_ISREG(here.st_mode) && !flock(fd, LOCK_EX | LOCK_NB)
-        && !renameat2(incoming, name, pending, name, RENAME_NOREPLACE)
-        && !fstatat(pending, name, &there, AT_SYMLINK_NOFOLLOW)
-        && here.st_ino == there.st_ino && here.st_dev == there.st_dev) {
-        if (here.st_size > room && !(contents = realloc(contents, room = here.st_size)))
-            fail("realloc");
-        if (pread(fd, contents, here.st_size, 0) != here.st_size)
-            fail("pread");
-        if (target < 0 ? unlinkat(pending, name, 0) : renameat2(pending, name, target, name, RENAME_NOREPLACE))
-            fail(name);
-        taken = 1;
     }
+    int fd = openat(pending, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &here) || !S_ISREG(here.st_mode))
+        fail(name);
+    if (here.st_size > room && !(contents = realloc(contents, room = here.st_size)))
+        fail("realloc");
+    if (read(fd, contents, here.st_size) != here.st_size)
+        fail("read");
     close(fd);
-    return taken;
+    if (target < 0 ? unlinkat(pending, name, 0) : renameat2(pending, name, target, name, RENAME_NOREPLACE))
+        fail(name);
+    return 1;
+}
+
+/* Write down which messages come next. */
+static void announce(int lease, char **names, long number)
+{
+    static char list[CLAIMS * 256];
+    size_t length = 0;
+    for (long each = 0; each < number; each++)
+        length += (size_t)sprintf(list + length, "/%s", names[each]);
+    if (pwrite(lease, list, length, 0) < 0)
+        fail("pwrite");
 }
 
 static void drain(const char *queue)
@@ -136,10 +143,14 @@ static void drain(const char *queue)
     int incoming = open_part(queue, "incoming"), pending = open_part(queue, "pending");
     int target = out ? open_part(out, "incoming") : -1;
     long found, messages = 0;
+    int lease = openat(open_part(queue, "tmp"), "floor", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     ready();
     char **names = list(incoming, &found);
-    for (long each = 0; each < found && messages < count; each++)
+    for (long each = 0; each < found && messages < count; each++) {
+        if (each % CLAIMS == 0)
+            announce(lease, names + each, found - each < CLAIMS ? found - each : CLAIMS);
         messages += take(incoming, pending, target, names[each]);
+    }
     report(messages);
 }
 

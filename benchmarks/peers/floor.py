@@ -1,15 +1,14 @@
 """The floor of Python: the system calls of floor.c, and of a changed message, from a loop with nothing around it.
 
 What our daemon takes beyond it is the price of its events, statistics and checks; what this takes beyond floor.c is
-that of calling the kernel from Python. Each message is opened, locked and moved to `pending` by descriptors of the
-directories, 32 at a time; then each is read, and deleted or moved. `--work json` has the component's own work done, and
-what a move of new contents takes that is made once, whatever dies: written in `tmp`, moved to `outgoing`, and only then
-to the output queue. See `stopwatch`.
+that of calling the kernel from Python. Names are written down and moved to `pending` by descriptors of the directories,
+32 at a time; then each message is opened and read, and deleted or moved. `--work json` has the component's own work
+done, and what a move of new contents takes that is made once, whatever dies: written in `tmp`, moved to `outgoing`, and
+only then to the output queue. See `stopwatch`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 from typing import Any
 
@@ -34,22 +33,19 @@ def drain(options: Any) -> None:
     watch = Stopwatch(options.count)
     watch.ready()
     names = sorted(os.listdir(incoming))[: options.count]
+    lease = os.open("floor", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=tmp)
     for start in range(0, len(names), BATCH):
-        claims = []
-        for name in names[start : start + BATCH]:
-            fd = os.open(name, OPEN_MESSAGE, dir_fd=incoming)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            stat = os.fstat(fd)
+        claims = names[start : start + BATCH]
+        os.pwrite(lease, "/".join(claims).encode(), 0)
+        for name in claims:
             rename_exclusive(name, name, incoming, pending)
-            claims.append((name, fd, stat))
-        with os.scandir(pending) as entries:
-            there = {entry.name: entry.inode() for entry in entries}
-        for name, fd, stat in claims:
-            assert there[name] == stat.st_ino
-            data = os.pread(fd, stat.st_size + 1, 0)
+        for name in claims:
+            fd = os.open(name, OPEN_MESSAGE, dir_fd=pending)
+            stat = os.fstat(fd)
+            data = os.read(fd, stat.st_size + 1)
+            os.close(fd)
             if options.work == "json":
                 new = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=tmp)
-                fcntl.flock(new, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.fchmod(new, stat.st_mode & 0o666)
                 os.write(new, orjson.dumps({**orjson.loads(data), "seen": True}))
                 os.utime(new, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -61,7 +57,6 @@ def drain(options: Any) -> None:
                 rename_exclusive(name, name, pending, target)
             else:
                 os.unlink(name, dir_fd=pending)
-            os.close(fd)
             watch.lap()
     watch.report()
 

@@ -16,11 +16,14 @@ from needs import need
 from piperkit.dirq import DirectoryQueue, fs
 from piperkit.dirq.fs import Directory
 
-#: Commits what is in the queue, in one batch, as the producer wrote it.
+#: Commits what is in the queue, in one batch, as the producer wrote it. With `dirty`, its contents wait to be written;
+#: on a busy machine somebody else's sync may have written them by then.
 CODE = """
 import sys
-from piperkit.dirq import DirectoryQueue, Sync
-path, target, sync, way = sys.argv[1:]
+from piperkit.dirq import DirectoryQueue, Sync, fs
+path, target, sync, way, dirty = sys.argv[1:]
+if dirty:
+    fs.is_clean = lambda fd: False
 queue = DirectoryQueue(path, next_queue=target, min_free=0, sync=Sync(sync))
 with queue.batch():
     for claim in queue.claim(10):
@@ -42,12 +45,12 @@ def put(queue: DirectoryQueue, name: str, *, synced: bool) -> None:
     temporary.rename(Path(queue.path, "incoming", name))
 
 
-def trace(queue: DirectoryQueue, target: DirectoryQueue, sync: str, way: str, log: Path) -> str:
+def trace(queue: DirectoryQueue, target: DirectoryQueue, sync: str, way: str, log: Path, dirty: str = "") -> str:
     """The system calls by which the messages are committed, up to the word that it is done."""
     need("strace", shutil.which("strace") is not None, "the package strace")
     calls = "trace=renameat2,syncfs,fsync,fdatasync,write"
     command = ["strace", "-f", "-s", "16", "-o", log, "-e", calls, sys.executable, "-c", CODE]
-    subprocess.run([*command, queue.path, target.path, sync, way], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, queue.path, target.path, sync, way, dirty], check=True, stdout=subprocess.DEVNULL)
     before, done, _ = log.read_text().partition('"done')
     assert done
     return before
@@ -62,7 +65,7 @@ def test_message_that_nobody_has_synced_is_on_the_disk_when_it_is_reported_done(
     queue = make_queue(next_queue=target.path)
     for name in ("a", "b", "c"):
         put(queue, name, synced=False)
-    calls = trace(queue, target, sync, way, tmp_path / "log")
+    calls = trace(queue, target, sync, way, tmp_path / "log", "dirty")
     assert len(target.claim(10)) == 3
     found = re.findall(r"(renameat2|syncfs|fsync)\(.*= 0", calls)
     claims, rest = found[:3], found[3:]

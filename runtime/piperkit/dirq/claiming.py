@@ -17,6 +17,7 @@ from piperkit.dirq.held import Held
 from piperkit.dirq.incoming import Incoming
 from piperkit.dirq.instances import Instance
 from piperkit.dirq.store import Store
+from piperkit.errors import QueueMissing
 
 #: Files in a row that could not be moved, after which that is taken for the file system's fault.
 _FAULTS_MAX = 100
@@ -31,7 +32,7 @@ class Claimer:
         self._deferred = deferred
         self._incoming = Incoming(lambda: store.parts.incoming, store.notices, instance.share)
         self._met = False
-        self._failed: OSError | None = None  #: why the last `_claim` ended early
+        self._failed: OSError | QueueMissing | None = None  #: why the last `_claim` ended early
         self._turn = False  #: one message at a time: whether it is that of one that is due
 
     def busy(self) -> bool:
@@ -41,7 +42,7 @@ class Claimer:
     def take(self, limit: int, held: Mapping[str, Held]) -> list[Held]:
         """Claim up to `limit` messages, oldest first; `held` are those that this instance works with already.
 
-        Raises OSError where that was why nothing was claimed.
+        Raises OSError, or QueueMissing, where that was why nothing was claimed.
         """
         self._met = False
         self._failed = None
@@ -49,7 +50,7 @@ class Claimer:
         taken = list(held.values())
         try:
             self._take(taken, len(taken) + limit)
-        except OSError as error:
+        except (OSError, QueueMissing) as error:
             self._fail(error)
         claimed = taken[len(held) :]
         if not claimed and self._failed is not None:
@@ -126,7 +127,7 @@ class Claimer:
             else:
                 taken.append(Held(name, pending))
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: OSError | QueueMissing) -> None:
         self._failed = error
         self._met = True
         self._incoming.clear()
@@ -142,11 +143,11 @@ class Claimer:
         """
         if not claimed:
             return claimed
-        with contextlib.suppress(OSError), self._store.parts.state.entries() as entries:
+        with contextlib.suppress(OSError, QueueMissing), self._store.parts.state.entries() as entries:
             if next(entries, None) is None:
                 return claimed  # so there are no records
         found = []
-        failed: OSError | None = None
+        failed: OSError | QueueMissing | None = None
         for held in claimed:
             try:
                 state = self._store.parts.state
@@ -154,7 +155,7 @@ class Claimer:
                     held.record = self._store.record(held.name, held.stat.st_mtime_ns)
             except IsADirectoryError:
                 pass  # which is found out when it is read
-            except OSError as error:
+            except (OSError, QueueMissing) as error:
                 failed = error
                 self._put_back(held)
                 continue
@@ -167,5 +168,5 @@ class Claimer:
         self._met = True
         try:
             self._store.give_back(held, self._store.parts.incoming, held.name)
-        except OSError:
+        except (OSError, QueueMissing):
             pass  # then recovery does it

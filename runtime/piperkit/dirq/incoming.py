@@ -75,7 +75,7 @@ class Incoming:
         if names:
             del self._window[-most:]
             if not self._helping:
-                self._last = names[-1]
+                self._last = max(filter(_looks_ours, names), default=self._last)
         return names
 
     def refresh(self) -> None:

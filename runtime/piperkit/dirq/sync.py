@@ -101,11 +101,6 @@ class Syncer:
         if self.syncs and not self._depth:
             self.flush()
 
-    @property
-    def waits(self) -> bool:
-        """Whether there is anything to sync."""
-        return bool(self._targets or self._sources or self._whole)
-
     def flush(self) -> None:
         """Sync destinations, then sources. What failed is kept and synced by the next flush."""
         if self._whole is not None:

@@ -58,6 +58,8 @@ class Writer:
             name, fd = tmp.create(self._new_name)
         try:
             owner, mode = self._owner, self._mode if mode is None else mode
+            if owner is None and self._root and (account := os.fstat(tmp.fd).st_uid):
+                owner = (account, -1)  # or the queue's own account could not work with what root has made
             if like is not None:
                 owner = (like.st_uid, like.st_gid) if self._root else None
                 mode = like.st_mode & 0o666
