@@ -77,10 +77,10 @@ class Passed:
 def pass_by(place: Place, queue: Path, count: int) -> Passed:
     """Drain `count` messages that come at once, and then some one by one."""
     with place.workspace() as ready, started(OURS, "drain", queue, "--count", count) as running:
-        fill(ready, count)
         running.go()
         start = running.settle()
         with running.paused():
+            fill(ready, count)  # not in the queue, from which as many have just been deleted: see places.spread_out
             for name in os.listdir(ready / "incoming"):
                 os.rename(ready / "incoming" / name, queue / "incoming" / name)
         report = running.report()
@@ -96,6 +96,7 @@ def run_aside(bench: Bench) -> None:
                 bench.say(f"aside, {place.name}: left out, since there is no room for {count} messages of each kind")
             else:
                 queues = {kind: make(directory / "in", kind, count) for kind, directory in directories.items()}
+                os.sync()  # or it would be written while the first rounds are measured
                 _measure(bench, place, queues)
         _goals(bench, place.name, f"{count:,}")
 

@@ -24,7 +24,7 @@ def records(queue: DirectoryQueue) -> list[str]:
 
 def listed(queue: DirectoryQueue) -> Listed | None:
     """What the record of the only living instance says."""
-    ((_, found),) = instances.read(queue._store.parts.instances, "")[0].items()
+    ((_, found),) = instances.read(queue._store.parts.instances, "", {})[0].items()
     return found
 
 

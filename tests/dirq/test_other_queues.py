@@ -217,3 +217,21 @@ def test_next_queue_of_a_foreign_program_needs_its_four_directories_only(make_qu
 
 def everything_foreign(queue: Path) -> dict[str, bytes]:
     return {str(path.relative_to(queue)): path.read_bytes() for path in queue.rglob("*") if path.is_file()}
+
+
+def test_changed_message_waits_for_an_instance_that_knows_its_output_queue(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    following = make_queue("next")
+    dead = make_queue(next_queue=following.path)
+    dead.enqueue("old", "name")
+    claim_one(dead)
+    dead._store.begin_move(dead._held["name"], b"new")
+    crash(dead)
+    without = make_queue(orphan_age=0)
+    for _ in range(3):
+        assert not without.recover()
+    assert everything(without) == {"outgoing": {"name": b"new"}}
+    assert caplog.text.count("waits for a daemon that knows its output queue") == 1
+    assert make_queue(next_queue=following.path, orphan_age=0).recover().finished == ("name",)
+    assert files(following, "incoming") == {"name": b"new"}

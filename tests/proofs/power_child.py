@@ -1,10 +1,11 @@
-"""The pipeline whose power is cut: one process that produces, one that works.
+"""The pipeline whose power is cut: two processes that produce, one that works.
 
-    python -I -S power_child.py RUNTIME produce|work SYNC IN NEXT
+    python -I -S power_child.py RUNTIME produce|produce_foreign|work SYNC IN NEXT
 
 Each id is reported on standard output, which is no part of the failing file system, and only when the queue has said
-that it is done: `enqueue` has returned, or the block of the batch has ended. `work` reports each claim too, so that
-one can see how far it has come. Both end with the first error: the power is gone.
+that it is done: `enqueue` has returned, or the block of the batch has ended. `produce_foreign` knows no more than the
+protocol, and syncs nothing; what it has written is reported by `work` only. All end with the first error: the power is
+gone.
 """
 
 from __future__ import annotations
@@ -34,16 +35,31 @@ def report(*words):
     os.write(1, (" ".join(words) + "\n").encode())
 
 
-def produce(queue):
+def texts():
+    """Of a few bytes, of some blocks, and of many."""
     chance = random.Random(os.getpid())
     for number in itertools.count():
-        # Of a few bytes, of some blocks, and of many.
-        report("enqueued", queue.enqueue(sealed(f"{number} " * chance.choice((1, 1000, 20000)))))
+        yield number, f"{number} " * chance.choice((1, 1000, 20000))
+
+
+def produce(queue):
+    for number, text in texts():
+        report("enqueued", queue.enqueue(sealed(text)))
         if number % 16 == 15:
             with queue.batch():
                 ids = [queue.enqueue(sealed(f"{number} in a batch {index}")) for index in range(BATCH)]
             for id in ids:
                 report("enqueued", id)
+
+
+def produce_foreign(queue):
+    for number, text in texts():
+        name = f"foreign-{number}"
+        with open(f"{path}/tmp/{name}", "wb") as file:
+            file.write(sealed(text))
+        os.rename(f"{path}/tmp/{name}", f"{path}/incoming/{name}")
+        while os.path.exists(f"{path}/incoming/{name}"):  # no more of them than of the others
+            os.sched_yield()
 
 
 def work(queue):
@@ -63,6 +79,6 @@ def work(queue):
 
 queue = DirectoryQueue(path, next_queue=next_path if role == "work" else None, sync=Sync(sync), min_free=0)
 try:
-    {"produce": produce, "work": work}[role](queue)
+    {"produce": produce, "produce_foreign": produce_foreign, "work": work}[role](queue)
 except (OSError, QueueError):
     pass

@@ -104,11 +104,15 @@ class Delivery:
         try:
             if not target.startswith("/") or "\0" in target:
                 raise TargetUnavailable(f"{fs.display(target)!r} is no queue: it must be an absolute path")
-            return Directory(f"{target}/{part}", Directory(target))
+            queue = Directory(target)
+            try:
+                return Directory(f"{target}/{part}", queue)
+            finally:
+                queue.close()
         except UnicodeEncodeError:
             raise TargetUnavailable(f"{target!r} is no queue: it stands for no bytes") from None
         except OSError as error:
-            raise _explained(error, target) from error
+            raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
 
     def move(self, source: Directory, old: str, stat: os.stat_result, target: str, most: int | None = None) -> str:
         """Move the file `old`, of this status, into the queue `target`; returns the name it has there.
@@ -132,7 +136,7 @@ class Delivery:
                 self._open.clear()
                 if error.errno == errno.ENOENT and not source.has(old):
                     raise
-                raise _explained(error, target) from error
+                raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
         if self._syncer.syncs:
             self._syncer.changed(target=incoming, source=source)
         return name
@@ -162,17 +166,22 @@ class Delivery:
                 os.close(copy)
         except OSError as error:
             self._open.clear()
-            raise _explained(error, target) from error
+            raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
         self._syncer.changed(target=incoming)
         return name
 
 
 def _explained(error: OSError, target: str) -> Exception:
+    """What to raise for an error of the system at a target: an exception that it is the cause of, or itself."""
     shown = fs.display(target)
+    explained: Exception
     if error.errno in fs.NO_ROOM:
-        return NoRoom(f"no room in the queue {shown}: {error.strerror}")
-    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(f"{target}/incoming"):
-        return TargetUnavailable(f"{shown} is not a queue: it has no directory 'incoming'")
-    if error.errno in _UNAVAILABLE:
-        return TargetUnavailable(f"the queue {shown} cannot be written to: {error.strerror}")
-    return error
+        explained = NoRoom(f"no room in the queue {shown}: {error.strerror}")
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(f"{target}/incoming"):
+        explained = TargetUnavailable(f"{shown} is not a queue: it has no directory 'incoming'")
+    elif error.errno in _UNAVAILABLE:
+        explained = TargetUnavailable(f"the queue {shown} cannot be written to: {error.strerror}")
+    else:
+        return error
+    explained.__cause__ = error
+    return explained

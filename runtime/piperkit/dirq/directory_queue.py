@@ -342,7 +342,8 @@ class DirectoryQueue:
     def retry(self, id: str, delay: float, failure: Failure) -> None:
         """Put the message off for `delay` seconds; its attempt and failure are recorded. Raises NotClaimed."""
         held = self._get(id)
-        self._still_there(held)
+        if not held.settled:
+            self._still_there(held)
         delay = min(delay, _DELAY_MAX)
         name = self._store.own_name(held)
         record = held.record.failed(failure, self._store.timestamp())
@@ -391,10 +392,9 @@ class DirectoryQueue:
             self._lost(held)
             raise
         except (OSError, TargetUnavailable) as error:
-            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            code = getattr(cause, "errno", None)
+            code = getattr(_cause(error), "errno", None)
             if code in (errno.EISDIR, errno.ELOOP) or (code in fs.OF_ONE_FILE and self._is_stuck(held)):
-                self._leave(held, cause)
+                self._leave(held, _cause(error))
             raise
         finally:
             if syncs:
@@ -500,7 +500,7 @@ class DirectoryQueue:
 
     def _lost(self, held: Held) -> None:
         """A claimed file that is gone was taken by a program that keeps to no protocol. Raises NotClaimed then."""
-        if not held.where.has(held.name):
+        if not held.settled and not held.where.has(held.name):
             self._release(held)
             raise NotClaimed(f"{fs.display(held.path)} was removed by another program while it was claimed") from None
 
@@ -514,6 +514,11 @@ class DirectoryQueue:
         self._held.clear()
         self._instance.let_go()
         self._store.parts.close()
+
+
+def _cause(error: Exception) -> Exception:
+    """The error of the system behind an error, if there is one."""
+    return error.__cause__ if isinstance(error.__cause__, OSError) else error
 
 
 _queues: weakref.WeakSet[DirectoryQueue] = weakref.WeakSet()

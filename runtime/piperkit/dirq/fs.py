@@ -100,6 +100,10 @@ class Directory:
         except OSError:
             return False
 
+    def is_same(self, other: Directory) -> bool:
+        """Whether the two are one."""
+        return self is other or os.path.samestat(os.fstat(self.fd), os.fstat(other.fd))
+
     @contextlib.contextmanager
     def entries(self) -> Iterator[Iterator[os.DirEntry[str]]]:
         """Its entries, as os.scandir gives them."""
@@ -348,8 +352,9 @@ def try_lock(fd: int) -> bool:
 def lock_holder(fd: int) -> int | None:
     """The pid of a process that holds a lock on an open file, as /proc/locks has it; None where that is not known."""
     here = os.fstat(fd)
-    wanted = f"{os.major(here.st_dev):02x}:{os.minor(here.st_dev):02x}:{here.st_ino}"
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/locks", encoding="ascii") as locks:
+    wanted = b"%02x:%02x:%d" % (os.major(here.st_dev), os.minor(here.st_dev), here.st_ino)
+    # In bytes, here and below: a codec may be out of reach by now, after a chroot or as another user.
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/locks", "rb") as locks:
         for line in locks:
             fields = line.split()
             if wanted in fields:
@@ -359,14 +364,14 @@ def lock_holder(fd: int) -> int | None:
 
 def file_system(directory: Directory) -> str:
     """The type of the file system that a directory is on; empty where that cannot be found out."""
-    device = os.fstat(directory.fd).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        with open(f"/proc/self/fdinfo/{directory.fd}", "rb") as info:  # btrfs has other device numbers
+            mount = next(line.split()[1] for line in info if line.startswith(b"mnt_id:"))
+        with open("/proc/self/mountinfo", "rb") as mounts:
             for line in mounts:
                 fields = line.split()
-                if fields[2] == wanted:
-                    return fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
+                if fields[0] == mount:
+                    return os.fsdecode(fields[fields.index(b"-") + 1])
+    except (OSError, ValueError, IndexError, StopIteration):
         pass
     return ""

@@ -35,6 +35,8 @@ from piperkit.dirq.reading import Unreadable, read_small
 RECOVERY = ".recovery"
 #: The first byte of a record: nothing was begun since it was written, or something was.
 _RESTING, _WORKING = b"-", b"+"
+#: Runs of recovery after which a record that cannot be read is passed by.
+_FAULTS_MAX = 3
 #: NFS gives no lock for a file that is open for reading only.
 _READ_WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -66,10 +68,16 @@ class Instance:
     def open(self) -> None:
         """Make the record, if it is not there yet. Raises OSError, and then nothing is left of it."""
         directory = self._find()
-        if self._fd >= 0:
-            if directory is self._directory:
+        if self._fd >= 0 and self._directory is not None:
+            if directory.is_same(self._directory):
+                self._directory = directory
                 return
-            self.close()  # the queue was made anew
+            listed, begun, working = self._listed, self._begun, self.working
+            self.close()  # the queue was made anew, or this part of it
+            self.open()
+            self._listed, self._begun, self.working = listed, begun, working
+            self._write(_WORKING if working else _RESTING)
+            return
         number = time.time_ns()  # a pid comes again (in a container it is always 1), and a death is known by this name
         while self._fd < 0:
             number += 1
@@ -223,19 +231,31 @@ def _give(fd: int, directory: Directory) -> None:
         os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
-def read(directory: Directory, ours: str) -> tuple[dict[str, Listed | None], dict[str, Listed | None]]:
-    """The records of the living instances (but for `ours`) and those of the dead; None where one cannot be believed."""
+def read(
+    directory: Directory, ours: str, faults: dict[str, int]
+) -> tuple[dict[str, Listed | None], dict[str, Listed | None]]:
+    """The records of the living instances (but for `ours`) and those of the dead; None where one cannot be believed.
+
+    faults: how often each could not be read. For a few times such an instance may be alive, as far as is known.
+    """
     living: dict[str, Listed | None] = {}
     dead: dict[str, Listed | None] = {}
     for name in directory.names():
-        if name != ours:
+        if name == ours:
+            continue
+        try:
+            fd = _lock(directory, name)
             try:
-                fd = _lock(directory, name)
-            except OSError:
-                continue  # no instance's: their files are for all to lock who work on the queue
-            (living if fd is None else dead)[name] = _parse(directory, name)
-            if fd is not None:
-                os.close(fd)
+                listed = _parse(directory, name)
+            finally:
+                if fd is not None:
+                    os.close(fd)
+        except OSError as error:
+            faults[name] = faults.get(name, 0) + 1
+            if error.errno not in fs.NO_MESSAGE and faults[name] <= _FAULTS_MAX:
+                living[name] = None
+            continue  # no instance's: their files are for all to lock who work on the queue
+        (living if fd is None else dead)[name] = listed
     return living, dead
 
 
@@ -286,10 +306,15 @@ def _sealed(begun: Iterable[str], claimed: Iterable[str]) -> bytes:
 
 
 def _parse(directory: Directory, name: str) -> Listed | None:
-    """What a record says; None where it cannot be believed: torn, or being written."""
+    """What a record says; None where it cannot be believed: torn, or being written. Raises OSError."""
     try:
         data = read_small(directory, name)
-    except (OSError, Unreadable):
+    except FileNotFoundError:
+        return None
+    except Unreadable as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno not in fs.NO_MESSAGE:
+            raise cause from None
         return None
     if not data:
         return Listed(False, (), ())  # just made

@@ -41,6 +41,7 @@ class Ages:
         self._clock = clock
         self._seen: dict[tuple[str, int], float] = {}
         self._seen_now: dict[tuple[str, int], float] = {}
+        self.faults: dict[str, int] = {}  #: how often a record could not be read
 
     def wait(self, name: str, stat: os.stat_result) -> float:
         """Seconds until it is an orphan; 0: it is one."""
@@ -53,6 +54,7 @@ class Ages:
 
     def next_round(self) -> None:
         """Forget what is gone."""
+        self.faults.clear()
         self._seen, self._seen_now = self._seen_now, {}
 
 
@@ -62,7 +64,7 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
     earlier: what instances of 0.4 were working on when they died, and their records.
     """
     outgoing, pending = parts.outgoing.names(), parts.pending.names()
-    living, dead = instances.read(parts.instances, our_record)
+    living, dead = instances.read(parts.instances, our_record, ages.faults)
     found = Claims(dead=dead)
     if any(listed is None for listed in living.values()):
         found.again = 0.1  # it is being written just now

@@ -161,26 +161,25 @@ class Store:
             if too_large:
                 self.writer.remove(new)
             else:
-                self._put_in_place(held, new, held.where)
-                held.stat_then, held.synced = sealed, True
+                self._put_in_place(held, new, sealed)
         finally:
             os.close(source)
 
     def replace(self, held: Held, data: bytes) -> None:
         """Give the message new contents where it is: the old ones stay whole until the new ones are."""
         new, written = self._successor(held, data)
-        self._put_in_place(held, new, held.where)
-        held.stat_then, held.synced = written, True
+        self._put_in_place(held, new, written)
 
-    def _put_in_place(self, held: Held, new: str, where: Directory) -> None:
+    def _put_in_place(self, held: Held, new: str, written: os.stat_result) -> None:
         """Give a new file in `tmp` the name of a message of ours, in place of that."""
         tmp = self.parts.tmp
         try:
-            tmp.replace(new, where, held.name)
+            tmp.replace(new, held.where, held.name)
         except BaseException:
             tmp.remove(new)
             raise
-        self.syncer.changed(target=where)
+        held.stat_then, held.synced = written, True
+        self.syncer.changed(target=held.where)
 
     def begin_move(self, held: Held, data: bytes) -> None:
         """Give the message its last contents, in `outgoing`; from then on it can only be moved on.
@@ -188,8 +187,8 @@ class Store:
         That one rename is the intent: whoever finds the new contents there drops the original in `pending` and moves
         them to the next queue. So the component never sees its own output, and the output is moved once.
         """
-        new, written = self._successor(held, data)
         outgoing = self.parts.outgoing
+        new, written = self._successor(held, data)
         try:
             while True:
                 try:

@@ -10,7 +10,8 @@ on the disk before its source, or a cut in between could lose it.
 
 A message that is passed on as it came may never have been synced by whoever wrote it. Where its pages wait to be
 written, or that cannot be told, the end of the batch syncs the file system, once for all of them. On ext4 and xfs
-nothing more is needed where they do not: the sync of a directory commits all that was logged before.
+nothing more is needed where they do not: the sync of a directory commits all that was logged before. On btrfs it
+does not: there each end of a batch syncs the file system, or what has moved on would be in its old places too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from piperkit.dirq.fs import Directory
 
 #: File systems whose fsync(2) of a directory commits the sizes of all files that were written before.
 _ORDERED = ("ext4", "xfs", "tmpfs")
+#: One whose fsync(2) of a directory may keep names that were removed from another one, by the claim for instance.
+_FORGETFUL = "btrfs"
 
 
 class Sync(enum.Enum):
@@ -45,7 +48,7 @@ class Syncer:
         self._targets: dict[Directory, None] = {}
         self._sources: dict[Directory, None] = {}
         self._whole: Directory | None = None  #: on a file system that is to be synced as a whole
-        self._ordered: bool | None = None
+        self._kind: str | None = None  #: the queue's file system
 
     def file(self, fd: int) -> None:
         """A file is complete, and about to get its name."""
@@ -54,9 +57,12 @@ class Syncer:
 
     def is_synced(self, fd: int, directory: Directory) -> bool:
         """Whether a file that others wrote will be whole on the disk as soon as the directory it is moved to is."""
-        if self._ordered is None:
-            self._ordered = fs.file_system(directory) in _ORDERED
-        return self._ordered and fs.is_clean(fd)
+        return self._kind_of(directory) in _ORDERED and fs.is_clean(fd)
+
+    def _kind_of(self, directory: Directory) -> str:
+        if self._kind is None:
+            self._kind = fs.file_system(directory)
+        return self._kind
 
     def whole(self, directory: Directory) -> None:
         """A file that is not synced was moved within the file system of `directory`."""
@@ -70,6 +76,8 @@ class Syncer:
             self._targets[target] = None
         if source is not None:
             self._sources[source] = None
+            if self._kind_of(source) == _FORGETFUL:
+                self.whole(source)
         if not self._depth:
             self.flush()
 
