@@ -74,3 +74,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     need("mount", mounted.returncode == 0, "permission to mount a tmpfs")
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture(autouse=True)
+def umask_is_the_tests_own() -> Iterator[None]:
+    """A daemon that runs in this process sets its umask."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)

@@ -29,6 +29,7 @@ import summary
 from chaos_app import check
 from needs import need
 from piperkit.dirq import DirectoryQueue, instances
+from piperkit.dirq.fs import Directory
 from piperkit.dirq.view import QueueView
 
 APP = Path(__file__).with_name("chaos_app.py")
@@ -147,9 +148,11 @@ class Chaos:
         victim.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, victim.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         in_work = 0
-        for path in self.disk.glob(f"*/state/.*.{victim.pid}.*"):
-            with path.open("rb") as record:
-                in_work += len(instances.names_in_work(record.fileno()))
+        for _, source, _ in STAGES.values():
+            living, _ = instances.read(Directory(f"{self.disk}/{source}/instances"), "", {})
+            for name, listed in living.items():
+                if listed is not None and name.split(".")[1] == str(victim.pid):
+                    in_work += listed.working + len(listed.begun)
         if victim not in self.producers:
             self.in_work += max(1, in_work)  # on a full disk it could not be written down
         victim.kill()

@@ -398,7 +398,7 @@ class QueueMachine(RuleBasedStateMachine):
     def is_listed(self, message: Model) -> bool:
         """Whether a living instance lists the name of a message: it had one of that name, and has not claimed since."""
         path = self.find(message)
-        living, _ = instances.read(Directory(str(self.directory / "in" / "instances")), "")
+        living, _ = instances.read(Directory(str(self.directory / "in" / "instances")), "", {})
         return path is not None and any(path.name in listed.claimed for listed in living.values() if listed is not None)
 
     @rule(instance=st.integers(0, INSTANCES - 1), calls=st.integers(0, 8), recovering=st.booleans())

@@ -259,12 +259,12 @@ def read(
     return living, dead
 
 
-def acquit(directory: Directory, name: str, listed: Listed) -> None:
-    """Note in a dead instance's record that what it died of has been found. Raises OSError."""
+def rewrite(directory: Directory, name: str, listed: Listed) -> None:
+    """Write a dead instance's record anew. Raises OSError."""
     fd = _lock(directory, name)
     if fd is not None:
         try:
-            os.pwrite(fd, _RESTING + _sealed((), listed.claimed), 0)
+            os.pwrite(fd, _RESTING + _sealed(listed.begun, listed.claimed), 0)
         finally:
             os.close(fd)
 

@@ -13,6 +13,7 @@ Nothing here changes anything.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -28,7 +29,8 @@ class Claims:
 
     orphans: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  #: and the death it is accused of
     outgoing: list[str] = dataclasses.field(default_factory=list)  #: on their way, their instances dead
-    dead: dict[str, Listed | None] = dataclasses.field(default_factory=dict)  #: the records of dead instances
+    #: The records of dead instances; what was begun in turn is by its name among what was begun.
+    dead: dict[str, Listed | None] = dataclasses.field(default_factory=dict)
     foreign: bool = False  #: some of them are listed by nobody
     again: float | None = None  #: seconds until there may be more
 
@@ -74,8 +76,10 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
     for record, listed in dead.items():
         if listed is not None:
             listed_by_dead.update(listed.claimed)
-            in_turn = next((name for name in listed.claimed if name in in_pending), None) if listed.working else None
-            accused |= {name: record for name in (in_turn, *listed.begun) if name is not None}
+            in_turn = (name for name in listed.claimed if listed.working and name in in_pending)
+            begun = (*itertools.islice(in_turn, 1), *listed.begun)
+            dead[record] = dataclasses.replace(listed, working=False, begun=begun)
+            accused |= dict.fromkeys(begun, record)
     on_its_way = set(outgoing)
     waits: list[float] = []
     for part, candidates in ((parts.outgoing, outgoing), (parts.pending, pending)):

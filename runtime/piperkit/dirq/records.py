@@ -15,6 +15,7 @@ import dataclasses
 import json
 from typing import Any
 
+from piperkit.dirq import fs
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.reading import Notices, Unreadable, read_json
 from piperkit.message import Failure
@@ -70,11 +71,16 @@ def read(state: Directory, name: str, arrived: int) -> MessageRecord:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
 
 
-def load(state: Directory, name: str, arrived: int, notices: Notices) -> MessageRecord:
-    """The same; a record that cannot be read is moved aside, since the message matters more."""
+def load(state: Directory, name: str, arrived: int, notices: Notices, *, patient: bool = False) -> MessageRecord:
+    """The same; a record that cannot be read is moved aside, since the message matters more.
+
+    patient: raise OSError if it may be readable later.
+    """
     try:
         return read(state, name, arrived)
     except Unreadable as error:
+        if patient and isinstance(error.__cause__, OSError) and error.__cause__.errno in fs.OF_ONE_FILE:
+            raise error.__cause__ from None
         notices.move_aside(state, name, error)
         return NEW
 

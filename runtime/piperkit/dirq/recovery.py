@@ -9,9 +9,10 @@ Each run does a bounded part, which is synced as one batch.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from piperkit.dirq import earlier, fs, instances, orphans
 from piperkit.dirq.fs import Directory
@@ -46,6 +47,7 @@ class Recovery:
         self._said: set[str] = set()
         self._passed_by: set[str] = set()  #: names of what cannot be settled now
         self._waiting_since: float | None = None  #: for the lock
+        self._dead: dict[str, Listed | None] = {}  #: what the records of dead instances say, in this run
         self._litter = Litter(store.parts, orphan_age, store.clock, store.notices)
 
     def check_earlier(self) -> None:
@@ -96,15 +98,13 @@ class Recovery:
             self._said.clear()
         if self._passed_by.issuperset(name for name, _, _ in work):
             self._passed_by.clear()
-        # What was in work first: of the others, none is accused in its place later. What failed last.
+        # What was in work first, and what failed last.
         work.sort(key=lambda each: (each[0] in self._passed_by, each[2] is None))
-        deaths: set[str] = set()
+        self._dead = claims.dead
         with self._store.syncer.batch():
             for name, where, death in work[:ORPHANS_MAX]:
                 try:
                     done[self._settle(self._store.held(name, where), death)].append(name)
-                    if death is not None:
-                        deaths.add(death)
                 except FileNotFoundError:
                     continue  # a foreign program took it: no orphan then
                 except (OSError, QueueError) as error:
@@ -114,7 +114,7 @@ class Recovery:
         if len(work) > ORPHANS_MAX and any(done.values()):
             waits.append(0.0)
         self._say_once(faults)
-        self._forget_the_dead(claims.dead, deaths)
+        self._forget_the_dead()
         return Recovered(
             tuple(done["returned"]),
             tuple(done["finished"]),
@@ -123,26 +123,31 @@ class Recovery:
             min(waits) if waits else None,
         )
 
-    def _forget_the_dead(self, dead: Mapping[str, Listed | None], deaths: Collection[str]) -> None:
-        """Remove the records of dead instances whose claims are settled, or they would accuse later messages.
-
-        deaths: those whose cause was found; where claims are left, none of them is accused of the same.
-        """
+    def _forget_the_dead(self) -> None:
+        """Remove the records of dead instances whose claims are settled, or they would accuse later messages."""
         parts = self._store.parts
         earlier_records = earlier.records(parts.state) if self._litter.earlier else []
         self._litter.earlier = bool(earlier_records)
-        if not dead and not earlier_records:
+        if not self._dead and not earlier_records:
             return
         left = {*parts.pending.names(), *parts.outgoing.names()}
-        for name, listed in dead.items():
+        for name, listed in self._dead.items():
             if listed is None or not left.intersection(listed.claimed):
                 self._try(lambda name=name: instances.remove(parts.instances, name))  # type: ignore[misc]
-            elif name in deaths:
-                self._try(lambda name=name, listed=listed: instances.acquit(parts.instances, name, listed))  # type: ignore[misc]
         accused = earlier.accused(parts.state) if earlier_records else {}
         for name in earlier_records:
             if not any(message in left for message, record in accused.items() if record == name):
                 self._try(lambda name=name: parts.state.remove(name))  # type: ignore[misc]
+
+    def _acquit(self, death: str, name: str) -> None:
+        """That death is counted for the message: note that in its record, or another one would be accused of it, should
+        we die too. Raises OSError.
+        """
+        listed = self._dead.get(death)
+        if listed is not None:
+            begun = tuple(each for each in listed.begun if each != name)
+            listed = self._dead[death] = dataclasses.replace(listed, begun=begun)
+            instances.rewrite(self._store.parts.instances, death, listed)
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
@@ -201,26 +206,26 @@ class Recovery:
 
         death: the record of the instance that died while it worked on the message.
         """
-        name = fs.display(held.name)
+        name, given = fs.display(held.name), held.name
         incoming = self._store.parts.incoming
-        if death is None:
-            self._store.give_back(held, incoming, held.name)
-            self._store.logger.warning(
-                "%s: given back, since nobody holds its claim any more", name, extra=self._store.about(held)
-            )
-            return False
         about = self._store.about(held)
-        failure = Failure("the daemon died while it was working on this message")
-        record = held.record.failed(failure, self._store.timestamp(), death=death)
+        record = held.record
+        if death is not None:
+            failure = Failure("the daemon died while it was working on this message")
+            record = record.failed(failure, self._store.timestamp(), death=death)
+            given = self._store.own_name(held)
+            self._store.write_record(held, record, given, self._store.clock())
+            self._acquit(death, held.name)
         if record.crashes >= self._crash_limit:
             held.record = record
             reason = f"{record.crashes} times the daemon died while it was working on this message"
             self._store.banish(held, Failure(reason, "Crash"))
             self._store.logger.error("%s: banished: %s", name, reason, extra=about)
             return True
-        given = self._store.own_name(held)
-        self._store.write_record(held, record, given, self._store.clock())
         self._store.give_back(held, incoming, given)
+        if death is None:
+            self._store.logger.warning("%s: given back, since nobody holds its claim any more", name, extra=about)
+            return False
         self._store.logger.warning(
             "%s: given back after its daemon died (attempt %d, death %d)",
             name,

@@ -71,7 +71,9 @@ class Store:
     def held(self, name: str, where: Directory) -> Held:
         """A message that nobody else holds, with its record. Raises FileNotFoundError, IsADirectoryError."""
         held = Held(name, where)
-        held.record = self.record(name, held.stat.st_mtime_ns)
+        # In `outgoing`, it says where the message goes.
+        patient = where is self.parts.outgoing
+        held.record = records.load(self.parts.state, name, held.stat.st_mtime_ns, self.notices, patient=patient)
         return held
 
     def holds(self, held: Held) -> bool:
