@@ -267,7 +267,9 @@ class QueueMachine(RuleBasedStateMachine):
             raise AssertionError(f"cut off in {operation}: {self.books()}")
         now = self.messages.get(serial(message.data))
         if now is not None and now.part in ("pending", "outgoing"):
-            assert self.is_listed(now), f"cut off in {operation}, and not recovered"
+            path = self.find(now)
+            assert path is not None
+            assert self.is_listed(path), f"cut off in {operation}, and not recovered"
             now.begun = message.begun
         elif now is not None and now.part != "errors":
             now.attempts = self.attempts(now)
@@ -368,8 +370,9 @@ class QueueMachine(RuleBasedStateMachine):
         queue = self.instances[instance]
         queue.recover()
         assert not queue.recover()
-        for message in self.note_recovery():
-            assert self.is_listed(message), f"{message} is not recovered"
+        left = [path for message in self.note_recovery() if (path := self.find(message))]
+        for path in (*left, *(path for path in (self.directory / "in" / "pending").iterdir() if path.is_symlink())):
+            assert self.is_listed(path), f"{path} is not recovered"
         if self.clock.offset >= 0:  # else what is in `tmp` seems to come from the future
             for path in (self.directory / "in" / "tmp").iterdir():
                 # One that only wanted its name might be a producer's.
@@ -395,11 +398,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert message.attempts + message.begun <= attempts <= message.attempts + 1
         message.part, message.holder, message.begun, message.attempts = "incoming", None, False, attempts
 
-    def is_listed(self, message: Model) -> bool:
-        """Whether a living instance lists the name of a message: it had one of that name, and has not claimed since."""
-        path = self.find(message)
+    def is_listed(self, path: Path) -> bool:
+        """Whether a living instance lists the name of a file: it had one of that name, and has not claimed since."""
         living, _ = instances.read(Directory(str(self.directory / "in" / "instances")), "", {})
-        return path is not None and any(path.name in listed.claimed for listed in living.values() if listed is not None)
+        return any(path.name in listed.claimed for listed in living.values() if listed is not None)
 
     @rule(instance=st.integers(0, INSTANCES - 1), calls=st.integers(0, 8), recovering=st.booleans())
     def die_claiming_or_recovering(self, instance: int, calls: int, recovering: bool) -> None:
@@ -483,6 +485,15 @@ class QueueMachine(RuleBasedStateMachine):
         if not os.path.lexists(path):
             path.symlink_to(self.outside)
             self.links += 1
+
+    @rule()
+    def claim_link(self) -> None:
+        """A program takes it for a message, and dies."""
+        incoming = self.directory / "in" / "incoming"
+        for path in sorted(incoming.iterdir()):
+            if path.is_symlink() and not os.path.lexists(incoming.parent / "pending" / path.name):
+                path.rename(incoming.parent / "pending" / path.name)
+                break
 
     @rule(
         instance=st.integers(0, INSTANCES - 1),

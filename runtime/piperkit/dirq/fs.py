@@ -114,10 +114,14 @@ class Directory:
         finally:
             os.close(fd)
 
-    def names(self, most: int | None = None) -> list[str]:
-        """The names of its regular files that are not hidden, up to `most` of them, in no order."""
+    def names(self, most: int | None = None, *, every: bool = False) -> list[str]:
+        """The names of its regular files that are not hidden, up to `most` of them, in no order.
+
+        every: of whatever else is in it, too.
+        """
         with self.entries() as entries:
-            return [entry.name for entry in itertools.islice(regular(entries), most) if entry.name[0] != "."]
+            files = entries if every else regular(entries)
+            return [entry.name for entry in itertools.islice(files, most) if entry.name[0] != "."]
 
     def stat(self, name: str) -> os.stat_result | None:
         """The status of a file in it, not of a link's target; None where there is none."""

@@ -65,7 +65,8 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
 
     earlier: what instances of 0.4 were working on when they died, and their records.
     """
-    outgoing, pending = parts.outgoing.names(), parts.pending.names()
+    # A link that was claimed for a message would be in the way of all of its name.
+    outgoing, pending = parts.outgoing.names(), parts.pending.names(every=True)
     living, dead = instances.read(parts.instances, our_record, ages.faults)
     found = Claims(dead=dead)
     if any(listed is None for listed in living.values()):

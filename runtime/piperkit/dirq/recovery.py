@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
 
 from piperkit.dirq import earlier, fs, instances, orphans
+from piperkit.dirq.delivery import place
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.held import Held
 from piperkit.dirq.instances import Instance, Listed
@@ -107,6 +109,8 @@ class Recovery:
                     done[self._settle(self._store.held(name, where), death)].append(name)
                 except FileNotFoundError:
                     continue  # a foreign program took it: no orphan then
+                except IsADirectoryError:  # no message: it is left alone in `incoming`
+                    self._try(functools.partial(self._put_back, where, name))
                 except (OSError, QueueError) as error:
                     faults.append(f"{fs.display(where.at(name))}: {error}")
                     self._passed_by.add(name)
@@ -165,6 +169,11 @@ class Recovery:
         if self._arrived(held, self._next_queue):
             return "finished"
         return "banished" if self._return(held, death) else "returned"
+
+    def _put_back(self, where: Directory, name: str) -> None:
+        stat = where.stat(name)
+        if stat is not None:
+            place(where, name, stat, self._store.parts.incoming, name, self._store.ids.new)
 
     def _finish(self, held: Held) -> None:
         """A changed message on its way out: drop its original, if that is still there, and move it on.
