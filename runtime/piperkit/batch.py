@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from piperkit.component import Component, Result
+from piperkit.component import Component
 from piperkit.config import Option
-from piperkit.message import Message, Outcome
-
-if TYPE_CHECKING:
-    from piperkit.daemon import PiperDaemon
+from piperkit.host import Host, Result, Timer
+from piperkit.message import KEPT, Message, Outcome, Unavailable
 
 
 class BatchComponent(Component):
@@ -19,7 +18,7 @@ class BatchComponent(Component):
     Subclass it and write `process_batch`. Messages are collected until there are `batch_size` of them, or the first
     has waited for `batch_wait` seconds, or they take all the room in the output queue, or the daemon stops.
     A message that was tried before comes alone, and so does each message of a batch that failed: so one that fails, or
-    kills the daemon, does not take others with it.
+    kills the daemon, does not take others with it. Between two of these the daemon does what else is due.
     """
 
     options: ClassVar[tuple[Option, ...]] = (
@@ -29,75 +28,123 @@ class BatchComponent(Component):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._waiting: list[Message] = []
-        self._timer: Any = None
+        self.__waiting: list[Message] = []
+        self.__alone: collections.deque[Message] = collections.deque()  #: those of a batch that failed
+        self.__timer: Timer | None = None
 
     def process_batch(self, messages: Sequence[Message]) -> Sequence[Outcome] | None:
         """Do the work for all of `messages`, and only then return: one outcome each, or None to commit them all.
 
         Raising fails the batch, and its messages are tried again one by one; for a batch of one it is as in `process`.
+        Unavailable gives them all back.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method process_batch(messages)")
 
+    def process(self, message: Message) -> Outcome | None:
+        """Collect the message; it is settled with its batch."""
+        daemon = self._piper
+        assert daemon is not None, "a component works in a daemon"
+        if message.attempt > 1:
+            self.__flush(daemon)
+            self.__settle(daemon, [message], self.process_batch([message]))
+            return KEPT
+        self.__waiting.append(message)
+        if len(self.__waiting) >= daemon.c("batch_size"):
+            self.__flush(daemon)
+        elif self.__timer is None:
+            self.__timer = daemon.queue.schedule_after(daemon.c("batch_wait"), self.__event("flush"))
+        return KEPT
+
+    # -- what pyzenkit sees ----------------------------------------------------------------------------------
+
     def get_events(self) -> list[dict[str, Any]]:
+        no_more = "message_no_more" if self._piper is None else self._piper.filer.event("message_no_more")
         return [
             *super().get_events(),
-            self.gen_event_handler(self._flush_event, self.cbk_event_flush),
-            self.gen_event_handler("message_no_more", self.cbk_event_flush),
-            self.gen_event_handler("stop", self.cbk_event_flush),
+            self.gen_event_handler(self.__event("flush"), self.cbk_event_flush),
+            self.gen_event_handler(self.__event("alone"), self.cbk_event_alone),
+            self.gen_event_handler(no_more, self.cbk_event_flush),
+            self.gen_event_handler("stop", self.cbk_event_stop),
         ]
 
-    @property
-    def _flush_event(self) -> str:
-        return f"batch_flush_{id(self):x}"
+    def __event(self, what: str) -> str:
+        return f"batch_{what}_{id(self):x}"
 
-    def _take(self, daemon: PiperDaemon, message: Message) -> bool:
-        if message.attempt > 1:
-            self.cbk_event_flush(daemon, None)
-            self._finish(daemon, [message])
-            return True
-        self._waiting.append(message)
-        if len(self._waiting) >= daemon.c("batch_size"):
-            self.cbk_event_flush(daemon, None)
-        elif self._timer is None:
-            self._timer = daemon.queue.schedule_after(daemon.c("batch_wait"), self._flush_event)
-        return True
-
-    def cbk_event_flush(self, daemon: PiperDaemon, args: Any) -> Result:
+    def cbk_event_flush(self, daemon: Host, args: Any) -> Result:
         """Process what has been collected."""
-        if self._timer is not None:
-            daemon.queue.cancel(self._timer)
-            self._timer = None
-        batch, self._waiting = self._waiting, []
-        error = self._try(daemon, batch) if batch else None
-        if error is not None and len(batch) > 1:
-            daemon.logger.warning(
-                "%s failed for %d messages, which now come one by one: %s", type(self).__name__, len(batch), error
-            )
-            for message in batch:
-                self._fail(daemon, message, self._try(daemon, [message]))
-        elif error is not None:
-            self._fail(daemon, batch[0], error)
+        self.__flush(daemon)
         return daemon.FLAG_CONTINUE, args
 
-    def _try(self, daemon: PiperDaemon, batch: list[Message]) -> Exception | None:
+    def cbk_event_stop(self, daemon: Host, args: Any) -> Result:
+        """Process what has been collected; what was to come alone goes back."""
+        while self.__alone:
+            daemon.filer.give_back(self.__alone.popleft().id)
+        self.__flush(daemon)
+        return daemon.FLAG_CONTINUE, args
+
+    def cbk_event_alone(self, daemon: Host, args: Any) -> Result:
+        """Process one message of a batch that failed."""
+        if self.__alone:
+            message = self.__alone.popleft()
+            daemon.progress()
+            self.__next_alone(daemon)
+            try:
+                self.__settle(daemon, [message], self.process_batch([message]))
+            except BaseException as error:
+                if isinstance(error, Unavailable):
+                    self.__give_back(daemon)
+                daemon.filer.failed(message.id, error)
+        return daemon.FLAG_CONTINUE, args
+
+    def __next_alone(self, daemon: Host) -> None:
+        if self.__alone:
+            daemon.queue.schedule(self.__event("alone"))
+
+    def __flush(self, daemon: Host) -> None:
+        if self.__timer is not None:
+            daemon.queue.cancel(self.__timer)
+            self.__timer = None
+        batch, self.__waiting = self.__waiting, []
+        if not batch:
+            return
         try:
-            self._finish(daemon, batch)
-        except Exception as error:
-            return error
-        return None
+            self.__settle(daemon, batch, self.process_batch(batch))
+        except BaseException as error:
+            if isinstance(error, Unavailable) or len(batch) == 1:
+                for message in batch:
+                    daemon.filer.failed(message.id, error)
+                return
+            daemon.logger.warning(
+                "%s failed for %d messages, which now come one by one: %s: %s",
+                type(self).__name__,
+                len(batch),
+                type(error).__name__,
+                error,
+            )
+            begun = bool(self.__alone)
+            self.__alone.extend(batch)
+            if not begun:
+                self.__next_alone(daemon)
+            if daemon.is_done():
+                self.__give_back(daemon)
 
-    def _fail(self, daemon: PiperDaemon, message: Message, error: Exception | None) -> None:
-        if error is not None:
-            daemon.filer.failed(daemon, message.id, error)
+    def __give_back(self, daemon: Host) -> None:
+        while self.__alone:
+            daemon.filer.give_back(self.__alone.popleft().id)
 
-    def _finish(self, daemon: PiperDaemon, batch: list[Message]) -> None:
-        outcomes = self.process_batch(batch)
+    def __settle(self, daemon: Host, batch: list[Message], outcomes: Sequence[Outcome] | None) -> None:
+        """Do what the component says; a message of which it says nothing that can be done has failed.
+
+        Raises TypeError, before anything is done, where outcomes are not one for each message.
+        """
+        name = f"{type(self).__name__}.process_batch"
         if outcomes is None:
             outcomes = [message.commit() for message in batch]
-        if len(outcomes) != len(batch):
-            raise TypeError(
-                f"{type(self).__name__}.process_batch returned {len(outcomes)} outcomes for {len(batch)} messages"
-            )
+        if isinstance(outcomes, str | bytes | Outcome) or len(outcomes) != len(batch):
+            raise TypeError(f"{name} returned {outcomes!r:.200} for {len(batch)} messages; it must be an outcome for each")
         for message, outcome in zip(batch, outcomes, strict=True):
-            self._schedule(daemon, message, outcome)
+            if isinstance(outcome, Outcome):
+                daemon.filer.settle(message.id, outcome)
+            else:
+                error = TypeError(f"{name} returned {outcome!r:.200} for this message; it must be an outcome")
+                daemon.filer.failed(message.id, error)

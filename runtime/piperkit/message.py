@@ -1,27 +1,30 @@
-"""A message, what becomes of it, and the two ways to say that it could not be processed.
+"""A message, what becomes of it, and the ways to say that it could not be processed.
 
-These are plain values: they know neither files nor brokers nor daemons. A message is frozen; a component
-answers with an `Outcome`, or raises `Reject` or `Retry`.
+These are plain values: they know neither files nor brokers nor daemons. A component answers to a message with an
+`Outcome`, or raises `Reject`, `Retry` or `Unavailable`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import json
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Protocol, Self
 
-from piperkit.errors import PiperError
+from piperkit.errors import ExitStatus, PiperError
 
 #: What contents may be given as: text is written as UTF-8, a dict or list as one line of JSON.
 Contents = bytes | str | Mapping[str, Any] | Sequence[Any]
 
 
 def encode(contents: Contents) -> bytes:
-    """The bytes to store for `contents`. Raises TypeError for what is none of the kinds of `Contents`."""
+    """The bytes to store for `contents`.
+
+    Raises TypeError for what is none of the kinds of `Contents`, ValueError for what has no form in UTF-8 or JSON.
+    """
     if isinstance(contents, bytes):
         return contents
     if isinstance(contents, str):
@@ -29,7 +32,11 @@ def encode(contents: Contents) -> bytes:
     if isinstance(contents, bytearray | memoryview):
         return bytes(contents)
     if isinstance(contents, dict | list | tuple):
-        return json.dumps(contents, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which JSON has an escape for, and UTF-8 nothing
+            return json.dumps(contents, allow_nan=False, separators=(",", ":")).encode()
     raise TypeError(f"contents must be str, bytes, or a dict or list for JSON, not {type(contents).__name__}")
 
 
@@ -45,9 +52,27 @@ class Retry(PiperError):
 
     def __init__(self, reason: str = "put off by the component", delay: float | None = None) -> None:
         super().__init__(reason)
-        if delay is not None and not delay >= 0:
-            raise ValueError(f"delay must be a number of seconds, 0 or more, not {delay!r}")
-        self.delay = delay
+        self.delay = _seconds(delay)
+
+
+class Unavailable(PiperError):
+    """It is not the message's fault: what the component works with, its backend, is not there now.
+
+    Every message goes back into the queue, and nothing is counted against any; the daemon waits, and tries again.
+    delay: seconds until then; None leaves it to the daemon.
+    """
+
+    exit_status = ExitStatus.TEMPORARY
+
+    def __init__(self, reason: str, delay: float | None = None) -> None:
+        super().__init__(reason)
+        self.delay = _seconds(delay)
+
+
+def _seconds(delay: float | None) -> float | None:
+    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < math.inf):
+        raise ValueError(f"delay must be a number of seconds, 0 or more, not {delay!r}")
+    return delay
 
 
 class Format(enum.Enum):
@@ -64,6 +89,7 @@ class Action(enum.StrEnum):
     COMMIT = "commit"  #: to the output queue; deleted where there is none
     CANCEL = "cancel"  #: deleted
     DISPATCH = "dispatch"  #: to a queue that the component names
+    KEEP = "keep"  #: stays in work: its component settles it later
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,41 +103,81 @@ class Outcome:
 
     def duplicate(self, queue: str) -> Self:
         """The same, and a copy of the message as it came goes to `queue` first."""
-        return dataclasses.replace(self, copies=(*self.copies, queue))
+        return dataclasses.replace(self, copies=(*self.copies, _name(queue)))
 
 
+#: The message stays in work, and the component settles it later, by `Messages.settle` of `piperkit.host`.
+KEPT = Outcome(Action.KEEP)
 _COMMIT = Outcome(Action.COMMIT)
 _CANCEL = Outcome(Action.CANCEL)
 
 
-@dataclasses.dataclass(frozen=True, init=False)
 class Message:
-    """One message, claimed by this daemon until its outcome is known."""
+    """One message, claimed by this daemon until its outcome is known.
 
-    id: str
-    data: bytes = dataclasses.field(repr=False)
-    attempt: int  #: which attempt at this message this is, counted from 1
-    arrived: float  #: when the message was written, in seconds since the epoch
+    id: its name. data: its contents. attempt: which attempt at it this is, counted from 1. arrived: when it was written,
+    in seconds since the epoch. It is a value: two of them are equal if all of that is, and `replace` makes another one.
+    """
+
+    __slots__ = ("_arrived", "_data", "_json", "_text", "attempt", "id")
 
     def __init__(self, id: str, data: bytes, attempt: int = 1, arrived: float = 0.0) -> None:
-        # In one step: that of a frozen dataclass takes several times as long, and there is one for each message.
-        vars(self).update(id=id, data=data, attempt=attempt, arrived=arrived)
+        self.id = id
+        self._data: bytes | None = data
+        self.attempt = attempt
+        self._arrived: float | None = arrived
+        self._text: str | None = None
 
-    @functools.cached_property
+    @property
+    def data(self) -> bytes:
+        """The contents."""
+        assert self._data is not None, "a message has contents"
+        return self._data
+
+    @property
+    def arrived(self) -> float:
+        """When it was written, in seconds since the epoch."""
+        assert self._arrived is not None, "a message has arrived"
+        return self._arrived
+
+    @property
     def text(self) -> str:
-        """The contents as text, every byte of them (no newline is changed). Raises Reject if not UTF-8."""
-        try:
-            return self.data.decode()
-        except UnicodeDecodeError as error:
-            raise Reject(f"not valid UTF-8: {error.reason} at byte {error.start}") from None
+        """The contents as text, every byte of them (no newline is changed). Raises Reject if they are not UTF-8."""
+        if self._text is None:
+            self._text = decode(self.data)
+        return self._text
 
-    @functools.cached_property
+    @property
     def json(self) -> Any:
-        """The contents as a JSON value. Raises Reject if they are none."""
+        """The contents as a JSON value, read once. Raises Reject if they are none; NaN and Infinity are none."""
         try:
-            return json.loads(self.text)
+            return self._json
+        except AttributeError:
+            pass
+        try:
+            self._json = json.loads(self.text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise Reject(f"not valid JSON: {error}") from None
+        return self._json
+
+    def replace(self, **changes: Any) -> Message:
+        """A message with other values for some of id, data, attempt and arrived."""
+        values = {"id": self.id, "data": self.data, "attempt": self.attempt, "arrived": self.arrived, **changes}
+        return Message(**values)
+
+    __replace__ = replace
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        mine, others = ((each.id, each.attempt, each.arrived, each.data) for each in (self, other))
+        return mine == others
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, attempt={self.attempt})"
 
     def commit(self, contents: Contents | None = None) -> Outcome:
         """Finished: pass it on to the output queue, with `contents` if given; delete it where there is none."""
@@ -122,28 +188,72 @@ class Message:
         return _CANCEL
 
     def dispatch(self, queue: str, contents: Contents | None = None) -> Outcome:
-        """Finished: move it to `queue` (a name or path, as `queue_out_dir`) instead of the output queue."""
-        return Outcome(Action.DISPATCH, None if contents is None else encode(contents), queue)
+        """Finished: move it to `queue` (a name or path, as `queue_out_dir`) instead of the output queue.
+
+        Raises TypeError, ValueError for what can be no queue's name.
+        """
+        return Outcome(Action.DISPATCH, None if contents is None else encode(contents), _name(queue))
 
 
-class UnreadMessage(Message):
-    """A message whose data is read when somebody asks for it, which may fail with OSError.
+class ClaimedMessage(Message):
+    """A message of a queue, of which is looked up what somebody asks for; that may raise OSError.
 
-    text: the same as text, where that is there already.
+    read: gives the contents of a claimed message by its id. text: they are known already, decoded.
     """
 
-    def __init__(
-        self, id: str, read: Callable[[], bytes], attempt: int, arrived: float, text: str | None = None
-    ) -> None:
-        vars(self).update(id=id, attempt=attempt, arrived=arrived, _read=read)
-        if text is not None:
-            vars(self)["text"] = text  # what the cached property would find out
+    __slots__ = ("_claim", "_read")
 
-    @functools.cached_property
+    def __init__(self, claim: _Claim, read: Callable[[str], bytes], text: str | None = None) -> None:
+        self.id = claim.id
+        self.attempt = claim.attempt
+        self._data = self._arrived = None
+        self._text = text
+        self._claim = claim
+        self._read = read
+
+    @property
     def data(self) -> bytes:
-        """The contents."""
-        data: bytes = vars(self)["_read"]()
-        return data
+        if self._data is None:
+            self._data = self._read(self.id) if self._text is None else self._text.encode()
+        return self._data
+
+    @property
+    def arrived(self) -> float:
+        if self._arrived is None:
+            self._arrived = self._claim.arrived
+        return self._arrived
+
+
+class _Claim(Protocol):
+    """As in `piperkit.queue`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def arrived(self) -> float: ...
+
+
+def decode(data: bytes) -> str:
+    """Contents as text. Raises Reject if they are not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Reject(f"not valid UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _name(queue: str) -> str:
+    """The name of a queue, checked where a component gives it, so that it is known whose mistake it is."""
+    if not isinstance(queue, str):
+        raise TypeError(f"a queue is named by a text, not by {queue!r:.80}")
+    if not queue or "\0" in queue:
+        raise ValueError(f"{queue!r:.80} is no queue's name")
+    return queue
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,9 +266,25 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """What to keep of an exception; a `Reject` or `Retry` is a statement, so it needs no traceback."""
+        """What to keep of an exception; a `Reject` or `Retry` is a statement, so it needs no traceback. Raises nothing."""
         name = type(error).__name__
-        if isinstance(error, Reject | Retry):
-            return cls(str(error), name)
-        text = "".join(traceback.format_exception(error))
-        return cls(f"{name}: {error}" if str(error) else name, name, text)
+        text = _text_of(error)
+        if isinstance(error, Reject | Retry | Unavailable):
+            return cls(text, name)
+        try:
+            trace = "".join(traceback.format_exception(error))[-_TRACEBACK_MAX:]
+        except Exception:
+            trace = None
+        return cls(f"{name}: {text}" if text else name, name, trace)
+
+
+#: Characters that are kept of an exception's text, and of its traceback's end.
+_TEXT_MAX, _TRACEBACK_MAX = 2000, 20_000
+
+
+def _text_of(error: BaseException) -> str:
+    """The text of an exception; some have none, and raise another one when they are asked for it."""
+    try:
+        return str(error)[:_TEXT_MAX]
+    except Exception as another:
+        return f"(it has no text: {type(another).__name__})"

@@ -12,12 +12,13 @@ class Pause(enum.Enum):
     """What it waits for."""
 
     OUTPUT_FULL = "output_full"  #: room in the output queue
-    OUTPUT_UNAVAILABLE = "output_unavailable"  #: a queue that messages go to, which is missing or not writable
+    OUTPUT_UNAVAILABLE = "output_unavailable"  #: the output queue, which is missing or not writable
+    BACKEND_UNAVAILABLE = "backend_unavailable"  #: what a component works with, such as a database
     DISK_FULL = "disk_full"  #: space on a file system
     FAULT = "fault"  #: the end of any other fault, such as an I/O error
 
     @classmethod
-    def of(cls, error: Exception) -> Pause:
+    def of(cls, error: BaseException) -> Pause:
         """The class of a failed operation."""
         if isinstance(error, NoRoom) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return cls.DISK_FULL

@@ -30,6 +30,11 @@ class Claim(Protocol):
         ...
 
     @property
+    def waits(self) -> int:
+        """How often it was put off for what is no fault of its own."""
+        ...
+
+    @property
     def arrived(self) -> float:
         """When it arrived, in seconds since the epoch. Raises OSError."""
         ...
@@ -140,6 +145,10 @@ class Queue(Protocol):
         """Give a claimed message back for a later attempt, in `delay` seconds; the failed one is counted."""
         ...
 
+    def postpone(self, id: str, delay: float, failure: Failure) -> None:
+        """As `retry`, for what is no fault of the message's: no attempt is counted, but a wait."""
+        ...
+
     def requeue(self, id: str) -> None:
         """Give a claimed message back unprocessed; no attempt is counted."""
         ...
@@ -168,8 +177,16 @@ class Queue(Protocol):
         """How full the queue and the next queue are. It may be called by any thread; raises nothing for their sake."""
         ...
 
-    def room(self, limit: int) -> int:
-        """How many messages the next queue can take until it holds `limit` that nobody has claimed."""
+    def room(self, limit: int, target: str | None = None) -> int:
+        """How many messages the next queue, or the queue `target`, can take until it holds `limit` that nobody has
+        claimed. Raises TargetUnavailable.
+        """
+        ...
+
+    def waits_for_room(self, waits: bool) -> tuple[str, ...]:
+        """Say whether this instance waits for room in the next queue; returns the queues whose daemons wait for one
+        another in a circle, if it is in one, beginning and ending with its own.
+        """
         ...
 
     def recover(self) -> Recovered:

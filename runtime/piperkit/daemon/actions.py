@@ -1,4 +1,8 @@
-"""What `--action` does: one thing, instead of running. Each `cbk_action_X` is the action X."""
+"""What `--action` does: one thing, instead of running. Each returns the exit status.
+
+A look asks the running daemon nothing: that it runs is the kernel's word, see `process.running_pid`, and how it is says
+its state file.
+"""
 
 from __future__ import annotations
 
@@ -7,146 +11,124 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from piperkit.config import render_file
 from piperkit.daemon import process
+from piperkit.daemon.configuration import Configuration
 from piperkit.daemon.runlog import VERSIONS
-from piperkit.daemon.settings import Settings
-from piperkit.dirq.layout import HOLDING
-from piperkit.errors import ExitStatus
-
-#: Seconds that a running daemon has to answer.
-STATUS_WAIT = 3.0
+from piperkit.dirq.layout import HOLDING, count_messages
+from piperkit.errors import ExitStatus, PiperError
 
 
-class Actions(Settings):
-    """The part of `PiperDaemon` that answers to `--action`; pyzenkit's signal-* actions end in `send_signal`."""
+def send_signal(name: str, config: Mapping[str, Any], sign: int) -> ExitStatus:
+    """Send a signal to the running daemon, or with --paralel to all of its instances; 0 only looks.
 
-    def send_signal(self, sign: int) -> None:
-        """Send a signal to the running daemon, or with --paralel to all of its instances; 0 only looks.
-
-        The exit status is 3 where none is running. A pid file that its process has left behind is not believed.
-        """
-        name = signal.Signals(sign).name if sign else "0"
-        path = self.c(self.CONFIG_PID_FILE)
-        running = self._running()
-        for pid in running.values():
-            try:
-                os.kill(pid, sign)
-            except ProcessLookupError:
-                continue  # it has just ended
-            except PermissionError:
-                self.p(f"{self.name}: pid {pid} runs as another user; send signals as that user or as root")
-                self.retc = ExitStatus.FAILURE
-                continue
-            self.p(f"{self.name}: signal {name} sent to pid {pid}" if sign else f"{self.name}: running, pid {pid}")
-        if not running:
-            self.p(f"{self.name}: not running ({path})" if path else f"{self.name}: has no pid file")
-            self.retc = ExitStatus.NOT_RUNNING
-
-    def _running(self) -> dict[str, int]:
-        """The pid of each instance that runs, by its pid file. Raises NotAllowed where these are not ours to read."""
-        path = self.c(self.CONFIG_PID_FILE)
-        files = process.pid_files(path, self.c(self.CONFIG_PARALEL)) if path else []
-        return {file: pid for file in files if (pid := process.running_pid(file)) is not None}
-
-    def cbk_action_config_check(self) -> None:
-        """Say that the configuration is right: it was checked before any action."""
-        self.p(f"{self.name}: the configuration is right")
-
-    def cbk_action_config_view(self) -> None:
-        """Print the value of each key, and where it comes from."""
-        others = [key for key in self.config if key not in self.options and key != self.CORE]
-        keys = [key for key in self.options if key in self.config and not self.options[key].cli_only] + others
-        width = max(map(len, keys))
-        for key in keys:
-            print(f"{key:{width}} = {self.shown(key)}  ({self.origins.get(key, 'default')})")
-
-    def cbk_action_describe(self) -> None:
-        """Print, as JSON, what this daemon is and where its queues are: for `piperctl doctor`, and other programs."""
-        core = self.cc(self.CORE_FILEQUEUE)
+    NOT_RUNNING where none is. A pid file that its process has left behind is not believed. Raises NotAllowed.
+    """
+    status = ExitStatus.OK
+    word = signal.Signals(sign).name if sign else "0"
+    running = _running(config)
+    for pid in running.values():
         try:
-            pids = list(self._running().values())
-        except process.NotAllowed:
-            pids = None
-        facts = {
-            "name": self.name,
-            "template": self.template,
-            "versions": VERSIONS,
-            "checkout": self.checkout,
-            "queue": core["dir_queue"],
-            "next_queue": core["dir_next_queue"],
-            "pids": pids,
-            "config": {key: json.loads(self.shown(key)) for key in self.config if key != self.CORE},
-        }
-        print(json.dumps(facts))
-
-    def cbk_action_status(self) -> None:
-        """Tell its user, or root, how the running daemon is; the exit status is 0 where it runs, 3 where it does not.
-
-        It is asked to write its state file. While it is in the middle of a message, it is as it was when it last wrote
-        that.
-        """
-        path = self.c(self.CONFIG_PID_FILE)
-        running = self._running()
-        for file, pid in running.items():
-            serial = file.removesuffix(".pid").rpartition(".")[2]
-            state: str = self.c(self.CONFIG_STATE_FILE)
-            self.p(self._status(f"{state.removesuffix('.state')}.{serial}.state" if self.c("paralel") else state, pid))
-        if not running:
-            self.p(f"{self.name}: not running ({path})" if path else f"{self.name}: has no pid file")
-            self.retc = ExitStatus.NOT_RUNNING
-
-    def _status(self, path: str, pid: int) -> str:
-        """Ask one instance for its state; what it says, for people."""
-        before = _written(path)
-        try:
-            os.kill(pid, signal.SIGUSR2)
+            os.kill(pid, sign)
         except ProcessLookupError:
-            return f"{self.name}: pid {pid} has just ended"
+            continue  # it has just ended
         except PermissionError:
-            why = "it tells how it is to its user and to root"
-        else:
-            why = "it is in the middle of a message"
-            deadline = time.monotonic() + STATUS_WAIT
-            while _written(path) == before and time.monotonic() < deadline:
-                time.sleep(0.02)
-        state = _read(path)
-        if state.get("pid") != pid:
-            return f"{self.name}: running, pid {pid}; {why}"
-        first = f"{self.name}: running, pid {pid}, since {_moment(state['started'])}"
-        if _written(path) == before:
-            first += f"; {why}, and was at {_moment(state['time'])}:"
-        counts = state["counts"]
-        found = (
-            "cannot be counted now"
-            if counts is None
-            else ", ".join(f"{counts[part]} {part}" for part in HOLDING if counts[part])
-        )
-        return "\n".join([first, f"  {state['status']}", f"  queue: {found or 'empty'}"])
-
-    def cbk_action_config_template(self) -> None:
-        """Print a configuration file in which every key is explained."""
-        places = {"name": self.name, **{path: f"<{path}>" for path in self.paths}}
-        print(render_file(self.own_defaults(), places, f"Configuration of {self.name}"), end="")
+            print(f"{name}: pid {pid} runs as another user; send signals as that user or as root")
+            status = ExitStatus.FAILURE
+            continue
+        print(f"{name}: signal {word} sent to pid {pid}" if sign else f"{name}: running, pid {pid}")
+    return status if running else _not_running(name, config)
 
 
-def _written(path: str) -> float | None:
+def _not_running(name: str, config: Mapping[str, Any]) -> ExitStatus:
+    path = config["pid_file"]
+    print(f"{name}: not running ({path})" if path else f"{name}: has no pid file")
+    return ExitStatus.NOT_RUNNING
+
+
+def _running(config: Mapping[str, Any]) -> dict[str, int]:
+    """The pid of each instance that runs, by its pid file. Raises NotAllowed where these are not ours to read."""
+    path = config["pid_file"]
+    files = process.pid_files(path, config["paralel"]) if path else []
+    return {file: pid for file in files if (pid := process.running_pid(file)) is not None}
+
+
+def config_view(configuration: Configuration, config: Mapping[str, Any], core: str) -> ExitStatus:
+    """Print the value of each key, and where it comes from."""
+    others = [key for key in config if key not in configuration.options and key != core]
+    keys = [key for key, option in configuration.options.items() if key in config and not option.cli_only] + others
+    width = max(map(len, keys))
+    for key in keys:
+        where = configuration.origins.get(key, "default")
+        print(f"{key:{width}} = {configuration.shown(key, config)}  ({where})")
+    return ExitStatus.OK
+
+
+def describe(name: str, configuration: Configuration, config: Mapping[str, Any], core: str, more: Any) -> ExitStatus:
+    """Print, as JSON, what a daemon is and where its queues are: for `piperctl doctor`, and other programs."""
+    queues = config[core]["filequeue"]
     try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return None  # not there, or not for us
+        pids = list(_running(config).values())
+    except process.NotAllowed:
+        pids = None
+    facts = {
+        "name": name,
+        "versions": VERSIONS,
+        "queue": queues["dir_queue"],
+        "next_queue": queues["dir_next_queue"],
+        "pids": pids,
+        "config": {key: json.loads(configuration.shown(key, config)) for key in config if key != core},
+        **more,
+    }
+    print(json.dumps(facts))
+    return ExitStatus.OK
 
 
-def _read(path: str) -> dict[str, Any]:
+def status(name: str, config: Mapping[str, Any], queue: str) -> ExitStatus:
+    """Print how the running daemon is: for its user, or root. NOT_RUNNING where it does not run. Raises NotAllowed."""
+    running = _running(config)
+    for file, pid in running.items():
+        serial = file.removesuffix(".pid").rpartition(".")[2]
+        path: str | None = config["state_file"]
+        if path and config["paralel"]:
+            path = f"{path.removesuffix('.state')}.{serial}.state"
+        print(_status(name, path, pid, queue))
+    return ExitStatus.OK if running else _not_running(name, config)
+
+
+def _status(name: str, path: str | None, pid: int, queue: str) -> str:
+    state = _read(path)
+    if state.get("pid") != pid:
+        return f"{name}: running, pid {pid}; how it is can be read by its user and by root"
+    age = max(0.0, time.time() - state["time"])
+    lines = [f"{name}: running, pid {pid}, since {_moment(state['started'])}", f"  {state['status']} ({age:.0f} s ago)"]
+    try:
+        counts = {part: count_messages(queue, part) for part in HOLDING}
+        found = ", ".join(f"{number} {part}" for part, number in counts.items() if number) or "empty"
+    except (OSError, PiperError):
+        found = "cannot be counted now"
+    return "\n".join([*lines, f"  queue: {found}"])
+
+
+def config_template(configuration: Configuration, name: str, paths: Mapping[str, str]) -> ExitStatus:
+    """Print a configuration file in which every key is explained."""
+    places = {"name": name, **{path: f"<{path}>" for path in paths}}
+    print(render_file(configuration.options.values(), places, f"Configuration of {name}"), end="")
+    return ExitStatus.OK
+
+
+def _read(path: str | None) -> dict[str, Any]:
     """What a state file holds; nothing where it is not there, or not for us."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path or "", encoding="utf-8") as file:
             found = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    facts = ("time", "started", "status")
+    return found if isinstance(found, dict) and all(fact in found for fact in facts) else {}
 
 
 def _moment(seconds: float) -> str:

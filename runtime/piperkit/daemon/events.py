@@ -9,12 +9,15 @@ from __future__ import annotations
 import collections
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from piperkit.zenkit import EventQueueManager, QueueEmptyException
 
+#: Cancelled events that are kept until their time at least; beyond that, no more than half of all are.
+_CANCELLED_MIN = 64
 #: What `schedule_at` and `schedule_after` return, for `cancel`; first in it is the monotonic time when it is due.
 Timer = list[Any]
 
@@ -29,20 +32,34 @@ class EventQueue(EventQueueManager):
         self._clock = clock
         self._monotonic = monotonic
         self._order = itertools.count()
+        self._cancelled = 0  #: of the timed events
 
     def schedule_at(self, tstamp: float, event: str, args: Any = None) -> Timer:
         """Schedule an event for a moment of the wall clock, in seconds since the epoch, as the clock is set now."""
         return self.schedule_after(tstamp - self._clock(), event, args)
 
     def schedule_after(self, delay: float, event: str, args: Any = None) -> Timer:
-        """Schedule an event in `delay` seconds."""
-        timer = [self._monotonic() + delay, next(self._order), event, args]
+        """Schedule an event in `delay` seconds. Raises TypeError, ValueError for what is no number of seconds."""
+        when = self._monotonic() + delay
+        if math.isnan(when):
+            raise ValueError(f"an event cannot come in {delay!r} seconds")
+        timer = [when, next(self._order), event, args]
         heapq.heappush(self.events_at, timer)
         return timer
 
     def cancel(self, timer: Timer) -> None:
-        """Take back a timed event; one that has been fetched already is past taking back."""
-        timer[2] = None
+        """Take back a timed event; one that has been fetched already is past taking back. Idempotent."""
+        if timer[2] is not None and timer[1] >= 0:
+            timer[2] = timer[3] = None
+            self._cancelled += 1
+            if self._cancelled > _CANCELLED_MIN and self._cancelled > len(self.events_at) // 2:
+                self.events_at[:] = [timer for timer in self.events_at if timer[2] is not None]
+                heapq.heapify(self.events_at)
+                self._cancelled = 0
+
+    def due(self, now: float) -> bool:
+        """Whether there is an event to be handled at the monotonic time `now`."""
+        return bool(self.events) or (bool(self.events_at) and self.events_at[0][0] <= now)
 
     def next(self) -> tuple[str | None, Any]:
         """The next event that is due, with its arguments; (None, None) where there are only later ones.
@@ -54,8 +71,9 @@ class EventQueue(EventQueueManager):
             if timers[0][2] is None:
                 self._drop_cancelled()
             if timers and timers[0][0] <= self._monotonic():
-                _, _, event, args = heapq.heappop(timers)
-                return event, args
+                timer = heapq.heappop(timers)
+                timer[1] = -1  # past taking back
+                return timer[2], timer[3]
         if self.events:
             return self.events.popleft()
         if not timers:
@@ -83,3 +101,4 @@ class EventQueue(EventQueueManager):
     def _drop_cancelled(self) -> None:
         while self.events_at and self.events_at[0][2] is None:
             heapq.heappop(self.events_at)
+            self._cancelled -= 1

@@ -11,6 +11,7 @@ A fault that repeats is logged once, and then counted; see `Repeats`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -226,6 +227,14 @@ def setup(
     if not handlers:
         logger.addHandler(logging.NullHandler())
     return logger
+
+
+def complain(text: str) -> None:
+    """A line for whoever started the daemon, and why it did not start; in the journal it has the priority of an error."""
+    if sys.stderr is not None:
+        prefix = "<3>" if _is_journal(sys.stderr) else ""
+        with contextlib.suppress(OSError, ValueError):
+            print(prefix + "\n    ".join(map(_shown, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def _is_journal(stream: Any) -> bool:

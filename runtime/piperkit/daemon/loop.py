@@ -1,202 +1,132 @@
-"""The event loop, and how signals get into it.
+"""The event loop: events in their order, and messages when no event is due.
 
-An event's handlers are called in order; what one raises ends the event, never the daemon. A signal becomes an event, so
-none of them is lost, and none raises in the middle of a component.
+An event's handlers are called in order; what one raises ends the event, never the daemon. What recurs is scheduled again
+before its handlers are called, so that it comes again whatever they do.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import traceback
-from collections.abc import Iterator
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from piperkit.daemon import process
-from piperkit.daemon.actions import Actions
-from piperkit.daemon.events import EventQueue
-from piperkit.daemon.notify import ServiceManager
+from piperkit.daemon.events import EventQueue, Timer
 from piperkit.daemon.waker import Waker
-from piperkit.errors import ExitStatus
+from piperkit.host import Result
 from piperkit.zenkit import ZenDaemonStopException
 
-#: A stop signal that comes this often ends the daemon at once.
-STOP_SIGNALS_MAX = 3
-#: Seconds beyond `stop_timeout` that the loop has to end by itself before it is ended.
-STOP_GRACE = 1.0
-_SIGNAL_EVENTS = {signal.SIGHUP: "signal_hup", signal.SIGUSR1: "signal_usr1", signal.SIGUSR2: "signal_usr2"}
-_ERRORS_MAX = 100
+#: Events in a row after which messages have their turn, however many events there are.
+EVENTS_MAX = 100
+_CONTINUE = 1
+
+Handler = Callable[[Any, Any], Result]
 
 
-class Loop(Actions):
-    """The part of `PiperDaemon` that handles events."""
+class Worker(Protocol):
+    """Whose turn it is when no event is due: the filer."""
 
-    queue: EventQueue
+    def work(self) -> bool:
+        """Begin messages, until an event is due; returns whether there was one to begin."""
+        ...
 
-    def __init__(self, **kwargs: Any) -> None:
-        self._errors: list[str] = []
-        self._said: set[str] = set()
-        self._event_args: Any = None  #: those of the event that is being handled
-        self._handling = True  #: code of a component may be running, for any time
-        self._until_idle = False
-        self._forked = False  #: this is a child of the daemon, and not the daemon
-        self._stopping_told = False
-        self._waker: Waker | None = None
-        self._pid_file: process.PidFile | None = None
-        self._manager = ServiceManager()
-        super().__init__(**kwargs)
+    def idle(self) -> bool:
+        """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""
+        ...
 
-    def _init_components(self, **kwargs: Any) -> None:
-        super()._init_components(**kwargs)
-        # Ours first: it reads the message that the others, wherever they want to stand, are given.
-        self._process_event = self.filer.process_event
-        handlers = self.callbacks[self._process_event]
-        handlers.remove(self.filer.cbk_event_message_process)
-        handlers.insert(0, self.filer.cbk_event_message_process)
 
-    def _init_schedule(self, **kwargs: Any) -> None:
-        self.queue = EventQueue()
-        super()._init_schedule(**kwargs)
+class EventLoop:
+    """Handles the events of `queue` by `handlers`, each given `daemon`.
 
-    def _event_loop(self) -> None:
-        """Handle events until a stop was asked for and nothing is left to be done now."""
-        self._handling = False
-        while not self._forked:
-            event, args = self.queue.next()
+    failed: told of an event, its arguments, the handler that raised, and what it raised.
+    """
+
+    def __init__(
+        self,
+        daemon: object,
+        queue: EventQueue,
+        handlers: Mapping[str, Sequence[Handler]],
+        waker: Waker,
+        failed: Callable[[str, Any, Handler, BaseException], None],
+    ) -> None:
+        self._daemon = daemon
+        self._queue = queue
+        self._handlers = handlers
+        self._waker = waker
+        self._failed = failed
+        self._recurring: dict[str, tuple[Callable[[], float], Timer]] = {}
+        self.args: Any = None  #: those of the event that is being handled
+        self.busy = True  #: code of a component may be running, for any time
+        self.forked = False  #: this is a child of the daemon's process
+
+    def run(self, worker: Worker, is_done: Callable[[], bool], sleep: Callable[[float], None]) -> None:
+        """Handle events until a stop was asked for and nothing is left to be done now, or until `terminate`.
+
+        sleep: called with the seconds until the next event, where there is nothing to do.
+        """
+        handled = 0
+        while not self.forked:
+            self.busy = True
+            event, args = self._queue.next()
             if event is not None:
-                self._handle(event, args)
-                if event == self.EVENT_TERMINATE:
+                self.handle(event, args)
+                if event == "terminate":
                     return
-            elif self.is_done():
+                handled += 1
+                if handled < EVENTS_MAX:
+                    continue
+            elif is_done():
                 return
-            elif self.filer.go_on(self):
-                continue
-            elif self._until_idle and self._idle():
-                self.queue.schedule(self.EVENT_STOP)
-            else:
-                self.wait(self.queue.wait())
-        self.logger.error("A forked child has come back from the component that forked it, and ends here")
+            handled = 0
+            worked = worker.work()
+            self.busy = False
+            if worked:
+                self._waker.wait(0)
+            elif event is None:
+                sleep(self._queue.wait())
 
-    def _idle(self) -> bool:
-        """Whether there is nothing to do, as far as components can tell, or nothing that can be done now."""
-        return self.filer.idle() and (
-            self.filer.paused or all(component.idle() for component in self.components if hasattr(component, "idle"))
-        )
-
-    def wait(self, period: float) -> None:
-        """Sleep for at most `period` seconds; a signal or an arrival ends it."""
-        assert self._waker is not None
-        self._waker.wait(period)
-
-    def _handle(self, event: str, args: Any) -> None:
+    def handle(self, event: str, args: Any) -> None:
         """Call the handlers of an event; what one raises ends the event, never the daemon."""
-        handlers = self.callbacks.get(event)
-        if not handlers:
-            self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
-            return
-        self._handling = True
-        self._event_args = args
-        if self._manager.watches and event == self._process_event:
-            self._manager.alive()  # each message has the whole of `process_timeout`
+        if event in self._recurring:
+            self.every(event, self._recurring[event][0])
+        self.args = args
         try:
-            for handler in handlers:
+            for handler in self._handlers.get(event, ()):
                 given = args
                 try:
-                    flag, args = handler(self, args)
+                    flag, args = handler(self._daemon, args)
                 except ZenDaemonStopException:
                     raise
-                except (Exception, SystemExit) as error:
-                    if self._forked:
+                except BaseException as error:
+                    if self.forked:
                         raise
-                    self._handler_failed(event, given, handler, error)
+                    self._failed(event, given, handler, error)
                     return
-                if flag != self.FLAG_CONTINUE:
+                if flag != _CONTINUE:
                     return
         finally:
-            self._handling = False
-            self._event_args = None
+            self.args = None
 
-    def _handler_failed(self, event: str, args: Any, handler: Any, error: BaseException) -> None:
-        if event == self._process_event:
-            id = args.get("id") if isinstance(args, dict) else args
-            if isinstance(id, str) and id in self.filer.queue.claimed():
-                self.filer.failed(self, id, error)
-                return
-        where = getattr(handler, "__qualname__", repr(handler))
-        text = f"{where} failed on the event '{event}': {type(error).__name__}: {error}"
-        self.error(text, self.retc, error.__traceback__)
+    def every(self, event: str, seconds: Callable[[], float]) -> None:
+        """Have an event come again and again, `seconds()` after each time."""
+        self._schedule(event, seconds, seconds())
 
-    def log_once(self, key: str, text: str) -> None:
-        """Log a warning, but not again for the same key."""
-        if key not in self._said:
-            self._said.add(key)
-            self.logger.warning(text)
+    def again(self, event: str, delay: float) -> None:
+        """Have such an event come next in `delay` seconds."""
+        self._schedule(event, self._recurring[event][0], delay)
 
-    def error(self, error: Any, retc: int | None = None, trcb: Any = None) -> None:
-        """Log an error and keep it for the run log; `retc` becomes the exit status, by default 1."""
-        self.retc = int(self.RC_FAILURE if retc is None else retc)
-        if len(self._errors) < _ERRORS_MAX:
-            self._errors.append(str(error))
-        if self.logger is not None:
-            trace = "\n" + "".join(traceback.format_tb(trcb)).rstrip() if trcb else ""
-            self.logger.error("%s%s", error, trace)
+    def restart(self) -> None:
+        """The intervals may have changed: each counts from now."""
+        for event, (seconds, _) in list(self._recurring.items()):
+            self.every(event, seconds)
 
-    # -- signals ---------------------------------------------------------------------------------------------
+    def _schedule(self, event: str, seconds: Callable[[], float], delay: float) -> None:
+        if event in self._recurring:
+            self._queue.cancel(self._recurring[event][1])
+        self._recurring[event] = seconds, self._queue.schedule_after(delay, event)
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn signals into events; none of them is lost, and none raises in the middle of a component."""
-        handlers: dict[int, Any] = dict.fromkeys(_SIGNAL_EVENTS, self._on_signal)
-        handlers |= {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGALRM: self._on_alarm}
-        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
-    def _forget_signals(self) -> None:
-        """Leave signals to what they do by default, and tell nobody of them."""
-        for number in (*_SIGNAL_EVENTS, signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-            signal.signal(number, signal.SIG_DFL)
-        if self._waker is not None:
-            self._waker.close()
-
-    # Handlers only schedule: they run between any two steps of the program, so they must not log, or touch what the
-    # step had in hand. Appending to a deque is one step.
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.queue.schedule_next(_SIGNAL_EVENTS[signal.Signals(number)])
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self.flag_loop_done += 1
-        if self.flag_loop_done == 1:
-            self.queue.schedule_next(self.EVENT_STOP)
-            signal.setitimer(signal.ITIMER_REAL, self.c("stop_timeout") + STOP_GRACE)
-            self._tell_stopping()  # now: the message in work may take longer than a service manager would wait
-        elif self.flag_loop_done >= STOP_SIGNALS_MAX:
-            self._end_now()
-
-    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
-        if self.is_done():
-            self._end_now()
-
-    def _end_now(self) -> None:
-        """End, where need be in the middle of a component; recovery gives back what was claimed."""
-        if not self._handling:
-            self.queue.schedule_next(self.EVENT_TERMINATE)
-            return
-        if self._pid_file is not None:
-            self._pid_file.remove()
-        os.write(2, f"{self.name}: ended without finishing; what was claimed will be given back\n".encode())
-        os._exit(ExitStatus.FAILURE)
-
-    def _tell_stopping(self) -> None:
-        """Tell the service manager that we stop, and how long that may take. Idempotent."""
-        if not self._stopping_told:
-            self._stopping_told = True
-            seconds = self.c("stop_timeout") + 2 * STOP_GRACE
-            self._manager.tell("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+def described(event: str, handler: Handler, error: BaseException) -> str:
+    """What went wrong in a handler, in one line; an exception whose text raises has none."""
+    where = getattr(handler, "__qualname__", repr(handler))
+    text = traceback.format_exception_only(error)[-1].strip()
+    return f"{where} failed on the event '{event}': {text}"

@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from piperkit.daemon.runlog import VERSIONS
-from piperkit.filer import FilerDaemonComponent as Filer
+from piperkit.filer import FilerDaemonComponent, names
 from piperkit.pause import Pause
 
 if TYPE_CHECKING:
@@ -31,21 +31,23 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 #: The outcomes of messages, and what the filer counts them as.
 _OUTCOMES = {
-    "committed": Filer.STATS_CNT_COMMITTED,
-    "canceled": Filer.STATS_CNT_CANCELED,
-    "dispatched": Filer.STATS_CNT_DISPATCHED,
-    "banished": Filer.STATS_CNT_BANISHED,
-    "retried": Filer.STATS_CNT_RETRIED,
+    "committed": names.COMMITTED,
+    "canceled": names.CANCELED,
+    "dispatched": names.DISPATCHED,
+    "banished": names.BANISHED,
+    "retried": names.RETRIED,
+    "postponed": names.POSTPONED,
+    "returned": names.RETURNED,
 }
 #: Other counters, what the filer counts, and what they say.
 _COUNTERS = {
-    "piper_messages_enqueued": (Filer.STATS_CNT_ENQUEUED, "Messages that this daemon put into its own queue."),
-    "piper_messages_claimed": (Filer.STATS_CNT_FETCHED, "Messages claimed."),
-    "piper_messages_updated": (Filer.STATS_CNT_UPDATED, "Messages whose contents were replaced."),
-    "piper_messages_duplicated": (Filer.STATS_CNT_DUPLICATED, "Copies put into other queues."),
-    "piper_messages_recovered": (Filer.STATS_CNT_RECOVERED, "Claims of dead instances that were put in order."),
-    "piper_attempts": (Filer.STATS_CNT_ATTEMPTS, "Times that a message was given to a component."),
-    "piper_operation_failures": (Filer.STATS_CNT_ERRORS, "Operations on a queue that failed."),
+    "piper_messages_enqueued": (names.ENQUEUED, "Messages that this daemon put into its own queue."),
+    "piper_messages_claimed": (names.FETCHED, "Messages claimed."),
+    "piper_messages_updated": (names.UPDATED, "Messages whose contents were replaced."),
+    "piper_messages_duplicated": (names.DUPLICATED, "Copies put into other queues."),
+    "piper_messages_recovered": (names.RECOVERED, "Claims of dead instances that were put in order."),
+    "piper_attempts": (names.ATTEMPTS, "Times that a message was given to a component."),
+    "piper_operation_failures": (names.ERRORS, "Operations on a queue that failed."),
 }
 
 

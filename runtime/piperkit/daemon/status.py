@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from piperkit.filer import FilerDaemonComponent
+from piperkit.filer import FilerDaemonComponent, names
 
 #: Seconds that a rate is measured over, at least.
 PERIOD = 10.0
@@ -28,16 +28,15 @@ class Status:
         elif filer.waiting_for is not None:
             doing = f"waiting for {filer.waiting_for}"
         else:
-            doing = "working" if any(filer.claims()) else "idle"
+            doing = "working" if filer.parts.claims.held else "idle"
         done = []
-        if messages := counts.get(filer.STATS_CNT_FETCHED, 0):
+        if messages := counts.get(names.FETCHED, 0):
             done += [f"{messages} messages", f"{self._rate(messages):.3g}/s"]
-        if retried := counts.get(filer.STATS_CNT_RETRIED):
-            done.append(f"{retried} put off")
-        if banished := counts.get(filer.STATS_CNT_BANISHED):
-            done.append(f"{banished} banished")
-        if filer.errors_left:
-            done.append(f"{filer.errors_words()} in errors")
+        for counter, word in ((names.RETRIED, "put off"), (names.POSTPONED, "waiting"), (names.BANISHED, "banished")):
+            if number := counts.get(counter):
+                done.append(f"{number} {word}")
+        if filer.housekeeping.errors_left:
+            done.append(f"{filer.housekeeping.errors_words()} in errors")
         return f"{doing}; {', '.join(done)}" if done else doing
 
     def _rate(self, messages: int) -> float:

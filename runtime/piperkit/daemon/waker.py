@@ -1,7 +1,6 @@
 """What the loop sleeps on: one poll(2) for signals, arrivals and the time of the next event.
 
-A signal that comes between the decision to sleep and the sleep is not lost: Python writes it into a pipe that the
-poll is watching.
+A signal that comes between the decision to sleep and the sleep is not lost: its handler calls `wake`, which the poll sees.
 """
 
 from __future__ import annotations
@@ -9,59 +8,80 @@ from __future__ import annotations
 import math
 import os
 import select
-import signal
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 
 class Waker:
-    """Waits until a descriptor is readable, a signal comes, or time is up. Use it as a context."""
+    """Waits until a descriptor is readable, it is woken, or time is up. Use it as a context.
 
-    def __init__(self) -> None:
+    failed: told of what a handler raised, or what is wrong with a descriptor, in words.
+    """
+
+    def __init__(self, failed: Callable[[str, BaseException | None], None]) -> None:
+        self._failed = failed
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._pipe: tuple[int, ...] = ()  #: its ends, to read and to write
-        self._previous = -1
+        self._reader = self._writer = -1
 
     def __enter__(self) -> Self:
-        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.watch(self._pipe[0], self._drain)
-        self._previous = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch(self._reader, self._drain)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(self._previous)
+        self.close()
 
-    def close(self, wakeup_fd: int = -1) -> None:
-        """Let signals be told to `wakeup_fd`, or to none, and close the pipe. Idempotent."""
-        signal.set_wakeup_fd(wakeup_fd)
-        for fd in self._pipe:
-            os.close(fd)
-        self._pipe = ()
+    def close(self) -> None:
+        """Close the pipe. Idempotent."""
+        for fd in (self._reader, self._writer):
+            if fd >= 0:
+                os.close(fd)
+        self._reader = self._writer = -1
+
+    def wake(self) -> None:
+        """End the sleep, or the next one. For handlers of signals, and other threads."""
+        try:
+            os.write(self._writer, b"\0")
+        except OSError:
+            pass  # it is full, and so wakes anyway; or closed
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever `fd` is readable; it has to read what is there."""
+        """Call `handler` whenever `fd` is readable; it has to read what is there. Raises OSError for what is not open."""
+        os.fstat(fd)
         self._poll.register(fd, select.POLLIN)
         self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:
-        """Do not watch `fd` any more."""
-        self._poll.unregister(fd)
-        del self._handlers[fd]
+        """Stop watching `fd`. Idempotent."""
+        if self._handlers.pop(fd, None) is not None:
+            self._poll.unregister(fd)
 
     def wait(self, seconds: float) -> None:
         """Sleep for `seconds` at most, and call the handlers of what has become readable."""
         # Up, or a wait of less than a millisecond would be a busy one.
-        for fd, _ in self._poll.poll(math.ceil(seconds * 1000)):
-            if fd in self._handlers:  # it may be unwatched by the handler before it
-                self._handlers[fd]()
+        for fd, event in self._poll.poll(math.ceil(seconds * 1000)):
+            handler = self._handlers.get(fd)
+            if handler is None:  # it was unwatched by the handler before it
+                continue
+            if event & select.POLLNVAL:
+                self.unwatch(fd)
+                self._failed(f"descriptor {fd} was closed while it was watched; it is not watched any more", None)
+                continue
+            try:
+                handler()
+            except Exception as error:
+                self._failed(f"the handler of descriptor {fd} failed", error)
+            if not event & select.POLLIN and self._handlers.get(fd) is handler:
+                # Its other end is gone, and there will be nothing more to read: it would wake us for ever.
+                self.unwatch(fd)
 
     def _drain(self) -> None:
         try:
-            while os.read(self._pipe[0], 4096):
+            while os.read(self._reader, 4096):
                 pass
         except BlockingIOError:
             pass

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from piperkit.dirq import deadletters, fs, layout, names
+from piperkit.dirq import circle, deadletters, fs, layout, names
 from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.held import Held
@@ -21,6 +21,7 @@ from piperkit.dirq.incoming import SOON
 from piperkit.dirq.instances import Instance
 from piperkit.dirq.limits import MIB
 from piperkit.dirq.litter import LOOKED_AT
+from piperkit.dirq.records import MessageRecord
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import Settings, Store
 from piperkit.dirq.survey import Surveyor
@@ -342,11 +343,18 @@ class DirectoryQueue:
     def retry(self, id: str, delay: float, failure: Failure) -> None:
         """Put the message off for `delay` seconds; its attempt and failure are recorded. Raises NotClaimed."""
         held = self._get(id)
+        self._put_off(held, delay, held.record.failed(failure, self._store.timestamp()))
+
+    def postpone(self, id: str, delay: float, failure: Failure) -> None:
+        """As `retry`, for what is no fault of the message's: no attempt is counted, but a wait."""
+        held = self._get(id)
+        self._put_off(held, delay, held.record.waited(failure, self._store.timestamp()))
+
+    def _put_off(self, held: Held, delay: float, record: MessageRecord) -> None:
         if not held.settled:
             self._still_there(held)
         delay = min(delay, _DELAY_MAX)
         name = self._store.own_name(held)
-        record = held.record.failed(failure, self._store.timestamp())
 
         def step(held: Held) -> None:
             if not held.final:  # in `outgoing`, its contents are final, and recovery delivers them
@@ -438,17 +446,29 @@ class DirectoryQueue:
         """How full the queue and the next queue are, at a bounded cost; see `piperkit.dirq.survey`. For any thread."""
         return self._surveyor.survey()
 
-    def room(self, limit: int) -> int:
-        """How many messages fit into the next queue's `incoming` until it holds `limit`; counted afresh.
-
-        Raises TargetUnavailable where the next queue is not there.
+    def room(self, limit: int, target: str | None = None) -> int:
+        """How many messages fit into `incoming` of the next queue, or that at `target`, until it holds `limit`; counted
+        afresh. Raises TargetUnavailable where that queue is not there.
         """
-        if self.next_queue is None:
+        target = target or self.next_queue
+        if target is None:
             return limit
         try:
-            return limit - layout.count_messages(self.next_queue, "incoming", limit)
-        except (QueueMissing, PermissionError) as error:
+            return limit - layout.count_messages(target, "incoming", limit)
+        except (QueueMissing, OSError, ValueError) as error:
             raise TargetUnavailable(str(error)) from error
+
+    def waits_for_room(self, waits: bool) -> tuple[str, ...]:
+        """Tell the daemons of other queues whether this one's waits for room in its next queue; returns the queues that
+        wait for one another in a circle, if it is in one.
+        """
+        if self.next_queue is None:
+            return ()
+        if not waits:
+            circle.unmark(self.path)
+            return ()
+        circle.mark(self.path, self.next_queue)
+        return circle.find(self.path, self.next_queue)
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:

@@ -43,6 +43,10 @@ class Held:
         return self.record.attempts + 1
 
     @property
+    def waits(self) -> int:
+        return self.record.waits
+
+    @property
     def arrived(self) -> float:
         return self.stat.st_mtime_ns / 1e9
 

@@ -33,6 +33,7 @@ class MessageRecord:
     death: str | None = None  #: the last death that was counted, as the name of the dead instance's record
     target: str | None = None  #: where a message in `outgoing` goes, unless to the output queue
     history: tuple[dict[str, Any], ...] = ()  #: {"time", "reason"} of past failures, oldest first
+    waits: int = 0  #: times that it was put off for want of something that is no fault of its own
 
     def failed(self, failure: Failure, when: str, *, death: str | None = None) -> MessageRecord:
         """The record after one more attempt that failed at `when` (ISO 8601), by that death of an instance if any.
@@ -41,16 +42,21 @@ class MessageRecord:
         """
         if death is not None and death == self.death:
             return self
-        history = (*self.history, {"time": when, "reason": failure.reason})
-        if len(history) > HISTORY_MAX:
-            history = (history[0], *history[-(HISTORY_MAX - 1) :])
         return dataclasses.replace(
             self,
             attempts=self.attempts + 1,
             crashes=self.crashes + (death is not None),
             death=death or self.death,
-            history=history,
+            history=self._with(failure, when),
         )
+
+    def waited(self, failure: Failure, when: str) -> MessageRecord:
+        """The record of a message that is put off at `when` for what is no fault of its own."""
+        return dataclasses.replace(self, waits=self.waits + 1, history=self._with(failure, when))
+
+    def _with(self, failure: Failure, when: str) -> tuple[dict[str, Any], ...]:
+        history = (*self.history, {"time": when, "reason": failure.reason})
+        return history if len(history) <= HISTORY_MAX else (history[0], *history[-(HISTORY_MAX - 1) :])
 
 
 #: What is known of most messages.
@@ -89,14 +95,17 @@ def _checked(fields: dict[str, Any]) -> MessageRecord:
     """The record that a JSON object is. Raises KeyError, TypeError, ValueError."""
     attempts, crashes = fields["attempts"], fields["crashes"]
     death, target = fields["death"], fields["target"]
+    waits = fields.get("waits", 0)  # which 0.4 did not know
     if not (type(attempts) is type(crashes) is int and 0 <= crashes <= attempts <= 1 << 31):
         raise ValueError(f"attempts {attempts!r}, crashes {crashes!r}")
+    if not (type(waits) is int and 0 <= waits <= 1 << 31):
+        raise ValueError(f"waits {waits!r}")
     if not (death is None or isinstance(death, str)):
         raise TypeError(f"death {type(death).__name__}")
     if target is not None and (not target.startswith("/") or "\0" in target or "/../" in f"{target}/"):
         raise ValueError("target is no absolute path")
     history = tuple({"time": str(each["time"]), "reason": str(each["reason"])} for each in fields["history"])
-    return MessageRecord(attempts, crashes, death, target, history)
+    return MessageRecord(attempts, crashes, death, target, history, waits)
 
 
 def dump(record: MessageRecord, arrived: int) -> bytes:

@@ -1,10 +1,15 @@
-"""The filer component: events in, queue calls out.
+"""The filer component: it claims messages, has them processed, and does to the queue what the components say.
 
-It claims messages, a batch at a time, and emits `message_process` for each; the events by which other components say
-what becomes of a message come back to it. All that it knows of the queue is `piperkit.queue.Queue`.
+All that it knows of the queue is `piperkit.queue.Queue`. Its parts:
 
-A class is made of four, each on top of the one before: what all of them know (`base`), what it waits for (`waiting`),
-claiming (`claiming`), and what becomes of messages (`settling`); `component` is the whole.
+- `claims`: what this instance holds, and what is next;
+- `hold`: what makes it pause, and what waits meanwhile;
+- `room`: the room in the output queue, and in the queues that messages name;
+- `doorbell`: when to look for messages;
+- `window`: what becomes durable together;
+- `housekeeping`: recovery, and the dead letters;
+- `operations`: the table of what can be done to a message; `faults`: whose trouble it is if that fails;
+- `desk`: does it; `intake`: claims; `component`: the events of the contract, and the daemon's turns.
 """
 
 from piperkit.filer.component import FilerDaemonComponent

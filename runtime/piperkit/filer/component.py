@@ -1,182 +1,373 @@
-"""`FilerDaemonComponent`: the table of its events, and its life with the daemon."""
+"""`FilerDaemonComponent`: the events of the contract, and the turns that the daemon's loop gives to messages.
+
+Where no other component listens to a message's events, and all that process it are `Component`s, a message goes
+straight: claimed, processed, settled, without an event. Otherwise it goes by the events, one step after the other; what
+is done in each is the same.
+"""
 
 from __future__ import annotations
 
+import collections
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from piperkit.component import Result, log_statistics
-from piperkit.errors import QueueError
-from piperkit.filer.settling import Settling
+from piperkit.component import Component
+from piperkit.filer import names, producing
+from piperkit.filer.desk import Desk
+from piperkit.filer.housekeeping import PART_PAUSE, RECOVER_INTERVAL, Housekeeping
+from piperkit.filer.intake import Intake
+from piperkit.filer.operations import OPERATIONS, RETRY, Operation
+from piperkit.filer.parts import Parts, Settings
+from piperkit.host import Result, Surroundings
+from piperkit.message import KEPT, ClaimedMessage, Contents, Format, Message, Outcome, Reject, decode
+from piperkit.pause import Pause
+from piperkit.queue import Claim, Queue
+from piperkit.statistics import log_statistics
+from piperkit.zenkit import ZenDaemonComponent, ZenDaemonStopException
 
-if TYPE_CHECKING:
-    from piperkit.daemon import PiperDaemon
-
-#: Seconds between looks for claims of instances that have died.
-RECOVER_INTERVAL = 20.0
-#: Seconds between two parts of the work of deleting old dead letters, in which messages are processed.
-EXPIRE_PAUSE = 0.1
-#: Dead letters that are counted, at the most: there may be millions.
-ERRORS_MAX = 10_000
 #: Seconds after which a claim that no component has settled is worth a warning.
 UNSETTLED_AGE = 300.0
 
 
-class FilerDaemonComponent(Settling):
-    """A daemon's access to its queue."""
+class FilerDaemonComponent(ZenDaemonComponent):
+    """A daemon's access to its queue.
+
+    cid: the component's name in the log.
+    event_map: other names for events; what is not in it keeps its name. Handled and emitted events are mapped alike.
+    """
+
+    queue: Queue  #: from `setup` on, as the parts
+    desk: Desk
+    intake: Intake
+    housekeeping: Housekeeping
+    _parts: Parts
+    _host: Surroundings
+
+    def __init__(self, *, cid: str = "filer", event_map: dict[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cid = cid
+        self._map = event_map or {}
+        self._forked = False  #: this is a child of the daemon's process
+        self._chain: tuple[Component, ...] | None = None  #: those that process messages, if messages go straight
+        self.in_hand: str | None = None  #: the message that is processed now
+
+    def event(self, name: str) -> str:
+        """The name that an event has in this daemon."""
+        return self._map.get(name, name)
 
     def get_events(self) -> list[dict[str, Any]]:
-        """One table: the contract's events, and ours."""
-        return [
-            self.gen_event_handler(self.event(name), callback, prepend)
-            for name, callback, prepend in (
-                (self.EVENT_START, self.cbk_event_start, False),
-                (self.EVENT_STOP, self.cbk_event_stop, False),
-                (self.EVENT_QUEUE_CHECK, self.cbk_event_queue_check, False),
-                (self.EVENT_QUEUE_RECOVER, self.cbk_event_queue_recover, False),
-                (self.EVENT_QUEUE_EXPIRE, self.cbk_event_queue_expire, False),
-                (self.EVENT_MSG_ENQUEUE, self.cbk_event_message_enqueue, False),
-                (self.EVENT_MSG_NEXT, self.cbk_event_message_next, False),
-                (self.EVENT_MSG_NO_MORE, self.cbk_event_message_no_more, False),
-                (self.EVENT_MSG_PROCESS, self.cbk_event_message_process, True),
-                (self.EVENT_MSG_UPDATE, self.cbk_event_message_update, False),
-                (self.EVENT_MSG_COMMIT, self.cbk_event_message_commit, False),
-                (self.EVENT_MSG_BANISH, self.cbk_event_message_banish, False),
-                (self.EVENT_MSG_CANCEL, self.cbk_event_message_cancel, False),
-                (self.EVENT_MSG_RETRY, self.cbk_event_message_retry, False),
-                (self.EVENT_MSG_DISPATCH, self.cbk_event_message_dispatch, False),
-                (self.EVENT_MSG_DUPLICATE, self.cbk_event_message_duplicate, False),
-                (self.EVENT_LOG_STATISTICS, self.cbk_event_log_statistics, False),
-            )
-        ]
+        """The contract's events, and ours."""
+        handlers: dict[str, Callable[[Any, Any], Result]] = {
+            names.START: self.cbk_event_start,
+            names.STOP: self.cbk_event_stop,
+            names.QUEUE_CHECK: self.cbk_event_queue_check,
+            names.QUEUE_RECOVER: self.cbk_event_queue_recover,
+            names.QUEUE_EXPIRE: self.cbk_event_queue_expire,
+            names.MESSAGE_ENQUEUE: self.cbk_event_message_enqueue,
+            names.MESSAGE_NEXT: self.cbk_event_message_next,
+            names.MESSAGE_NO_MORE: self.cbk_event_message_no_more,
+            names.MESSAGE_PROCESS: self.cbk_event_message_process,
+            names.LOG_STATISTICS: self.cbk_event_log_statistics,
+            **{operation.event: self._handler(operation) for operation in OPERATIONS},
+        }
+        first = names.MESSAGE_PROCESS
+        return [self.gen_event_handler(self.event(name), handlers[name], name == first) for name in handlers]
 
-    def setup(self, daemon: PiperDaemon) -> None:
+    # -- its life --------------------------------------------------------------------------------------------
+
+    def setup(self, daemon: Surroundings) -> None:
         """Open the queue. Raises QueueMissing where it cannot be used."""
+        self._host = daemon
         self.queue = daemon.open_queue()
-        self.configure(daemon)
-        core = daemon.cc(daemon.CORE_FILEQUEUE)
-        daemon.logger.info("Component '%s': input queue is %s", self.cid, core["dir_queue"])
-        if core["dir_next_queue"]:
+        parts = self._parts = Parts(daemon, self.queue, self.cid, self.event, self.statistics_cur)
+        self.desk = Desk(parts)
+        self.intake = Intake(parts, self.desk)
+        self.housekeeping = Housekeeping(self.queue, daemon, self.cid)
+        daemon.logger.info("Component '%s': input queue is %s", self.cid, parts.settings.in_dir)
+        if parts.settings.out_dir:
             daemon.logger.info(
-                "Component '%s': output queue is %s, limit %d", self.cid, core["dir_next_queue"], self.queue_out_limit
+                "Component '%s': output queue is %s, limit %d",
+                self.cid,
+                parts.settings.out_dir,
+                parts.settings.out_limit,
             )
+        else:
+            daemon.logger.info("Component '%s': there is no output queue: what is committed is deleted", self.cid)
+
+    def configure(self) -> None:
+        """Take over the settings that may change while the daemon runs, and do not wait for what followed from them."""
+        self._parts.settings = Settings.of(self._host)
+        self.desk.look_now()
+        self.intake.wake()
+
+    def close(self) -> None:
+        """Give everything back and close the queue; the daemon calls it after its last event."""
+        parts = self._parts
+        left = len(parts.claims.held)
+        parts.claims.clear()
+        try:
+            parts.window.close()
+        except OSError as error:
+            self._host.logger.error("Component '%s': the last batch is not on the disk: %s", self.cid, error)
+        self.intake.bell.close()
+        if parts.hold.pause is Pause.OUTPUT_FULL:
+            self.queue.waits_for_room(False)
+        self.queue.close()
+        if left:
+            self._host.logger.warning(
+                "Component '%s': %d messages were not settled, and were given back", self.cid, left
+            )
+        lost = len(parts.hold.blocked.get("", ()))
+        if lost:
+            self._host.logger.error(
+                "Component '%s': %d new messages could not be enqueued: %s", self.cid, lost, parts.hold.reason
+            )
+
+    def forget(self) -> None:
+        """This is a forked child now: the claims are its parent's."""
+        self._forked = True
+        if hasattr(self, "_parts"):
+            self._parts.claims.clear()
+            self.intake.bell.close()
+
+    # -- what others want to know ----------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is claimed now; `waiting_for` says why."""
+        return self._parts.hold.closed
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What it pauses for, for people."""
+        return self._parts.hold.reason
+
+    @property
+    def parts(self) -> Parts:
+        """What it holds, waits for and counts, and by which settings; from `setup` on."""
+        return self._parts
+
+    def idle(self) -> bool:
+        """Whether there is nothing to do until an arrival, a timer or somebody else changes that."""
+        return self.paused or self.intake.is_full or (self.intake.bell.resting and not self.queue.busy())
+
+    def about(self, id: str) -> dict[str, Any]:
+        """What a log line about a claimed message carries besides; nothing for what is none."""
+        return self._parts.about(id) if hasattr(self, "_parts") else {}
 
     def get_state(self) -> dict[str, Any]:
-        """What SIGUSR2 writes about the filer."""
+        """What the state file says about the filer."""
         return {
             "statistics": self.statistics_cur,
-            "status": self.status,
+            "status": "status_paused" if self.paused else "status_running",
             "waiting_for": self.waiting_for,
             "claimed": self.queue.claimed(),
         }
 
-    def claims(self) -> tuple[int, int]:
-        """How many claims wait for their turn, and how many are in work. For any thread."""
-        waiting = len(self._ready)
-        return waiting, max(0, len(self._claims) - waiting)
+    # -- turns -----------------------------------------------------------------------------------------------
 
-    def cbk_event_start(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Give back what dead instances had claimed, and begin to claim."""
-        self.cbk_event_queue_expire(daemon)
-        self._count_errors(daemon)
-        daemon.queue.schedule(self.event(self.EVENT_QUEUE_RECOVER))
-        self._schedule_next(daemon)
-        return daemon.FLAG_CONTINUE, args
+    def work(self) -> bool:
+        """Begin messages, until an event is due; returns whether there was one to begin.
 
-    def cbk_event_stop(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Give back every claim that is not in work; what is in work is finished by the events that follow."""
-        for id, work in list(self._claims.items()):
-            if not work.begun:
-                self._give_back(daemon, id)
-        return daemon.FLAG_CONTINUE, args
+        Called by the daemon's loop when it has nothing else to do. One message at a time, so that the outcome of one
+        comes before the next: what a daemon dies of is laid to the charge of the message that it was working on.
+        """
+        parts, intake = self._parts, self.intake
+        host, ready = self._host, parts.claims.ready
+        if parts.hold.closed or host.is_done() or (not ready and (intake.bell.resting or intake.is_full)):
+            return False
+        if not ready and not intake.claim():
+            return False
+        if self._chain is None:
+            host.queue.schedule(self.event(names.MESSAGE_PROCESS), {"id": ready.popleft().id})
+            return True
+        chain, due, progress = self._chain, host.queue.due, host.sign_of_life()
+        self.desk.now = time.monotonic()
+        while ready:
+            self._straight(ready.popleft(), chain)
+            if due(self.desk.now) or parts.hold.closed:
+                break
+            if progress is not None:
+                progress()
+        return True
 
-    def close(self, daemon: PiperDaemon) -> None:
-        """Give everything back and close the queue; the daemon calls it after its last event."""
-        left = len(self._claims)
-        self._claims.clear()
+    def _straight(self, claim: Claim, chain: tuple[Component, ...]) -> None:
+        """Have one message processed, and settle it."""
+        id = claim.id
         try:
-            self._end_batch()
-        except OSError as error:
-            daemon.logger.error("Component '%s': the last batch is not on the disk: %s", self.cid, error)
-        self.queue.close()
-        if left:
-            daemon.logger.warning("Component '%s': %d messages were not settled, and were given back", self.cid, left)
-        lost = len(self._blocked.get("", ()))
-        if lost:
-            daemon.logger.error(
-                "Component '%s': %d new messages could not be enqueued: %s", self.cid, lost, self.waiting_for
-            )
-
-    def cbk_event_queue_recover(self, daemon: PiperDaemon, args: Any) -> Result:
-        """Look for what dead instances left, and for claims that no component settles."""
-        again: float | None = None
+            message = self._open(claim)
+        except BaseException as error:
+            self.desk.unopened(id, error)
+            return
+        outcome: Outcome | None = None
+        self.in_hand = id
         try:
-            found = self.queue.recover()
-        except (OSError, QueueError) as error:
-            daemon.log_once("recovery", f"Component '{self.cid}': recovery failed, and is tried again: {error}")
+            for component in chain:
+                counts = component.statistics_cur
+                counts["cnt_processed"] = counts.get("cnt_processed", 0) + 1
+                outcome = component.process(message)
+                if outcome is not None:
+                    break
+            if outcome is not None and outcome is not KEPT:
+                self.desk.settle(id, outcome)
+        except BaseException as error:
+            if self._forked or isinstance(error, ZenDaemonStopException):
+                raise
+            self.desk.failed(id, error)
+        finally:
+            self.in_hand = None
+
+    def _open(self, claim: Claim) -> Message:
+        """A claimed message as a component is given it: work on it begins. Raises Reject, NotClaimed, OSError."""
+        form = self._parts.settings.format
+        begun, counts = self._parts.claims.begun, self.statistics_cur
+        id = claim.id
+        if form is Format.BYTES:
+            self.queue.begin(id)
+            message = ClaimedMessage(claim, self.queue.read)
         else:
-            again = found.again
-            self.inc_statistic(self.STATS_CNT_RECOVERED, len(found.returned) + len(found.banished))
-            if found.returned:
-                self._schedule_next(daemon)
-        for id, work in self._claims.items():
-            if work.begun and not work.warned and time.monotonic() - work.since > UNSETTLED_AGE:
-                work.warned = True
-                daemon.logger.warning(
-                    "Component '%s': message '%s' is claimed since %d s, and no component has settled it",
-                    self.cid,
-                    id,
-                    UNSETTLED_AGE,
-                    extra=self.about(daemon, id),
-                )
-        daemon.tell_status()
-        if not daemon.is_done():
-            delay = RECOVER_INTERVAL if again is None else min(RECOVER_INTERVAL, max(again, 0.1))
-            daemon.queue.schedule_after(delay, self.event(self.EVENT_QUEUE_RECOVER))
+            data = self.queue.read(id)
+            text = decode(data)
+            if not text or text.isspace():
+                raise Reject("the message is blank" if text else "the message is empty")
+            message = ClaimedMessage(claim, self.queue.read, text)
+            if form is Format.JSON:
+                _ = message.json  # what is no JSON is rejected before the component can trip over it
+        begun[id] = self.desk.now
+        counts[names.ATTEMPTS] = counts.get(names.ATTEMPTS, 0) + 1
+        return message
+
+    def settle(self, id: str, outcome: Outcome) -> None:
+        """See `Messages`."""
+        self.desk.settle(id, outcome)
+
+    def failed(self, id: str, error: BaseException) -> None:
+        """See `Messages`."""
+        self.desk.failed(id, error)
+
+    def give_back(self, id: str) -> None:
+        """See `Messages`."""
+        self.desk.give_back(id)
+
+    def enqueue_all(self, contents: collections.deque[Contents]) -> None:
+        """See `Messages`."""
+        try:
+            producing.enqueue_all(self._parts, contents)
+        finally:
+            self.intake.wake()
+
+    # -- events ----------------------------------------------------------------------------------------------
+
+    def _handler(self, operation: Operation) -> Callable[[Any, Any], Result]:
+        """What handles the event of an operation. It takes {id, ...}, or a bare id."""
+
+        def handle(daemon: Surroundings, args: Any) -> Result:
+            args = args if isinstance(args, dict) else {"id": args}
+            if operation is RETRY:
+                args.setdefault("delay", self._parts.settings.policy.minimum)
+            done = self.desk.perform(operation, args)
+            return daemon.FLAG_CONTINUE if done else daemon.FLAG_STOP, args
+
+        handle.__qualname__ = f"{type(self).__name__}.cbk_event_{operation.event}"
+        return handle
+
+    def cbk_event_start(self, daemon: Surroundings, args: Any) -> Result:
+        """Find out who listens, give back what dead instances had claimed, and begin to claim."""
+        alone = [operation.event for operation in OPERATIONS if len(daemon.listeners(self.event(operation.event))) == 1]
+        self.desk.alone = frozenset(alone)
+        handlers = daemon.listeners(self.event(names.MESSAGE_PROCESS))[1:]
+        chain = [
+            handler.__self__
+            for handler in handlers
+            if getattr(handler, "__func__", None) is Component.cbk_event_message_process
+        ]
+        self._chain = tuple(chain) if len(chain) == len(handlers) else None
+        self.cbk_event_queue_expire(daemon, None)
+        self.housekeeping.count_errors()
+        daemon.every(self.event(names.QUEUE_RECOVER), lambda: RECOVER_INTERVAL)
+        daemon.again(self.event(names.QUEUE_RECOVER), 0)
         return daemon.FLAG_CONTINUE, args
 
-    def cbk_event_queue_expire(self, daemon: PiperDaemon, args: Any = None) -> Result:
-        """Delete a part of the old dead letters where that is asked for, and the next part soon."""
-        keep: float | None = daemon.c("errors_keep")
-        expired = 0
-        try:
-            if keep is not None:
-                expired = self.queue.expire_errors(keep * 86400)
-        except (OSError, QueueError) as error:
-            daemon.log_once("expire", f"Component '{self.cid}': old dead letters cannot be deleted: {error}")
-        self._expired += expired
-        if expired and not daemon.is_done():
-            daemon.queue.schedule_after(EXPIRE_PAUSE, self.event(self.EVENT_QUEUE_EXPIRE))
-        elif self._expired:
-            daemon.logger.info(
-                "Component '%s': %d messages deleted from errors, %g days old", self.cid, self._expired, keep
-            )
-            self._expired = 0
+    def cbk_event_stop(self, daemon: Surroundings, args: Any) -> Result:
+        """Give back every claim that is not in work; what is in work is finished by the events that follow."""
+        ready = self._parts.claims.ready
+        while ready:
+            self.desk.give_back(ready.popleft().id)
         return daemon.FLAG_CONTINUE, args
 
-    def _count_errors(self, daemon: PiperDaemon) -> None:
-        """Warn of dead letters."""
-        try:
-            self.errors_left = self.queue.count("errors", ERRORS_MAX)
-        except (OSError, QueueError) as error:
-            daemon.log_once("errors", f"Component '{self.cid}': the dead letters cannot be counted: {error}")
-        if self.errors_left:
+    def cbk_event_queue_check(self, daemon: Surroundings, args: Any) -> Result:
+        """Look whether what processing waits for has come: what failed is tried again, and messages are claimed."""
+        self.desk.check()
+        self.intake.bell.renew()
+        self.intake.bell.rise()
+        return daemon.FLAG_CONTINUE, args
+
+    def cbk_event_queue_recover(self, daemon: Surroundings, args: Any) -> Result:
+        """Look for what dead instances left, and for claims that no component settles."""
+        settled, returned, again = self.housekeeping.recover()
+        self._parts.count(names.RECOVERED, settled)
+        if returned:
+            self.intake.bell.rise()
+        for id in self._parts.claims.unsettled(time.monotonic() - UNSETTLED_AGE):
             daemon.logger.warning(
-                "Component '%s': there are %s messages in errors; `piperctl queue ls QUEUE errors` says why",
+                "Component '%s': message '%s' has been claimed for %d s and no component has settled it",
                 self.cid,
-                self.errors_words(),
+                id,
+                UNSETTLED_AGE,
+                extra=self.about(id),
             )
+        daemon.tell_status()
+        daemon.again(self.event(names.QUEUE_RECOVER), again)
+        return daemon.FLAG_CONTINUE, args
 
-    def errors_words(self) -> str:
-        """How many dead letters there are, for people."""
-        return f"{self.errors_left} or more" if self.errors_left >= ERRORS_MAX else str(self.errors_left)
+    def cbk_event_queue_expire(self, daemon: Surroundings, args: Any) -> Result:
+        """Delete a part of the old dead letters where that is asked for, and the next part soon."""
+        if self.housekeeping.expire(self._parts.settings.errors_keep) and not daemon.is_done():
+            daemon.queue.schedule_after(PART_PAUSE, self.event(names.QUEUE_EXPIRE))
+        return daemon.FLAG_CONTINUE, args
 
-    def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:
+    def cbk_event_message_next(self, daemon: Surroundings, args: Any) -> Result:
+        """Look for messages now. Events of this name may be scheduled by anybody, at any time."""
+        self.intake.bell.rise()
+        return daemon.FLAG_CONTINUE, args
+
+    def cbk_event_message_no_more(self, daemon: Surroundings, args: Any) -> Result:
+        """For components that collect messages: they have to go on with those that they have."""
+        return daemon.FLAG_CONTINUE, args
+
+    def cbk_event_message_process(self, daemon: Surroundings, args: Any) -> Result:
+        """Before any component sees a message of ours: read it, or banish what no component can be given."""
+        if not isinstance(args, dict) or "data" in args or "id" not in args:
+            return daemon.FLAG_CONTINUE, args  # emitted by somebody else, who says what it holds
+        id = args["id"]
+        claim = self._parts.claims.held.get(id)
+        if claim is None:
+            return daemon.FLAG_STOP, None  # given back meanwhile
+        if daemon.is_done():
+            self.desk.give_back(id)
+            return daemon.FLAG_STOP, None
+        try:
+            message = self._open(claim)
+            data = message.data if self._parts.settings.format is Format.BYTES else message.text
+            facts = {"id": id, "data": data, "attempt": message.attempt, "arrived": message.arrived}
+        except BaseException as error:
+            self.desk.unopened(id, error)
+            return daemon.FLAG_STOP, None
+        return daemon.FLAG_CONTINUE, facts
+
+    def cbk_event_message_enqueue(self, daemon: Surroundings, args: Any) -> Result:
+        """Enqueue {data} into our own queue; what follows in the event's chain sees its new id."""
+        args = args if isinstance(args, dict) else {"data": args}
+        done = producing.enqueue(self._parts, self.desk, args)
+        self.intake.wake()
+        return daemon.FLAG_CONTINUE if done else daemon.FLAG_STOP, args
+
+    def cbk_event_log_statistics(self, daemon: Surroundings, args: Any) -> Result:
         """Log what was done: total, increase and rate of each counter; and look after the dead letters."""
-        if not self._expired:  # or it is at it
-            self.cbk_event_queue_expire(daemon)
-        self._count_errors(daemon)
-        for key in self.STATISTICS:
+        self.cbk_event_queue_expire(daemon, None)
+        self.housekeeping.count_errors()
+        for key in names.COUNTERS:
             self.statistics_cur.setdefault(key, 0)
-        log_statistics(daemon, self, self.cid, self.get_statistics())
+        log_statistics(daemon.logger, self, self.cid)
         return daemon.FLAG_CONTINUE, args
