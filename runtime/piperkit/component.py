@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from piperkit.message import Action, Message, Outcome, UnreadMessage, encode
+from piperkit.message import Action, Message, Outcome, encode
 from piperkit.zenkit import ZenDaemonComponent
 
 if TYPE_CHECKING:
@@ -131,14 +131,8 @@ class Component(ZenDaemonComponent):
 
 
 def _message(args: dict[str, Any]) -> Message:
-    """The message that an event is about; one of bytes is read only when the component looks into it."""
-    attempt, arrived = args.get("attempt", 1), args.get("arrived", 0.0)
-    if isinstance(args, Unread):
-        return UnreadMessage(args["id"], lambda: encode(args["data"]), attempt, arrived)
-    data = args["data"]
-    if isinstance(data, str):
-        return UnreadMessage(args["id"], data.encode, attempt, arrived, data)
-    return Message(args["id"], encode(data), attempt, arrived)
+    """The message that an event is about."""
+    return Message(args["id"], encode(args["data"]), args.get("attempt", 1), args.get("arrived", 0.0))
 
 
 def log_statistics(daemon: PiperDaemon, component: ZenDaemonComponent, title: str, found: dict[str, Any]) -> None:

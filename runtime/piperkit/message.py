@@ -1,36 +1,73 @@
-"""A message, what becomes of it, and the two ways to say that it could not be processed.
+"""A message, what becomes of it, and the ways to say that it could not be processed.
 
-These are plain values: they know neither files nor brokers nor daemons. A message is frozen; a component
-answers with an `Outcome`, or raises `Reject` or `Retry`.
+These are plain values: they know neither files nor brokers nor daemons. A component answers to a message with an
+`Outcome`, or raises `Reject`, `Retry` or `Unavailable`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import json
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Protocol, Self
 
-from piperkit.errors import PiperError
+from piperkit.errors import ExitStatus, PiperError
 
 #: What contents may be given as: text is written as UTF-8, a dict or list as one line of JSON.
 Contents = bytes | str | Mapping[str, Any] | Sequence[Any]
 
 
 def encode(contents: Contents) -> bytes:
-    """The bytes to store for `contents`. Raises TypeError for what is none of the kinds of `Contents`."""
+    """The bytes to store for `contents`.
+
+    Raises TypeError for what is none of the kinds of `Contents`, ValueError for what has no form in UTF-8 or JSON, such
+    as NaN.
+    """
     if isinstance(contents, bytes):
         return contents
     if isinstance(contents, str):
         return contents.encode()
     if isinstance(contents, bytearray | memoryview):
         return bytes(contents)
-    if isinstance(contents, dict | list | tuple):
-        return json.dumps(contents, ensure_ascii=False, separators=(",", ":")).encode()
+    if isinstance(contents, _STRUCTURES):
+        try:
+            return _ENCODER.encode(contents).encode()
+        except UnicodeEncodeError:  # half a surrogate pair, for which JSON has an escape, and UTF-8 nothing
+            return _ESCAPING_ENCODER.encode(contents).encode()
     raise TypeError(f"contents must be str, bytes, or a dict or list for JSON, not {type(contents).__name__}")
+
+
+def _plain(value: Any) -> dict[Any, Any] | list[Any]:
+    """What json(3) cannot write by itself, as what it can."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text:.80} is too large a number")
+    return value
+
+
+# Made once: json.dumps and json.loads make one for each call that has arguments.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_ESCAPING_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain)
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+#: What becomes JSON; the usual types first, since they are quickly recognised.
+_STRUCTURES = (dict, list, tuple, Mapping, Sequence)
+#: In place of a JSON value that nobody has asked for yet.
+_NOT_READ = object()
 
 
 class Reject(PiperError):
@@ -45,9 +82,31 @@ class Retry(PiperError):
 
     def __init__(self, reason: str = "put off by the component", delay: float | None = None) -> None:
         super().__init__(reason)
-        if delay is not None and not delay >= 0:
-            raise ValueError(f"delay must be a number of seconds, 0 or more, not {delay!r}")
-        self.delay = delay
+        self.delay = _seconds(delay)
+
+
+class Unavailable(PiperError):
+    """It is not the message's fault: what the component works with, its backend, is not there now.
+
+    Every message goes back into the queue, and nothing is counted against any; the daemon waits, and tries again.
+    delay: seconds until then; None leaves it to the daemon.
+    """
+
+    exit_status = ExitStatus.TEMPORARY
+
+    def __init__(self, reason: str, delay: float | None = None) -> None:
+        super().__init__(reason)
+        self.delay = _seconds(delay)
+
+
+def _seconds(delay: float | None) -> float | None:
+    """A delay, checked where a component gives it, so that it is known whose mistake it is."""
+    wanted = f"delay must be a number of seconds, 0 or more, or None, not {delay!r:.80}"
+    if isinstance(delay, bool) or not isinstance(delay, int | float | None):
+        raise TypeError(wanted)
+    if delay is not None and not 0 <= delay < math.inf:
+        raise ValueError(wanted)
+    return delay
 
 
 class Format(enum.Enum):
@@ -64,6 +123,7 @@ class Action(enum.StrEnum):
     COMMIT = "commit"  #: to the output queue; deleted where there is none
     CANCEL = "cancel"  #: deleted
     DISPATCH = "dispatch"  #: to a queue that the component names
+    KEEP = "keep"  #: stays in work: its component settles it later
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,41 +137,96 @@ class Outcome:
 
     def duplicate(self, queue: str) -> Self:
         """The same, and a copy of the message as it came goes to `queue` first."""
-        return dataclasses.replace(self, copies=(*self.copies, queue))
+        return dataclasses.replace(self, copies=(*self.copies, _name(queue)))
 
 
+#: The message stays in work, and the component settles it later, by `Messages.settle` of `piperkit.host`.
+KEPT = Outcome(Action.KEEP)
 _COMMIT = Outcome(Action.COMMIT)
 _CANCEL = Outcome(Action.CANCEL)
 
 
-@dataclasses.dataclass(frozen=True, init=False)
 class Message:
-    """One message, claimed by this daemon until its outcome is known."""
+    """One message, claimed by this daemon until its outcome is known.
 
-    id: str
-    data: bytes = dataclasses.field(repr=False)
-    attempt: int  #: which attempt at this message this is, counted from 1
-    arrived: float  #: when the message was written, in seconds since the epoch
+    It is a value that does not change: two messages are equal if their ids, contents, attempts and times are, and
+    `replace` makes another one.
+    """
+
+    __slots__ = ("_arrived", "_attempt", "_data", "_id", "_json", "_text")
 
     def __init__(self, id: str, data: bytes, attempt: int = 1, arrived: float = 0.0) -> None:
-        # In one step: that of a frozen dataclass takes several times as long, and there is one for each message.
-        vars(self).update(id=id, data=data, attempt=attempt, arrived=arrived)
+        self._id = id
+        self._data: bytes | None = data
+        self._attempt = attempt
+        self._arrived: float | None = arrived
+        self._text: str | None = None
+        self._json: Any = _NOT_READ
 
-    @functools.cached_property
+    @property
+    def id(self) -> str:
+        """The message's name in its queue."""
+        return self._id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at this message this is, counted from 1."""
+        return self._attempt
+
+    @property
+    def data(self) -> bytes:
+        """The contents."""
+        assert self._data is not None, "a message has contents"
+        return self._data
+
+    @property
+    def arrived(self) -> float:
+        """When it was written, in seconds since the epoch."""
+        assert self._arrived is not None, "a message has arrived"
+        return self._arrived
+
+    @property
     def text(self) -> str:
-        """The contents as text, every byte of them (no newline is changed). Raises Reject if not UTF-8."""
-        try:
-            return self.data.decode()
-        except UnicodeDecodeError as error:
-            raise Reject(f"not valid UTF-8: {error.reason} at byte {error.start}") from None
+        """The contents as text, every byte of them (no newline is changed). Raises Reject if they are not UTF-8."""
+        if self._text is None:
+            self._text = decode(self.data)
+        return self._text
 
-    @functools.cached_property
+    @property
     def json(self) -> Any:
-        """The contents as a JSON value. Raises Reject if they are none."""
-        try:
-            return json.loads(self.text)
-        except (ValueError, RecursionError) as error:
-            raise Reject(f"not valid JSON: {error}") from None
+        """The contents as a JSON value, read once. Raises Reject if they are none, or hold a number that no float can.
+
+        NaN and Infinity are no JSON.
+        """
+        if self._json is _NOT_READ:
+            try:
+                self._json = _DECODER.decode(self.text)
+            except (ValueError, RecursionError) as error:
+                raise Reject(f"not valid JSON: {error}") from None
+        return self._json
+
+    def replace(self, **changes: Any) -> Message:
+        """A message with other values for some of id, data, attempt and arrived."""
+        kept = {name: getattr(self, name) for name in ("id", "data", "attempt", "arrived") if name not in changes}
+        return Message(**kept, **changes)
+
+    __replace__ = replace
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return (
+            self.id == other.id
+            and self.attempt == other.attempt
+            and self.arrived == other.arrived
+            and self.data == other.data
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self._id!r}, attempt={self._attempt})"
 
     def commit(self, contents: Contents | None = None) -> Outcome:
         """Finished: pass it on to the output queue, with `contents` if given; delete it where there is none."""
@@ -122,28 +237,71 @@ class Message:
         return _CANCEL
 
     def dispatch(self, queue: str, contents: Contents | None = None) -> Outcome:
-        """Finished: move it to `queue` (a name or path, as `queue_out_dir`) instead of the output queue."""
-        return Outcome(Action.DISPATCH, None if contents is None else encode(contents), queue)
+        """Finished: move it to `queue` (a name or path, as `queue_out_dir`) instead of the output queue.
+
+        Raises TypeError, ValueError for what can be no queue's name.
+        """
+        return Outcome(Action.DISPATCH, None if contents is None else encode(contents), _name(queue))
 
 
-class UnreadMessage(Message):
-    """A message whose data is read when somebody asks for it, which may fail with OSError.
+class ClaimedMessage(Message):
+    """A message of a queue, whose contents and age are looked up when they are asked for; that may raise OSError.
 
-    text: the same as text, where that is there already.
+    claim: the queue's claim to it. read: gives the contents by its id. text: the contents, if they were decoded already.
     """
 
-    def __init__(
-        self, id: str, read: Callable[[], bytes], attempt: int, arrived: float, text: str | None = None
-    ) -> None:
-        vars(self).update(id=id, attempt=attempt, arrived=arrived, _read=read)
-        if text is not None:
-            vars(self)["text"] = text  # what the cached property would find out
+    __slots__ = ("_claim", "_read")
 
-    @functools.cached_property
+    def __init__(self, claim: _Claim, read: Callable[[str], bytes], text: str | None = None) -> None:
+        self._id = claim.id
+        self._attempt = claim.attempt
+        self._data = self._arrived = None
+        self._text = text
+        self._json = _NOT_READ
+        self._claim = claim
+        self._read = read
+
+    @property
     def data(self) -> bytes:
-        """The contents."""
-        data: bytes = vars(self)["_read"]()
-        return data
+        if self._data is None:
+            self._data = self._read(self._id) if self._text is None else self._text.encode()
+        return self._data
+
+    @property
+    def arrived(self) -> float:
+        if self._arrived is None:
+            self._arrived = self._claim.arrived
+        return self._arrived
+
+
+class _Claim(Protocol):
+    """As in `piperkit.queue`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def arrived(self) -> float: ...
+
+
+def decode(data: bytes) -> str:
+    """Contents as text. Raises Reject if they are not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Reject(f"not valid UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _name(queue: str) -> str:
+    """The name of a queue, checked where a component gives it, so that it is known whose mistake it is."""
+    if not isinstance(queue, str):
+        raise TypeError(f"a queue is named by a str, not by {type(queue).__name__}")
+    if not queue or "\0" in queue:
+        raise ValueError(
+            f"{queue[:80]!r} is no queue's name; it must be a path, or a bare name for one under var/spool"
+        )
+    return queue
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,9 +314,26 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """What to keep of an exception; a `Reject` or `Retry` is a statement, so it needs no traceback."""
+        """What to keep of an exception; raises nothing. What a component states on purpose needs no traceback."""
         name = type(error).__name__
-        if isinstance(error, Reject | Retry):
-            return cls(str(error), name)
-        text = "".join(traceback.format_exception(error))
-        return cls(f"{name}: {error}" if str(error) else name, name, text)
+        text = _text_of(error)
+        if isinstance(error, Reject | Retry | Unavailable):
+            return cls(text, name)
+        try:
+            trace = "".join(traceback.format_exception(error))[-_TRACEBACK_MAX:]
+        except BaseException:
+            trace = None
+        return cls(f"{name}: {text}" if text else name, name, trace)
+
+
+#: Characters that are kept of an exception's text, and of its traceback's end.
+_TEXT_MAX, _TRACEBACK_MAX = 2000, 20_000
+
+
+def _text_of(error: BaseException) -> str:
+    """The text of an exception; some have none, and raise another one when they are asked for it."""
+    try:
+        text = str(error)
+    except BaseException as another:
+        return f"(it has no text: {type(another).__name__})"
+    return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + "..."
