@@ -50,8 +50,10 @@ class Component(ZenDaemonComponent):
     """Subclass it and write `process`. The hooks do nothing here; none of them has to call the one it replaces."""
 
     _daemon: PiperDaemon | None = None
+    #: The daemon, where the values of options come from.
+    _piper: PiperDaemon | None = None
 
-    #: Configuration keys of this component; they become command line options, and are read with `daemon.c(key)`.
+    #: Configuration keys in the older form, which are read with `daemon.c(key)`; see `Option`.
     options: ClassVar[tuple[Option, ...]] = ()
 
     def process(self, message: Message) -> Outcome | None:

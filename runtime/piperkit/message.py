@@ -247,7 +247,7 @@ class Message:
 class ClaimedMessage(Message):
     """A message of a queue, whose contents and age are looked up when they are asked for; that may raise OSError.
 
-    claim: the queue's claim to it. read: gives the contents by its id. text: the contents, if they were decoded already.
+    claim: the queue's claim to it. read: gives the contents by its id. text: the contents, if already decoded.
     """
 
     __slots__ = ("_claim", "_read")

@@ -221,6 +221,8 @@ class PiperDaemon(Reports):
         self._started = time.time()
         self._status_of = Status(self.filer)
         self._run_log = RunLog(self.c("runlog_dir"), self.name, self._started)
+        for component in self.components:
+            component._piper = self
         self._sub_stage_setup()  # the components' own
         self._watch_queue()
         self._expose_metrics()

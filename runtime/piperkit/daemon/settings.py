@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from piperkit.config import Option, Parser, check_all, load_directory, load_file
+from piperkit.config import Option, Parser, check_all, combine, declared, load_directory, load_file
 from piperkit.daemon import process
 from piperkit.daemon.options import OPTIONS
 from piperkit.daemon.paths import application_paths, checkout
@@ -258,12 +258,5 @@ def _collect(components: Iterable[Any], own: Iterable[Option], actions: list[str
     """All options by key. Raises ConfigError where two declare the same key."""
     options = {option.key: option for option in OPTIONS}
     options["action"] = dataclasses.replace(options["action"], choices=tuple(actions))
-    for source, declared in [
-        ("the application", own),
-        *((type(component).__name__, getattr(component, "options", ())) for component in components),
-    ]:
-        for option in declared:
-            if option.key in options and options[option.key] != option:
-                raise ConfigError(f"{source} declares the key {option.key}, which is taken; give it another name")
-            options[option.key] = option
-    return options
+    components_own = ((type(component).__name__, declared(component)) for component in components)
+    return combine(options, [("the application", own), *components_own])
