@@ -104,6 +104,13 @@ def test_every_json_value_that_comes_in_can_go_out_again(contents: bytes) -> Non
     assert json.loads(encode([value])) == [value]
 
 
+def test_what_is_no_object_is_rejected_as_such() -> None:
+    assert Message("a", b'{"v": [1]}').json_object == {"v": [1]}
+    for contents in (b"[1]", b"null", b"1"):
+        with pytest.raises(Reject, match="not a JSON object"):
+            _ = Message("a", contents).json_object
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, {"v": [math.nan]}, {math.inf: 1}])
 def test_what_json_has_no_form_for_is_not_written(value: Any) -> None:
     with pytest.raises(ValueError, match="JSON"):

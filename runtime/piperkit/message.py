@@ -205,6 +205,13 @@ class Message:
                 raise Reject(f"not valid JSON: {error}") from None
         return self._json
 
+    @property
+    def json_object(self) -> dict[str, Any]:
+        """The contents as a JSON object. Raises Reject if they are none."""
+        if not isinstance(self.json, dict):
+            raise Reject("not a JSON object")
+        return self.json
+
     def replace(self, **changes: Any) -> Message:
         """A message with other values for some of id, data, attempt and arrived."""
         kept = {name: getattr(self, name) for name in ("id", "data", "attempt", "arrived") if name not in changes}
