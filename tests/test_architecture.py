@@ -21,6 +21,7 @@ LAYERS = (
     ("filer",),
     ("batch", "component", "source"),
     ("config",),
+    ("option",),
     ("dirq",),
     ("queue",),
     ("pause", "retry", "versions"),

@@ -3,9 +3,9 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from piperkit.config import Option
 from piperkit.errors import ConfigError, PiperError, QueueError
 from piperkit.message import Contents, Failure, Format, Message, Outcome, Reject, Retry, Unavailable
+from piperkit.option import Option
 
 __all__ = [
     "BatchComponent",

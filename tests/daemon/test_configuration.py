@@ -206,7 +206,7 @@ def test_options_are_inherited_and_can_have_another_default(tmp_path: Path) -> N
     assert daemon.c("facts") == {"a": [1]}
     assert daemon.c("mode") == 0o600
     assert daemon.c("title") is None
-    assert "older" not in daemon.options
+    assert "older" not in daemon.config
 
 
 def test_an_option_without_a_daemon_says_why_it_has_no_value() -> None:

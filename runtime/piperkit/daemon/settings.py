@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from piperkit.config import Option, Parser, check_all, combine, declared, load_directory, load_file
+from piperkit.config import Parser, check_all, load_directory, load_file
 from piperkit.daemon import process
 from piperkit.daemon.options import OPTIONS
 from piperkit.daemon.paths import application_paths, checkout
@@ -22,6 +22,7 @@ from piperkit.dirq import is_queue
 from piperkit.dirq.layout import ADDED, PROTOCOL
 from piperkit.errors import ConfigError
 from piperkit.filer import FilerDaemonComponent
+from piperkit.option import Option, combine, declared
 from piperkit.zenkit import BaseApp, ZenDaemon
 
 #: The names of a queue's parts, which are no queues themselves.
