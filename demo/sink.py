@@ -9,11 +9,13 @@ from piperkit import Component, Message, Option, Outcome, PiperDaemon, Reject
 class LogSink(Component):
     """Counts messages by their word, and writes down the id of each, so that anybody can check the count."""
 
-    options = (Option("ledger", "path", "{var}/ledger", "file that gets a line for each message: its id and its word"),)
+    ledger = Option(
+        str, "{var}/ledger", kind="path", help="file that gets a line for each message: its id and its word"
+    )
 
     def setup(self, daemon: PiperDaemon) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
-        self.ledger: TextIO = open(daemon.c("ledger"), "a", encoding="utf-8")  # noqa: SIM115 (closed in teardown)
+        self.lines: TextIO = open(self.ledger, "a", encoding="utf-8")  # noqa: SIM115 (closed in teardown)
 
     def process(self, message: Message) -> Outcome:
         try:
@@ -21,10 +23,10 @@ class LogSink(Component):
         except (KeyError, TypeError):
             raise Reject("not what log-parser writes") from None
         self.counts[word] += 1
-        self.ledger.write(f"{message.id} {word}\n")
-        self.ledger.flush()
+        self.lines.write(f"{message.id} {word}\n")
+        self.lines.flush()
         return message.commit()
 
     def teardown(self, daemon: PiperDaemon) -> None:
-        self.ledger.close()
+        self.lines.close()
         daemon.logger.info("Counted %d messages: %s", self.counts.total(), dict(self.counts.most_common(10)))

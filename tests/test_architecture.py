@@ -21,6 +21,7 @@ LAYERS = (
     ("filer",),
     ("batch", "component", "source"),
     ("config",),
+    ("option",),
     ("dirq",),
     ("queue",),
     ("pause", "retry", "versions"),
@@ -57,9 +58,16 @@ def test_imports_run_one_way(path: Path) -> None:
     assert not upwards
 
 
+def test_every_public_name_is_there() -> None:
+    namespace: dict[str, object] = {}
+    exec("from piperkit import *", namespace)
+    assert namespace.keys() >= set(piperkit.__all__)
+    assert piperkit.__all__ == sorted(piperkit.__all__)
+
+
 def test_queue_imports_only_the_standard_library() -> None:
     check = (
-        "import sys, piperkit.dirq, piperkit.dirq.view, piperkit.retry;"
+        "import sys, piperkit.dirq.view, piperkit.retry; from piperkit import DirectoryQueue, Message, Unavailable;"
         "print(*{name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names) - {'__main__'})"
     )
     done = subprocess.run([sys.executable, "-S", "-c", check], capture_output=True, text=True, check=True,

@@ -1,21 +1,18 @@
 """piperkit: daemons that take messages from a queue, do one thing, and pass them on."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from piperkit.config import Option
-from piperkit.errors import PiperError
-from piperkit.message import Failure, Format, Message, Outcome, Reject, Retry
-
-if TYPE_CHECKING:
-    from piperkit.batch import BatchComponent
-    from piperkit.component import Component
-    from piperkit.daemon import PiperDaemon
-    from piperkit.source import Source
+from piperkit.errors import ConfigError, PiperError, QueueError
+from piperkit.message import Contents, Failure, Format, Message, Outcome, Reject, Retry, Unavailable
+from piperkit.option import Option
 
 __all__ = [
     "BatchComponent",
     "Component",
+    "ConfigError",
+    "Contents",
+    "DirectoryQueue",
     "Failure",
     "Format",
     "Message",
@@ -23,17 +20,30 @@ __all__ = [
     "Outcome",
     "PiperDaemon",
     "PiperError",
+    "QueueError",
     "Reject",
     "Retry",
     "Source",
+    "Unavailable",
 ]
 
+if TYPE_CHECKING:
+    from piperkit.batch import BatchComponent
+    from piperkit.component import Component
+    from piperkit.daemon import PiperDaemon
+    from piperkit.dirq import DirectoryQueue
+    from piperkit.source import Source
+else:  # or a type checker would believe that there is whatever somebody asks for
+    #: What is imported when somebody asks for it: a queue alone needs the standard library only, and a daemon pyzenkit.
+    _LATER = {
+        "BatchComponent": "batch",
+        "Component": "component",
+        "DirectoryQueue": "dirq",
+        "PiperDaemon": "daemon",
+        "Source": "source",
+    }
 
-_ON_PYZENKIT = {"BatchComponent": "batch", "Component": "component", "PiperDaemon": "daemon", "Source": "source"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what stands on pyzenkit when it is asked for: a queue alone needs the standard library only."""
-    if name in _ON_PYZENKIT:
-        return getattr(importlib.import_module(f"piperkit.{_ON_PYZENKIT[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _LATER:
+            return getattr(importlib.import_module(f"piperkit.{_LATER[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

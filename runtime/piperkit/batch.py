@@ -141,7 +141,9 @@ class BatchComponent(Component):
         if outcomes is None:
             outcomes = [message.commit() for message in batch]
         if isinstance(outcomes, str | bytes | Outcome) or len(outcomes) != len(batch):
-            raise TypeError(f"{name} returned {outcomes!r:.200} for {len(batch)} messages; it must be an outcome for each")
+            raise TypeError(
+                f"{name} returned {outcomes!r:.200} for {len(batch)} messages; it must be an outcome for each"
+            )
         for message, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Outcome):
                 daemon.filer.settle(message.id, outcome)

@@ -1,4 +1,4 @@
-"""Configuration is described once: an `Option` says a key's type, default, unit and meaning.
+"""Configuration is described once, by `Option`s, and all else follows from that.
 
 From the options come the command line, `--help`, the checks of configuration files and the commented configuration
 file of a new project. An application and its components declare their own in the same way, and then they are
@@ -8,159 +8,14 @@ options too.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from piperkit.errors import ConfigError, ExitStatus
-
-#: What is shown instead of a secret.
-HIDDEN = '"..."'
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Kind:
-    """A type of value: how it is called, how text becomes one, and which JSON values are one."""
-
-    name: str  #: completes "must be ..."
-    parse: Callable[[str], Any]
-    accepts: Callable[[Any], bool]
-    metavar: str
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _octal(text: str) -> int:
-    value = int(text.lower().removeprefix("0o"), 8)
-    if not 0 <= value <= 0o7777:
-        raise ValueError(text)
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-KINDS: dict[Any, Kind] = {
-    str: Kind("a text", str, lambda value: isinstance(value, str), "TEXT"),
-    "path": Kind("a path", str, lambda value: isinstance(value, str), "PATH"),
-    int: Kind("a whole number", int, lambda value: isinstance(value, int) and not isinstance(value, bool), "NUMBER"),
-    float: Kind("a number", _number, _is_number, "NUMBER"),
-    bool: Kind("true or false", lambda text: {"true": True, "false": False}[text], lambda v: isinstance(v, bool), ""),
-    list: Kind("a list", json.loads, lambda value: isinstance(value, list), "JSON"),
-    dict: Kind("an object", json.loads, lambda value: isinstance(value, dict), "JSON"),
-    "mode": Kind(
-        'an octal mode such as "0o770"', _octal, lambda v: isinstance(v, int) and not isinstance(v, bool), "MODE"
-    ),
-    "account": Kind(
-        "a name or a number",
-        str,
-        lambda value: isinstance(value, str | int) and not isinstance(value, bool),
-        "NAME",
-    ),
-    "count": Kind("a whole number", int, lambda v: isinstance(v, int) and not isinstance(v, bool), ""),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One configuration key, and the command line option `--key-with-dashes`.
-
-    type: str, int, float, bool, list or dict; "path", "mode" for octal modes, "account" for users and groups.
-    default: in a text, {name} and the daemon's paths ({cfg}, {var}, {log}, {run}, {tmp}) are filled in.
-    """
-
-    key: str
-    type: Any
-    default: Any
-    help: str
-    unit: str = ""
-    choices: tuple[Any, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    cli_only: bool = False  #: makes no sense in a file
-    fixed: bool = False  #: a running daemon cannot change it
-    secret: bool = False  #: its value is never shown
-    group: str = "options of this daemon"
-
-    def __post_init__(self) -> None:
-        if self.type not in KINDS:
-            raise TypeError(f"{self.key}: {self.type!r} is no type of an option; it must be one of {list(KINDS)}")
-
-    @property
-    def flag(self) -> str:
-        return "--verbose" if self.key == "verbosity" else "--" + self.key.replace("_", "-")
-
-    @property
-    def expected(self) -> str:
-        """Completes "must be ..."."""
-        if self.choices:
-            return "one of " + ", ".join(map(str, self.choices))
-        text = KINDS[self.type].name
-        if self.unit:
-            text += f" of {self.unit}"
-        if self.minimum is not None:
-            text += f", {self.minimum:g} or more"
-        if self.maximum is not None:
-            text += f", {self.maximum:g} at most"
-        return text
-
-    def check(self, value: Any, where: str) -> Any:
-        """The value of this key from a configuration file. Raises ConfigError, which names `where` it stands."""
-        found = value
-        if self.type == "mode" and isinstance(value, str):
-            try:
-                found = _octal(value)
-            except ValueError:
-                pass  # it stays a text, which is no mode
-        if not KINDS[self.type].accepts(found) or not self._in_range(found):
-            shown = HIDDEN if self.secret else json.dumps(value, default=str)
-            raise ConfigError(f"{where}: {self.key} is {shown}; it must be {self.expected}")
-        return found
-
-    def parse(self, text: str) -> Any:
-        """The value of this option from the command line. Raises argparse.ArgumentTypeError."""
-        try:
-            value = KINDS[self.type].parse(text)
-            if KINDS[self.type].accepts(value) and self._in_range(value):
-                return value
-        except (ValueError, KeyError):
-            pass
-        raise argparse.ArgumentTypeError(f"{HIDDEN if self.secret else repr(text)}; it must be {self.expected}")
-
-    def _in_range(self, value: Any) -> bool:
-        return not (
-            (self.choices and value not in self.choices)
-            or (self.minimum is not None and value < self.minimum)
-            or (self.maximum is not None and value > self.maximum)
-        )
-
-    def fill(self, places: Mapping[str, str]) -> Any:
-        """The default, with names and paths filled in."""
-        return self.default.format_map(places) if isinstance(self.default, str) else self.default
-
-    def shown_default(self, places: Mapping[str, str]) -> str:
-        """The default as it would be written in a configuration file."""
-        return self.shown(self.fill(places))
-
-    def shown(self, value: Any) -> str:
-        """A value as it may be shown to anybody, in the form of a configuration file."""
-        if self.secret and value is not None:
-            return HIDDEN
-        if self.type == "mode" and value is not None:
-            value = f"0o{value:03o}"
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        return json.dumps(value, default=str)
+from piperkit.option import Option as Option  # which is also known by this module's name
 
 
 class Parser(argparse.ArgumentParser):
@@ -202,7 +57,7 @@ def _add_option(group: argparse._ArgumentGroup, option: Option, places: Mapping[
         arguments["action"] = "count"
     else:
         arguments["type"] = option.parse
-        arguments["metavar"] = (option.unit or KINDS[option.type].metavar).upper()
+        arguments["metavar"] = (option.unit or option.metavar).upper()
         if option.choices:
             arguments["metavar"] = "|".join(map(str, option.choices))
     group.add_argument(option.flag, **arguments)

@@ -13,10 +13,10 @@ import os
 import tempfile
 from typing import Any
 
-from piperkit.component import Result
 from piperkit.config import Option
 from piperkit.daemon import PiperDaemon
 from piperkit.dirq import DirectoryQueue, ensure_queue
+from piperkit.host import Result
 from piperkit.zenkit import ZenDaemonComponent
 
 NAME = "demo-piperdaemon.py"
@@ -53,7 +53,7 @@ class DemoEmptyComponent(ZenDaemonComponent):
 
     def setup(self, daemon: PiperDaemon) -> None:
         """Remove what a demonstration left that was interrupted."""
-        with DirectoryQueue(daemon.filer.queue_out_dir or "", create=False) as output:
+        with DirectoryQueue(daemon.filer.parts.settings.out_dir or "", create=False) as output:
             for queue in (daemon.filer.queue, output):
                 for claim in queue.claim(1000):
                     queue.cancel(claim.id)
@@ -64,10 +64,10 @@ class DemoEmptyComponent(ZenDaemonComponent):
 
     def cbk_event_demo_empty(self, daemon: PiperDaemon, args: Any) -> Result:
         """Take everything out of the output queue if it is full; when everything has come, stop the daemon."""
-        if daemon.filer.status != daemon.filer.STATUS_PAUSED:
+        if not daemon.filer.paused:
             daemon.queue.schedule_after(daemon.c("queue_out_wait"), "demo_empty")
             return daemon.FLAG_CONTINUE, args
-        with DirectoryQueue(daemon.filer.queue_out_dir or "", create=False) as output:
+        with DirectoryQueue(daemon.filer.parts.settings.out_dir or "", create=False) as output:
             taken = output.claim(self._left)
             for claim in taken:
                 output.commit(claim.id)
@@ -90,7 +90,11 @@ class DemoPiperDaemon(PiperDaemon):
         super().__init__(
             name=name or NAME,
             description=description or "DemoPiperDaemon - a daemon that prints messages and passes them on",
-            **{f"path_{path}": directory for path in ("bin", "cfg", "var", "log", "tmp", "run")},
+            path_cfg=directory,
+            path_var=directory,
+            path_log=directory,
+            path_run=directory,
+            path_tmp=directory,
             options=(Option("test_a", int, 0, "a key that the application declares"),),
             default_stats_interval=INTERVAL,
             default_runlog_interval=INTERVAL,

@@ -23,7 +23,8 @@ Contents = bytes | str | Mapping[str, Any] | Sequence[Any]
 def encode(contents: Contents) -> bytes:
     """The bytes to store for `contents`.
 
-    Raises TypeError for what is none of the kinds of `Contents`, ValueError for what has no form in UTF-8 or JSON.
+    Raises TypeError for what is none of the kinds of `Contents`, ValueError for what has no form in UTF-8 or JSON, such
+    as NaN.
     """
     if isinstance(contents, bytes):
         return contents
@@ -31,13 +32,42 @@ def encode(contents: Contents) -> bytes:
         return contents.encode()
     if isinstance(contents, bytearray | memoryview):
         return bytes(contents)
-    if isinstance(contents, dict | list | tuple):
-        text = json.dumps(contents, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    if isinstance(contents, _STRUCTURES):
         try:
-            return text.encode()
-        except UnicodeEncodeError:  # half a surrogate pair, which JSON has an escape for, and UTF-8 nothing
-            return json.dumps(contents, allow_nan=False, separators=(",", ":")).encode()
+            return _ENCODER.encode(contents).encode()
+        except UnicodeEncodeError:  # half a surrogate pair, for which JSON has an escape, and UTF-8 nothing
+            return _ESCAPING_ENCODER.encode(contents).encode()
     raise TypeError(f"contents must be str, bytes, or a dict or list for JSON, not {type(contents).__name__}")
+
+
+def _plain(value: Any) -> dict[Any, Any] | list[Any]:
+    """What json(3) cannot write by itself, as what it can."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text:.80} is too large a number")
+    return value
+
+
+# Made once: json.dumps and json.loads make one for each call that has arguments.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_ESCAPING_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain)
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+#: What becomes JSON; the usual types first, since they are quickly recognised.
+_STRUCTURES = (dict, list, tuple, Mapping, Sequence)
+#: In place of a JSON value that nobody has asked for yet.
+_NOT_READ = object()
 
 
 class Reject(PiperError):
@@ -70,8 +100,12 @@ class Unavailable(PiperError):
 
 
 def _seconds(delay: float | None) -> float | None:
-    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < math.inf):
-        raise ValueError(f"delay must be a number of seconds, 0 or more, not {delay!r}")
+    """A delay, checked where a component gives it, so that it is known whose mistake it is."""
+    wanted = f"delay must be a number of seconds, 0 or more, or None, not {delay!r:.80}"
+    if isinstance(delay, bool) or not isinstance(delay, int | float | None):
+        raise TypeError(wanted)
+    if delay is not None and not 0 <= delay < math.inf:
+        raise ValueError(wanted)
     return delay
 
 
@@ -115,18 +149,29 @@ _CANCEL = Outcome(Action.CANCEL)
 class Message:
     """One message, claimed by this daemon until its outcome is known.
 
-    id: its name. data: its contents. attempt: which attempt at it this is, counted from 1. arrived: when it was written,
-    in seconds since the epoch. It is a value: two of them are equal if all of that is, and `replace` makes another one.
+    It is a value that does not change: two messages are equal if their ids, contents, attempts and times are, and
+    `replace` makes another one.
     """
 
-    __slots__ = ("_arrived", "_data", "_json", "_text", "attempt", "id")
+    __slots__ = ("_arrived", "_attempt", "_data", "_id", "_json", "_text")
 
     def __init__(self, id: str, data: bytes, attempt: int = 1, arrived: float = 0.0) -> None:
-        self.id = id
+        self._id = id
         self._data: bytes | None = data
-        self.attempt = attempt
+        self._attempt = attempt
         self._arrived: float | None = arrived
         self._text: str | None = None
+        self._json: Any = _NOT_READ
+
+    @property
+    def id(self) -> str:
+        """The message's name in its queue."""
+        return self._id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at this message this is, counted from 1."""
+        return self._attempt
 
     @property
     def data(self) -> bytes:
@@ -149,35 +194,46 @@ class Message:
 
     @property
     def json(self) -> Any:
-        """The contents as a JSON value, read once. Raises Reject if they are none; NaN and Infinity are none."""
-        try:
-            return self._json
-        except AttributeError:
-            pass
-        try:
-            self._json = json.loads(self.text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise Reject(f"not valid JSON: {error}") from None
+        """The contents as a JSON value, read once. Raises Reject if they are none, or hold a number that no float can.
+
+        NaN and Infinity are no JSON.
+        """
+        if self._json is _NOT_READ:
+            try:
+                self._json = _DECODER.decode(self.text)
+            except (ValueError, RecursionError) as error:
+                raise Reject(f"not valid JSON: {error}") from None
         return self._json
+
+    @property
+    def json_object(self) -> dict[str, Any]:
+        """The contents as a JSON object. Raises Reject if they are none."""
+        if not isinstance(self.json, dict):
+            raise Reject("not a JSON object")
+        return self.json
 
     def replace(self, **changes: Any) -> Message:
         """A message with other values for some of id, data, attempt and arrived."""
-        values = {"id": self.id, "data": self.data, "attempt": self.attempt, "arrived": self.arrived, **changes}
-        return Message(**values)
+        kept = {name: getattr(self, name) for name in ("id", "data", "attempt", "arrived") if name not in changes}
+        return Message(**kept, **changes)
 
     __replace__ = replace
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        mine, others = ((each.id, each.attempt, each.arrived, each.data) for each in (self, other))
-        return mine == others
+        return (
+            self.id == other.id
+            and self.attempt == other.attempt
+            and self.arrived == other.arrived
+            and self.data == other.data
+        )
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self._id)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(id={self.id!r}, attempt={self.attempt})"
+        return f"{type(self).__name__}(id={self._id!r}, attempt={self._attempt})"
 
     def commit(self, contents: Contents | None = None) -> Outcome:
         """Finished: pass it on to the output queue, with `contents` if given; delete it where there is none."""
@@ -196,25 +252,26 @@ class Message:
 
 
 class ClaimedMessage(Message):
-    """A message of a queue, of which is looked up what somebody asks for; that may raise OSError.
+    """A message of a queue, whose contents and age are looked up when they are asked for; that may raise OSError.
 
-    read: gives the contents of a claimed message by its id. text: they are known already, decoded.
+    claim: the queue's claim to it. read: gives the contents by its id. text: the contents, if already decoded.
     """
 
     __slots__ = ("_claim", "_read")
 
     def __init__(self, claim: _Claim, read: Callable[[str], bytes], text: str | None = None) -> None:
-        self.id = claim.id
-        self.attempt = claim.attempt
+        self._id = claim.id
+        self._attempt = claim.attempt
         self._data = self._arrived = None
         self._text = text
+        self._json = _NOT_READ
         self._claim = claim
         self._read = read
 
     @property
     def data(self) -> bytes:
         if self._data is None:
-            self._data = self._read(self.id) if self._text is None else self._text.encode()
+            self._data = self._read(self._id) if self._text is None else self._text.encode()
         return self._data
 
     @property
@@ -243,16 +300,14 @@ def decode(data: bytes) -> str:
         raise Reject(f"not valid UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _name(queue: str) -> str:
     """The name of a queue, checked where a component gives it, so that it is known whose mistake it is."""
     if not isinstance(queue, str):
-        raise TypeError(f"a queue is named by a text, not by {queue!r:.80}")
+        raise TypeError(f"a queue is named by a str, not by {type(queue).__name__}")
     if not queue or "\0" in queue:
-        raise ValueError(f"{queue!r:.80} is no queue's name")
+        raise ValueError(
+            f"{queue[:80]!r} is no queue's name; it must be a path, or a bare name for one under var/spool"
+        )
     return queue
 
 
@@ -266,14 +321,14 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """What to keep of an exception; a `Reject` or `Retry` is a statement, so it needs no traceback. Raises nothing."""
+        """What to keep of an exception; raises nothing. What a component states on purpose needs no traceback."""
         name = type(error).__name__
         text = _text_of(error)
         if isinstance(error, Reject | Retry | Unavailable):
             return cls(text, name)
         try:
             trace = "".join(traceback.format_exception(error))[-_TRACEBACK_MAX:]
-        except Exception:
+        except BaseException:
             trace = None
         return cls(f"{name}: {text}" if text else name, name, trace)
 
@@ -285,6 +340,7 @@ _TEXT_MAX, _TRACEBACK_MAX = 2000, 20_000
 def _text_of(error: BaseException) -> str:
     """The text of an exception; some have none, and raise another one when they are asked for it."""
     try:
-        return str(error)[:_TEXT_MAX]
-    except Exception as another:
+        text = str(error)
+    except BaseException as another:
         return f"(it has no text: {type(another).__name__})"
+    return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + "..."

@@ -10,15 +10,14 @@ It fetches only while messages can be processed: not while processing is paused,
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+import select
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
-from piperkit.component import Component, Result
+from piperkit.component import Component
 from piperkit.config import Option
-from piperkit.message import Contents, Message, Outcome
-
-if TYPE_CHECKING:
-    from piperkit.daemon import PiperDaemon
+from piperkit.host import Host, Result, Timer
+from piperkit.message import Contents, Failure, Message, Outcome
 
 
 class Source(Component):
@@ -42,12 +41,13 @@ class Source(Component):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._pending: collections.deque[Contents] = collections.deque()  #: fetched, and not enqueued yet
-        self._untold = False  #: something was enqueued since the last `fetched`
-        self._more = True  #: the last fetch found something
-        self._watched: int | None = None
-        self._timer: Any = None
-        self._trouble: str | None = None
+        self.__pending: collections.deque[Contents] = collections.deque()  #: fetched, and not enqueued yet
+        self.__untold = False  #: something was enqueued since the last `fetched`
+        self.__more = True  #: the last fetch found something
+        self.__watched: int | None = None
+        self.__in_vain = False  #: it was readable, and there was nothing to fetch
+        self.__timer: Timer | None = None
+        self.__trouble: str | None = None
 
     def fetch(self) -> Iterable[Contents]:
         """What has come since the last call, a message each, in order; nothing where nothing has. It must not wait.
@@ -73,7 +73,7 @@ class Source(Component):
 
     def idle(self) -> bool:
         """Whether there was nothing to fetch when it last looked."""
-        return not self._more
+        return not self.__more
 
     # -- what pyzenkit sees ----------------------------------------------------------------------------------
 
@@ -81,67 +81,79 @@ class Source(Component):
         return [
             *super().get_events(),
             self.gen_event_handler("start", self.cbk_event_fetch),
-            self.gen_event_handler(self._fetch_event, self.cbk_event_fetch),
+            self.gen_event_handler(self.__event(), self.cbk_event_fetch),
         ]
 
-    @property
-    def _fetch_event(self) -> str:
+    def __event(self) -> str:
         return f"source_fetch_{id(self):x}"
 
-    def cbk_event_fetch(self, daemon: PiperDaemon, args: Any) -> Result:
+    def cbk_event_fetch(self, daemon: Host, args: Any) -> Result:
         """Fetch and enqueue what has come, if there may be more in the queue; and again at once, or later."""
-        if self._timer is not None:
-            daemon.queue.cancel(self._timer)
-            self._timer = None
+        if self.__timer is not None:
+            daemon.queue.cancel(self.__timer)
         if daemon.is_done():
             return daemon.FLAG_CONTINUE, args
-        if daemon.filer.paused or daemon.filer.queue.count("incoming") >= daemon.c("source_limit"):
-            self._later(daemon)
-        elif not self._try_fetch(daemon):
-            self._more = False  # as far as can be known: whoever waits for the end of all work does not wait for that
-            self._later(daemon)
-        elif self._more:
-            daemon.queue.schedule(self._fetch_event)
+        self.__timer = daemon.queue.schedule_after(daemon.c("source_wait"), self.__event())  # whatever happens now
+        if daemon.filer.paused:
+            return daemon.FLAG_CONTINUE, args
+        try:
+            if daemon.filer.queue.count("incoming") < daemon.c("source_limit"):
+                self.__fetch(daemon)
+                if self.__more:
+                    daemon.queue.schedule(self.__event())
+                else:
+                    self.__watch(daemon)
+        except BaseException as error:
+            self.__more = False  # as far as can be known: whoever waits for the end of all work does not wait for that
+            text = f"{type(error).__name__}: {Failure.of(error).reason}"
+            if text != self.__trouble:
+                daemon.logger.error("%s: fetching failed, and is tried again: %s", type(self).__name__, text)
+            self.__trouble = text
         else:
-            self._watch(daemon)
-            self._later(daemon)
+            if self.__trouble is not None:
+                daemon.logger.info("%s: fetching goes on", type(self).__name__)
+                self.__trouble = None
         return daemon.FLAG_CONTINUE, args
 
-    def _try_fetch(self, daemon: PiperDaemon) -> bool:
-        """Fetch, enqueue, and say so to the component; returns whether nothing failed. What failed is said once."""
-        try:
-            if not self._pending:
-                self._pending.extend(self.fetch())
-                self._more = bool(self._pending)
-            self._untold = self._untold or self._more
-            if self._untold:
-                daemon.filer.enqueue_all(daemon, self._pending)
-                self.fetched()
-                self._untold = False
-        except Exception as error:
-            trouble = f"{type(error).__name__}: {error}"
-            if trouble != self._trouble:
-                daemon.logger.error("%s: fetching failed, and is tried again: %s", type(self).__name__, trouble)
-            self._trouble = trouble
-            return False
-        if self._trouble is not None:
-            daemon.logger.info("%s: fetching goes on", type(self).__name__)
-            self._trouble = None
-        return True
+    def __fetch(self, daemon: Host) -> None:
+        """Fetch, enqueue, and say so to the component."""
+        if not self.__pending:
+            found = self.fetch()
+            if isinstance(found, str | bytes | Mapping):
+                raise TypeError(f"fetch() returned {found!r:.80}; it must return a list of messages")
+            self.__pending.extend(found)
+            self.__more = bool(self.__pending)
+            self.__in_vain = self.__in_vain and not self.__more
+        self.__untold = self.__untold or self.__more
+        if self.__untold:
+            daemon.filer.enqueue_all(self.__pending)
+            self.fetched()
+            self.__untold = False
 
-    def _later(self, daemon: PiperDaemon) -> None:
-        self._timer = daemon.queue.schedule_after(daemon.c("source_wait"), self._fetch_event)
+    def __watch(self, daemon: Host) -> None:
+        """Be called as soon as there is more. Not before: what is readable and not read would keep the loop awake.
 
-    def _watch(self, daemon: PiperDaemon) -> None:
-        """Be called as soon as there is more. Not before: what is readable and not read would keep the loop awake."""
+        Where it stays readable and nothing is there to fetch (its writer is gone, say), the next look has to do.
+        """
         fd = self.fileno()
-        if fd is None or self._watched is not None:
+        if self.__watched is not None and fd != self.__watched:
+            daemon.unwatch(self.__watched)
+            self.__watched = None
+        if fd is None or self.__watched is not None:
             return
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if poll.poll(0):
+            if not self.__in_vain:
+                daemon.queue.schedule(self.__event())  # it has come in this moment, perhaps
+            self.__in_vain = True
+            return
+        self.__in_vain = False
 
         def readable() -> None:
             daemon.unwatch(fd)
-            self._watched = None
-            daemon.queue.schedule(self._fetch_event)
+            self.__watched = None
+            daemon.queue.schedule(self.__event())
 
         daemon.watch(fd, readable)
-        self._watched = fd
+        self.__watched = fd

@@ -24,10 +24,13 @@ from piperkit.testing import Piper
 Call = Callable[..., CompletedProcess[str]]
 
 
+def paths(tmp_path: Path) -> dict[str, str]:
+    return {f"path_{name}": str(tmp_path / name) for name in ("cfg", "var", "log", "run", "tmp")}
+
+
 def make(tmp_path: Path, *argv: str, **more: object) -> PiperDaemon:
     """A daemon that has read its configuration, and done nothing else."""
-    paths = {f"path_{name}": str(tmp_path / name) for name in ("cfg", "var", "log", "run", "tmp")}
-    daemon = apps.build("upper", list(argv), **{**paths, **more})
+    daemon = apps.build("upper", list(argv), **{**paths(tmp_path), **more})
     daemon._stage_setup_configuration()
     return daemon
 
@@ -153,6 +156,148 @@ def test_components_and_applications_declare_keys_that_are_options_too(tmp_path:
     write(tmp_path / "greet.conf", {"times": 0})
     with pytest.raises(ConfigError, match="times is 0; it must be a whole number, 1 or more"):
         build()
+
+
+class Greeter(Component):
+    greeting = Option(str, "Hello from {name}", help="what each message begins with")
+    times = Option(int, 1, help="how often", minimum=1, key="repeat")
+    facts = Option(dict[str, list[int]], {}, help="numbers by name")
+    mode = Option(int, 0o640, help="of files", kind="mode")
+    title = Option(str, None, help="none by default")
+
+    def process(self, message: Message) -> Outcome:
+        return message.commit(f"{self.greeting}, {message.text}" * self.times)
+
+
+class Shouter(Greeter):
+    """Inherits all options, has one for itself, and another default."""
+
+    greeting = Option(str, "HELLO", help="what each message begins with")
+    older = Option(str, "x", help="fixed below")
+    options = (Option("volume", float, 11, "how loud"),)
+
+
+class Mumbler(Shouter):
+    """Decides for itself what was an option."""
+
+    older = "not to be configured"  # type: ignore[assignment]
+
+
+def daemon_of(tmp_path: Path, *components: Component, argv: tuple[str, ...] = ()) -> PiperDaemon:
+    daemon = PiperDaemon(name="upper", argv=list(argv), components=list(components), **paths(tmp_path))
+    daemon._stage_setup_configuration()
+    return daemon
+
+
+def greeter(argv: list[str]) -> PiperDaemon:
+    return PiperDaemon(name="upper", argv=argv, components=[Greeter()])
+
+
+def test_an_option_is_read_as_an_attribute_from_setup_on(piper: Piper) -> None:
+    piper.put("world")
+    piper.run(greeter, "--repeat=2")
+    assert piper.out == [b"Hello from upper, world" * 2]
+
+
+def test_options_are_inherited_and_can_have_another_default(tmp_path: Path) -> None:
+    daemon = daemon_of(tmp_path, Mumbler(), argv=("--facts", '{"a": [1]}', "--mode=600"))
+    assert daemon.c("greeting") == "HELLO"
+    assert daemon.c("volume") == 11
+    assert daemon.c("facts") == {"a": [1]}
+    assert daemon.c("mode") == 0o600
+    assert daemon.c("title") is None
+    assert "older" not in daemon.config
+
+
+def test_an_option_without_a_daemon_says_why_it_has_no_value() -> None:
+    with pytest.raises(AttributeError, match=r"Greeter is in no daemon yet.*greeting.*setup"):
+        _ = Greeter().greeting
+    assert Greeter.greeting.key == "greeting"
+
+
+def test_an_option_cannot_be_assigned() -> None:
+    with pytest.raises(AttributeError, match=r"Greeter cannot assign greeting.*configuration"):
+        Greeter().greeting = "Hi"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"facts": [1]}, "facts is [1]; it must be an object of lists of whole numbers"),
+        ({"facts": {"a": 1}}, "it must be an object of lists of whole numbers"),
+        ({"facts": {"a": ["1"]}}, "it must be an object of lists of whole numbers"),
+        ({"repeat": 0}, "repeat is 0; it must be a whole number, 1 or more"),
+        ({"times": 1}, "unknown key times"),
+        ({"mode": "rwx"}, 'mode is "rwx"; it must be an octal mode'),
+    ],
+)
+def test_an_attribute_has_the_type_that_it_was_declared_with(tmp_path: Path, value: Any, says: str) -> None:
+    write(tmp_path / "cfg/upper.conf", value)
+    with pytest.raises(ConfigError) as caught:
+        daemon_of(tmp_path, Greeter())
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error"),
+    [
+        ((str, 5), {}, TypeError),
+        ((int, True), {}, TypeError),
+        ((list[str], [1]), {}, TypeError),
+        ((set, None), {}, TypeError),
+        ((dict[int, str], None), {}, TypeError),
+        ((int, 0), {"minimum": 1}, ValueError),
+        ((str, "c"), {"choices": ("a", "b")}, ValueError),
+        ((int, None), {"kind": "path"}, TypeError),
+        ((str, None), {"kind": "pfad"}, TypeError),
+        ((str, None, "help"), {}, TypeError),
+        ((str, None), {"colour": "blue"}, TypeError),
+        ((), {}, TypeError),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused(
+    arguments: tuple[Any, ...], keywords: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=r"[Oo]ption"):
+        Option(*arguments, help="what it is", **keywords)
+
+
+class Hides(Component):
+    setup = Option(str, "x", help="hides a hook")  # type: ignore[assignment]
+
+
+class Twice(Greeter):
+    again = Option(str, "x", help="two attributes, one key", key="repeat")
+
+
+class Keyless(Component):
+    options = (Option(str, "x", help="no attribute, no key"),)
+
+
+class Takes(Component):
+    queue_out_limit = Option(int, 1, help="a key of every daemon")
+
+
+class Other(Component):
+    greeting = Option(str, "Hi", help="another component's key")
+
+
+@pytest.mark.parametrize(
+    ("components", "says"),
+    [
+        ([Hides], 'the option Hides.setup hides Component.setup; give the attribute another name, and add key="setup"'),
+        ([Twice], "Twice.again and Greeter.times declare the key repeat differently"),
+        ([Keyless], "Keyless has an option without a key"),
+        ([Takes], "Takes declares the key queue_out_limit, which every daemon has"),
+        ([Greeter, Other], "Other declares the key greeting, which Greeter has"),
+    ],
+)
+def test_options_that_are_in_the_way_are_named_at_the_start(
+    tmp_path: Path, components: list[type[Component]], says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        daemon_of(tmp_path, *[component() for component in components])
+    assert says in str(caught.value)
 
 
 def test_keys_that_are_declared_in_the_way_of_pyzenkit_are_options_too(

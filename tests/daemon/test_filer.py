@@ -186,7 +186,7 @@ def test_many_old_dead_letters_are_deleted_in_steps_and_said_once(piper: Piper, 
     piper.put(*(f"reject {number}" for number in range(10)))
     piper.run(functools.partial(apps.build, "upper"))
     assert len(piper.errors) == 10
-    constants = {"piperkit.dirq.directory_queue.LOOKED_AT": 10, "piperkit.filer.component.EXPIRE_PAUSE": 0.01}
+    constants = {"piperkit.dirq.directory_queue.LOOKED_AT": 10, "piperkit.filer.component.PART_PAUSE": 0.01}
     start("upper", "--errors-keep=0", constants=constants)
     until(lambda: "10 messages deleted from errors, 0 days old" in log(piper), "the end of it")
     assert os.listdir(piper.directory / "in" / "errors") == []
@@ -196,7 +196,7 @@ def test_many_old_dead_letters_are_deleted_in_steps_and_said_once(piper: Piper, 
 def test_dead_letters_are_counted_up_to_a_limit(piper: Piper, start: Start, call: Call, until: Until) -> None:
     piper.put("reject one", "reject two", "reject three")
     piper.run(functools.partial(apps.build, "upper"))
-    start("upper", constants={"piperkit.filer.component.ERRORS_MAX": 2})
+    start("upper", constants={"piperkit.filer.housekeeping.ERRORS_MAX": 2})
     until(lambda: "there are 2 or more messages in errors" in log(piper), "the warning")
     assert "2 or more in errors" in call("upper", "--action=status").stdout
 

@@ -18,6 +18,7 @@ from piperkit.daemon.options import OPTIONS
 from piperkit.dirq import is_queue
 from piperkit.dirq.layout import ADDED, PROTOCOL
 from piperkit.errors import ConfigError
+from piperkit.option import combine, declared
 
 #: The names of a queue's parts, which are no queues themselves.
 PARTS = PROTOCOL + ADDED
@@ -34,7 +35,10 @@ class Configuration:
     """
 
     def __init__(
-        self, options: Mapping[str, Option], argv: Sequence[str] | None = None, defaults: Mapping[str, Any] | None = None
+        self,
+        options: Mapping[str, Option],
+        argv: Sequence[str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self._argv = None if argv is None else list(argv)
         self._start_dir = os.getcwd()
@@ -154,7 +158,9 @@ class Configuration:
         if not isinstance(queue, str):
             raise TypeError(f"a queue is named by a text, not by {queue!r:.80}")
         if not queue or "\0" in queue:
-            raise ConfigError(f"{queue!r} is no queue's name; it must be a path, or a bare name for one under var/spool")
+            raise ConfigError(
+                f"{queue!r} is no queue's name; it must be a path, or a bare name for one under var/spool"
+            )
         if os.path.basename(queue) == queue and queue not in (".", ".."):
             return os.path.join(spool, queue)
         path = os.path.normpath(os.path.join(self._start_dir, queue))
@@ -190,15 +196,7 @@ def collect(components: Iterable[Any], own: Iterable[Option], actions: Sequence[
     """All options by key. Raises ConfigError where two declare the same key."""
     options = {option.key: option for option in OPTIONS}
     options["action"] = dataclasses.replace(options["action"], choices=tuple(actions))
-    for source, declared in [
-        ("the application", own),
-        *((type(component).__name__, getattr(component, "options", ())) for component in components),
-    ]:
-        for option in declared:
-            if option.key in options and options[option.key] != option:
-                raise ConfigError(f"{source} declares the key {option.key}, which is taken; give it another name")
-            options[option.key] = option
-    return options
+    return combine(options, [("the application", own), *((type(each).__name__, declared(each)) for each in components)])
 
 
 def _check_metrics(address: str | None, file: str | None) -> None:

@@ -16,6 +16,7 @@ import dataclasses
 import encodings.idna  # noqa: F401  now: getaddrinfo() needs it, and after a chroot it may be out of reach
 import errno
 import glob
+import logging
 import os
 import re
 import signal
@@ -23,18 +24,15 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 
-from piperkit.daemon import metrics, process
+from piperkit.daemon import process
 from piperkit.daemon.runlog import replace_file
 from piperkit.errors import ConfigError, ExitStatus, PiperError
-
-if TYPE_CHECKING:
-    from piperkit.daemon import PiperDaemon
 
 LOOPBACK = "127.0.0.1"
 #: What the names of files end in that node-exporter reads.
@@ -189,21 +187,25 @@ class FileExposition:
             os.unlink(self.path)
 
 
-def expose(daemon: PiperDaemon, until: contextlib.ExitStack) -> None:
-    """Let metrics out as configured, `until` that is closed. Raises MetricsUnavailable."""
-    serial = daemon._get_process_serial() if daemon.c("paralel") else None
-    registry = metrics.registry(daemon, serial)
-    if daemon.c("metrics_address"):
-        http = HttpExposition(Address.parse(daemon.c("metrics_address")), registry)
+def expose(
+    registry: CollectorRegistry,
+    config: Mapping[str, Any],
+    serial: str | None,
+    logger: logging.Logger,
+    until: contextlib.ExitStack,
+) -> None:
+    """Let metrics out as configured, `until` that is closed; `serial` tells instances apart. Raises MetricsUnavailable."""
+    if config["metrics_address"]:
+        http = HttpExposition(Address.parse(config["metrics_address"]), registry)
         until.callback(http.close)
         until.enter_context(process.in_children(http.forget))
-        daemon.logger.info("Metrics are at %s", http.url)
-    if daemon.c("metrics_file"):
-        path: str = daemon.c("metrics_file")
+        logger.info("Metrics are at %s", http.url)
+    if config["metrics_file"]:
+        path: str = config["metrics_file"]
         if serial:
-            _remove_stale(path, daemon.c("pid_file"))
+            _remove_stale(path, config["pid_file"])
             path = _own(path, serial)
-        file = FileExposition(path, daemon.c("metrics_interval"), registry, daemon.logger.error)
+        file = FileExposition(path, config["metrics_interval"], registry, logger.error)
         until.callback(file.close)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,9 +21,6 @@ from prometheus_client.registry import Collector
 from piperkit.daemon.runlog import VERSIONS
 from piperkit.filer import FilerDaemonComponent, names
 from piperkit.pause import Pause
-
-if TYPE_CHECKING:
-    from piperkit.daemon import PiperDaemon
 
 #: Seconds, the upper ends of the histogram's buckets: from a file that is passed on to half an hour's work.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -51,11 +47,11 @@ _COUNTERS = {
 }
 
 
-def registry(daemon: PiperDaemon, process: str | None) -> CollectorRegistry:
+def registry(name: str, filer: FilerDaemonComponent, process: str | None) -> CollectorRegistry:
     """All that is told of a daemon whose queue is open; `process` tells instances apart."""
-    labels = {"daemon": daemon.name} | ({"process": process} if process else {})
+    labels = {"daemon": name} | ({"process": process} if process else {})
     found = CollectorRegistry(auto_describe=False)
-    found.register(_Collector(daemon, labels))
+    found.register(_Collector(filer, labels))
     histogram = Histogram(
         "piper_processing_seconds",
         "Time from giving a message to a component until it was settled.",
@@ -63,17 +59,16 @@ def registry(daemon: PiperDaemon, process: str | None) -> CollectorRegistry:
         buckets=BUCKETS,
         registry=found,
     ).labels(*labels.values())
-    daemon.filer.processed = histogram.observe
+    filer.desk.processed = histogram.observe
     return found
 
 
 class _Collector(Collector):
     """Reads the daemon's numbers when it is asked."""
 
-    def __init__(self, daemon: PiperDaemon, labels: dict[str, str]) -> None:
-        self._daemon = daemon
-        self._filer = daemon.filer
-        self._queue = daemon.filer.queue
+    def __init__(self, filer: FilerDaemonComponent, labels: dict[str, str]) -> None:
+        self._filer = filer
+        self._queue = filer.queue
         self._labels = labels
         self._started = time.time()
 
@@ -91,13 +86,13 @@ class _Collector(Collector):
         )
         for name, (key, text) in _COUNTERS.items():
             yield self._counter(name, text, [({}, counts.get(key, 0))])
-        waiting, in_work = self._filer.claims()
+        waiting, in_work = self._filer.parts.claims.counts()
         yield self._gauge(
             "piper_claims",
             "Messages that this instance has claimed: those in work, and those that wait for their turn.",
             [({"state": "in_work"}, in_work), ({"state": "waiting"}, waiting)],
         )
-        pause = self._filer.pause
+        pause = self._filer.parts.hold.pause
         yield self._gauge(
             "piper_paused",
             "Whether it claims nothing for the time being (1), by what it waits for.",
@@ -106,11 +101,11 @@ class _Collector(Collector):
         yield self._gauge(
             "piper_start_timestamp_seconds", "When it started, in seconds since the epoch.", [({}, self._started)]
         )
-        last = self._filer.last_processed
+        last = self._filer.desk.last_settled
         yield self._gauge(
             "piper_last_processed_timestamp_seconds",
             "When a message was last settled, in seconds since the epoch; missing before the first one.",
-            [] if last is None else [({}, last)],
+            [] if last is None else [({}, time.time() - (time.monotonic() - last))],
         )
 
     def _of_the_queues(self) -> Iterator[Metric]:
@@ -136,7 +131,7 @@ class _Collector(Collector):
         yield self._gauge(
             "piper_queue_limit_messages",
             "Messages in the output queue at which processing pauses; missing where there is no limit.",
-            [({"queue": "output"}, self._filer.queue_out_limit)] if self._limited() else [],
+            [({"queue": "output"}, self._filer.parts.settings.out_limit)] if self._limited() else [],
         )
         spaces = [({"queue": found.queue}, found) for found in survey.spaces]
         yield self._gauge(
@@ -151,7 +146,7 @@ class _Collector(Collector):
         )
 
     def _limited(self) -> bool:
-        return bool(self._filer.queue_out_dir and self._filer.queue_out_limit)
+        return self._filer.parts.settings.is_limited
 
     def _counter(self, name: str, text: str, samples: list[tuple[dict[str, str], float]]) -> Metric:
         return self._filled(CounterMetricFamily(name, text), f"{name}_total", samples)

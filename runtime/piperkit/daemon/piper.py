@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import logging
 import os
 import re
@@ -29,7 +30,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from piperkit import versions
@@ -42,9 +43,9 @@ from piperkit.daemon.guard import GRACE, Guard, say
 from piperkit.daemon.loop import EventLoop, Handler, described
 from piperkit.daemon.notify import ServiceManager
 from piperkit.daemon.paths import application_paths, checkout
-from piperkit.daemon.reload import RELOAD, RELOADED, reload
+from piperkit.daemon.reload import RELOADED, reload
 from piperkit.daemon.reports import Reports
-from piperkit.daemon.runlog import RunLog
+from piperkit.daemon.runlog import VERSIONS, RunLog
 from piperkit.daemon.signals import Signals
 from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
@@ -223,7 +224,9 @@ class PiperDaemon(ZenDaemon):
     def run(self) -> None:
         """Live: from configuration to the end of the process, which is `SystemExit` with the exit status."""
         if not hasattr(self, "loop"):
-            raise TypeError(f"{type(self).__name__}.__init__ does not call super().__init__(...), which makes the daemon")
+            raise TypeError(
+                f"{type(self).__name__}.__init__ does not call super().__init__(...), which makes the daemon"
+            )
         try:
             self._stage_setup()
             if self.c(self.CONFIG_ACTION):
@@ -265,7 +268,7 @@ class PiperDaemon(ZenDaemon):
         """Everything before the background and the queue. Raises PiperError."""
         # Before the configuration, in which another version's keys would only puzzle.
         if self.template is not None and not self._config_cli.get(self.CONFIG_ACTION):
-            versions.check(self.template, actions.VERSIONS["piperkit"], self.checkout)
+            versions.check(self.template, VERSIONS["piperkit"], self.checkout)
         self._stage_setup_configuration()
         if self.c(self.CONFIG_ACTION):
             self.logger = logs.setup(self.name, self.c(self.CONFIG_LOG_LEVEL), None, console=True)
@@ -363,21 +366,23 @@ class PiperDaemon(ZenDaemon):
         self.logger.info("The daemon starts, with pid %d", os.getpid())
         for path in self.configuration.missing():
             self.logger.info("There is no configuration at %s: what is not set elsewhere has its default", path)
-        status = Status(self.filer)
+        self._status = Status(self.filer)
         self._reports = Reports(
             self.logger,
             self.manager,
             RunLog(self.c("runlog_dir"), self.name, time.time()),
             self._get_fn_state() if self.c(self.CONFIG_STATE_FILE) else None,
-            lambda: status.line(self.is_done()),
+            self.status_line,
             self._get_state,
         )
         self._sub_stage_setup()  # the components' own
         self._watch_queue()
         if self.c("metrics_address") or self.c("metrics_file"):
-            from piperkit.daemon import exposition  # an extra, for those who want metrics
+            from piperkit.daemon import exposition, metrics  # an extra, for those who want metrics
 
-            exposition.expose(self, until)
+            serial = self._get_process_serial() if self.c(self.CONFIG_PARALEL) else None
+            registry = metrics.registry(self.name, self.filer, serial)
+            exposition.expose(registry, self.config, serial, self.logger, until)
         if not self._own_timers:
             self.every(self.EVENT_LOG_STATISTICS, lambda: self.c("stats_interval"))
             self.every(self.EVENT_SAVE_RUNLOG, lambda: self.c("runlog_interval"))
@@ -512,6 +517,11 @@ class PiperDaemon(ZenDaemon):
         """Say that a long piece of work goes on, so that the watchdog leaves it alone."""
         self.manager.alive()
 
+    def c(self, key: str, default: Any = None) -> Any:
+        """The value of a configuration key."""
+        value = self.config.get(key)
+        return default if value is None else value
+
     def sign_of_life(self) -> Callable[[], None] | None:
         """What to call between two messages; None where nobody waits for it."""
         return self.manager.alive if self.manager.watches else None
@@ -572,6 +582,10 @@ class PiperDaemon(ZenDaemon):
 
     # -- what it tells of itself -----------------------------------------------------------------------------
 
+    def status_line(self) -> str:
+        """One line for people: what it does, or waits for, and how much it has done."""
+        return self._status.line(self.is_done())
+
     def tell_status(self) -> None:
         """Something about the daemon has changed that people want to know."""
         if self._reports is not None:
@@ -596,9 +610,9 @@ class PiperDaemon(ZenDaemon):
             "name": self.name,
             "pid": os.getpid(),
             "rc": self.retc,
-            "status": self._reports.line(),
+            "status": self.status_line(),
             "counts": counts,
-            "config": {key: actions.json.loads(shown(key, self.config)) for key in self.config if key != self.CORE},
+            "config": {key: json.loads(shown(key, self.config)) for key in self.config if key != self.CORE},
             "paths": self.paths,
             "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},
             "components": {type(component).__name__: component.get_state() for component in self.components},
@@ -712,7 +726,9 @@ def _checked(components: Sequence[ZenDaemonComponent]) -> list[ZenDaemonComponen
     found = list(components)
     for component in found:
         if isinstance(component, type):
-            raise TypeError(f"components has the class {component.__name__}; it must have an instance: {component.__name__}()")
+            raise TypeError(
+                f"components has the class {component.__name__}; it must have an instance: {component.__name__}()"
+            )
         if not callable(getattr(component, "get_events", None)):
             raise TypeError(f"components has {component!r}, which is no component; it must be a piperkit.Component")
         if isinstance(component, ZenDaemonComponent) and not hasattr(component, "statistics_cur"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from piperkit.daemon.events import EventQueue
 from piperkit.daemon.guard import STOP_SIGNALS_MAX, STOPS, Guard
@@ -26,7 +27,7 @@ class Signals:
         self._stopping = stopping
         self._stops = 0
         self._guard: Guard | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def take_early(self) -> None:
         """Before the start is over, stop signals do what they do by default; the others have to wait."""
@@ -55,7 +56,7 @@ class Signals:
     def release(self) -> None:
         """Give all of them back to whoever had them. Idempotent."""
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  it is what signal() has returned
+            signal.signal(number, handler)
         self._previous.clear()
 
     def forget(self) -> None:

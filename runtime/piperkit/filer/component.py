@@ -277,11 +277,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
         alone = [operation.event for operation in OPERATIONS if len(daemon.listeners(self.event(operation.event))) == 1]
         self.desk.alone = frozenset(alone)
         handlers = daemon.listeners(self.event(names.MESSAGE_PROCESS))[1:]
-        chain = [
-            handler.__self__
-            for handler in handlers
-            if getattr(handler, "__func__", None) is Component.cbk_event_message_process
-        ]
+        standard = Component.cbk_event_message_process
+        chain = [getattr(each, "__self__") for each in handlers if getattr(each, "__func__", None) is standard]  # noqa: B009
         self._chain = tuple(chain) if len(chain) == len(handlers) else None
         self.cbk_event_queue_expire(daemon, None)
         self.housekeeping.count_errors()

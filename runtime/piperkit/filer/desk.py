@@ -1,4 +1,4 @@
-"""`Desk`: does to messages what is asked for, counts it, and decides what becomes of those that it cannot be done to."""
+"""`Desk`: does to messages what is asked for, and decides what becomes of those that it cannot be done to."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ class Desk:
         id = args.get("id")
         if not isinstance(id, str):
             parts.count(names.ERRORS)
-            parts.host.logger.error("Component '%s': %s without the id of a message: %r", parts.cid, operation.event, id)
+            parts.host.logger.error(
+                "Component '%s': %s without the id of a message: %r", parts.cid, operation.event, id
+            )
             return False
         if parts.hold.blocked and id in parts.hold.blocked:
             parts.hold.block(id, parts.event(operation.event), args)  # behind the one that failed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from piperkit.errors import QueueError
 from piperkit.host import Surroundings
 from piperkit.queue import Queue

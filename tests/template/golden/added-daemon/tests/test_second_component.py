@@ -29,7 +29,7 @@ def test_sets_aside_what_is_not_text(piper: Piper) -> None:
     piper.put("hello")
     piper.run(build)
     assert piper.out == [b"hello"]
-    assert [contents for contents, reason in piper.errors] == [b"\xff\xfe"]
+    assert [contents for contents, _ in piper.errors] == [b"\xff\xfe"]
 
 
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:

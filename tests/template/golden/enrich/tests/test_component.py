@@ -20,11 +20,12 @@ def build(argv: list[str]) -> PiperDaemon:
 
 
 def test_adds_what_is_known(piper: Piper) -> None:
-    piper.put({"host": "db1", "load": 3}, {"host": "db2"}, {"load": 1})
+    piper.put({"host": "db1", "load": 3}, {"host": "db2"}, {"host": None}, {"load": 1})
     piper.run(build)
     assert [json.loads(contents) for contents in piper.out] == [
         {"host": "db1", "load": 3, "site": "north", "owner": "Jane"},
         {"host": "db2"},
+        {"host": None},
         {"load": 1},
     ]
 
@@ -39,7 +40,7 @@ def test_sets_aside_what_is_no_object(piper: Piper) -> None:
     piper.put("[1, 2]", "{ this is no JSON")
     piper.run(build)
     assert piper.out == []
-    assert [contents for contents, reason in piper.errors] == [b"[1, 2]", b"{ this is no JSON"]
+    assert [contents for contents, _ in piper.errors] == [b"[1, 2]", b"{ this is no JSON"]
 
 
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:

@@ -2,8 +2,7 @@
 
 import json
 
-from piperkit import PiperDaemon
-from piperkit.dirq import DirectoryQueue
+from piperkit import DirectoryQueue, PiperDaemon
 from piperkit.testing import Piper
 
 from mydaemon.component import Mydaemon
@@ -42,7 +41,7 @@ def test_sends_each_message_to_the_queue_for_its_type(piper: Piper) -> None:
 def test_sets_aside_what_has_no_type(piper: Piper) -> None:
     piper.put({"number": 1}, [1, 2], "{ this is no JSON")
     piper.run(build)
-    assert [reason for _, reason in piper.errors][:2] == ["it has no type", "it has no type"]
+    assert [reason for _, reason in piper.errors][:2] == ["it has no type", "not a JSON object"]
     assert len(piper.errors) == 3
 
 

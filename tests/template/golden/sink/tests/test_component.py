@@ -1,5 +1,6 @@
 """What is stored of messages. `piper` gives each test queues of its own."""
 
+import os
 import sqlite3
 
 from piperkit import PiperDaemon
@@ -36,8 +37,16 @@ def test_stores_every_message_in_order(piper: Piper) -> None:
 def test_a_message_that_comes_again_is_stored_once(piper: Piper) -> None:
     for _ in range(2):
         piper.queue_in.enqueue("hello", "the-same-id")
+        os.utime(piper.directory / "in" / "incoming" / "the-same-id", (1, 1))
         piper.run(build)
     assert stored(piper) == [b"hello"]
+
+
+def test_another_message_of_the_same_name_is_stored_too(piper: Piper) -> None:
+    for contents in ("hello", "hello again"):
+        piper.queue_in.enqueue(contents, "the-same-id")
+        piper.run(build)
+    assert stored(piper) == [b"hello", b"hello again"]
 
 
 def test_what_cannot_be_stored_stays_in_the_queue(piper: Piper) -> None:

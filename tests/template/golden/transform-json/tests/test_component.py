@@ -32,7 +32,7 @@ def test_sets_aside_what_is_no_object(piper: Piper) -> None:
     piper.put({"number": 1})
     piper.run(build)
     assert [json.loads(contents) for contents in piper.out] == [{"number": 1}]
-    assert [contents for contents, reason in piper.errors] == [b"[1, 2]", b"{ this is no JSON"]
+    assert [contents for contents, _ in piper.errors] == [b"[1, 2]", b"{ this is no JSON"]
 
 
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:

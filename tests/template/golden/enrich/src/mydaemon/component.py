@@ -2,27 +2,18 @@
 
 from typing import Any
 
-from piperkit import Component, Message, Option, Outcome, PiperDaemon, Reject
+from piperkit import Component, Message, Option, Outcome
 
 
 class Mydaemon(Component):
     """Does one thing."""
 
-    options = (
-        Option("look_up", str, "host", "member of a message by which the facts are found"),
-        Option("facts", dict, {}, "what is added to a message, by what that member holds"),
-    )
-
-    def setup(self, daemon: PiperDaemon) -> None:
-        self.look_up: str = daemon.c("look_up")
-        self.facts: dict[str, dict[str, Any]] = daemon.c("facts")
-
-    def reload(self, daemon: PiperDaemon) -> None:
-        self.setup(daemon)
+    look_up = Option(str, "host", help="member of a message by which the facts are found")
+    facts = Option(dict[str, dict[str, Any]], {}, help="what is added to a message, by what that member holds")
 
     def process(self, message: Message) -> Outcome:
         """Add the facts; what the message says itself stands. Doing it twice changes nothing."""
-        if not isinstance(message.json, dict):
-            raise Reject("not a JSON object")  # to errors/, with this reason beside it
-        facts = self.facts.get(str(message.json.get(self.look_up)), {})
-        return message.commit({**facts, **message.json})
+        record = message.json_object  # what is none goes to errors/, with the reason beside it
+        name = record.get(self.look_up)
+        facts = self.facts.get(name, {}) if isinstance(name, str) else {}
+        return message.commit({**facts, **record})

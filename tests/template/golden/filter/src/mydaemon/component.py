@@ -2,18 +2,17 @@
 
 import re
 
-from piperkit import Component, Message, Option, Outcome, PiperDaemon
-from piperkit.errors import ConfigError
+from piperkit import Component, ConfigError, Message, Option, Outcome, PiperDaemon
 
 
 class Mydaemon(Component):
     """Does one thing."""
 
-    options = (Option("pattern", str, ".", "regular expression; a message in which it is found is passed on"),)
+    pattern = Option(str, ".", help="regular expression; a message in which it is found is passed on")
 
     def setup(self, daemon: PiperDaemon) -> None:
         try:
-            self.pattern = re.compile(daemon.c("pattern"))
+            self.found = re.compile(self.pattern).search
         except re.error as error:
             raise ConfigError(f"pattern is no regular expression: {error}") from None
 
@@ -22,4 +21,4 @@ class Mydaemon(Component):
 
     def process(self, message: Message) -> Outcome:
         """Pass the message on or drop it."""
-        return message.commit() if self.pattern.search(message.text) else message.cancel()
+        return message.commit() if self.found(message.text) else message.cancel()

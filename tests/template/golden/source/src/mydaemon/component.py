@@ -17,15 +17,14 @@ class Mydaemon(Source):
     one, under a name that begins alike, it is read to its end first. A blank line is no message.
     """
 
-    options = (
-        Option("follow", "path", "{var}/lib/{name}/followed", "file whose lines are messages", fixed=True),
-        Option("position", "path", "{var}/lib/{name}/position", "file that remembers how far it was read", fixed=True),
-        *Source.options,
+    follow = Option(str, "{var}/lib/{name}/followed", kind="path", help="file whose lines are messages", fixed=True)
+    position = Option(
+        str, "{var}/lib/{name}/position", kind="path", help="file that remembers how far it was read", fixed=True
     )
 
     def setup(self, daemon: PiperDaemon) -> None:
-        self.path, self.position = Path(daemon.c("follow")), Path(daemon.c("position"))
-        self.position.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.place = Path(self.follow), Path(self.position)
+        self.place.parent.mkdir(parents=True, exist_ok=True)
         self.file = self.resume()
 
     def fetch(self) -> list[bytes]:
@@ -46,12 +45,12 @@ class Mydaemon(Source):
     def fetched(self) -> None:
         """Remember the file and the place in it, atomically: it is the old one, or the new one."""
         if self.file is not None:
-            new = self.position.with_name(f"{self.position.name}.new")
+            new = self.place.with_name(f"{self.place.name}.new")
             with open(new, "w", encoding="ascii") as file:
                 file.write(f"{os.fstat(self.file.fileno()).st_ino} {self.file.tell()}\n")
                 file.flush()
                 os.fsync(file.fileno())
-            new.replace(self.position)
+            new.replace(self.place)
 
     def teardown(self, daemon: PiperDaemon) -> None:
         if self.file is not None:
@@ -59,8 +58,8 @@ class Mydaemon(Source):
 
     def resume(self) -> BinaryIO | None:
         """The file that was read last, at that place, whatever it is called by now."""
-        if self.position.exists():
-            inode, offset = map(int, self.position.read_text(encoding="ascii").split())
+        if self.place.exists():
+            inode, offset = map(int, self.place.read_text(encoding="ascii").split())
             for path in self.path.parent.glob(f"{self.path.name}*"):
                 if path.stat().st_ino == inode and path.stat().st_size >= offset:
                     file = open(path, "rb")  # noqa: SIM115 (closed in teardown)

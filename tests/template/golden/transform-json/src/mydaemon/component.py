@@ -1,6 +1,6 @@
 """What becomes of each message. This file is yours: an update of the template does not touch it."""
 
-from piperkit import Component, Message, Outcome, Reject
+from piperkit import Component, Message, Outcome
 
 
 class Mydaemon(Component):
@@ -8,6 +8,5 @@ class Mydaemon(Component):
 
     def process(self, message: Message) -> Outcome:
         """Pass the object on as it came. After a crash, the same message may come a second time."""
-        if not isinstance(message.json, dict):
-            raise Reject("not a JSON object")  # to errors/, with this reason beside it
-        return message.commit(message.json)
+        record = message.json_object  # what is none goes to errors/, with the reason beside it
+        return message.commit(record)
