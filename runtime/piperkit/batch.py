@@ -64,7 +64,7 @@ class BatchComponent(Component):
             self.gen_event_handler(self.__event("flush"), self.cbk_event_flush),
             self.gen_event_handler(self.__event("alone"), self.cbk_event_alone),
             self.gen_event_handler(no_more, self.cbk_event_flush),
-            self.gen_event_handler("stop", self.cbk_event_stop),
+            self.gen_event_handler("stop", self.cbk_event_flush),
         ]
 
     def __event(self, what: str) -> str:
@@ -72,13 +72,6 @@ class BatchComponent(Component):
 
     def cbk_event_flush(self, daemon: Host, args: Any) -> Result:
         """Process what has been collected."""
-        self.__flush(daemon)
-        return daemon.FLAG_CONTINUE, args
-
-    def cbk_event_stop(self, daemon: Host, args: Any) -> Result:
-        """Process what has been collected; what was to come alone goes back."""
-        while self.__alone:
-            daemon.filer.give_back(self.__alone.popleft().id)
         self.__flush(daemon)
         return daemon.FLAG_CONTINUE, args
 
@@ -125,8 +118,6 @@ class BatchComponent(Component):
             self.__alone.extend(batch)
             if not begun:
                 self.__next_alone(daemon)
-            if daemon.is_done():
-                self.__give_back(daemon)
 
     def __give_back(self, daemon: Host) -> None:
         while self.__alone:

@@ -1,8 +1,8 @@
 """`Component`, the short way to write what a daemon does: one message in, one outcome out.
 
 Several components of a daemon form a chain, in their order: one that returns nothing passes the message on to the
-next, and the first outcome ends the chain. Where other components listen to the contract's events, an outcome travels as
-these.
+next, and the first outcome ends the chain. Where other components listen to the contract's events, an outcome
+travels as these.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class Surroundings(Host, Protocol):
         """Log a warning, but not again for the same key."""
         ...
 
-    def tell_status(self) -> None:
+    def tell_status(self, *more: str) -> None:
         """Something about the daemon has changed that people want to know."""
         ...
 

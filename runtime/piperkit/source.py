@@ -105,7 +105,7 @@ class Source(Component):
                     self.__watch(daemon)
         except BaseException as error:
             self.__more = False  # as far as can be known: whoever waits for the end of all work does not wait for that
-            text = f"{type(error).__name__}: {Failure.of(error).reason}"
+            text = Failure.of(error).reason
             if text != self.__trouble:
                 daemon.logger.error("%s: fetching failed, and is tried again: %s", type(self).__name__, text)
             self.__trouble = text

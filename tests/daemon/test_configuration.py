@@ -51,8 +51,8 @@ def test_last_source_wins_of_default_directory_file_and_command_line(tmp_path: P
     daemon = make(tmp_path, "--queue-out-limit=3")
     assert daemon.c("queue_in_batch") == 32
     assert [daemon.c(f"queue_{key}") for key in ("in_wait", "out_wait", "out_limit")] == [1, 2, 3]
-    assert daemon.origins["queue_out_limit"] == "command line"
-    assert daemon.origins["queue_out_wait"] == str(tmp_path / "cfg/upper.conf")
+    assert daemon.configuration.origins["queue_out_limit"] == "command line"
+    assert daemon.configuration.origins["queue_out_wait"] == str(tmp_path / "cfg/upper.conf")
 
 
 def test_computed_queue_settings_are_where_the_contract_says(tmp_path: Path) -> None:

@@ -43,25 +43,25 @@ def small_disk(piper: Piper) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_missing_target_of_a_dispatch_leaves_the_message_and_the_daemon_at_rest(piper: Piper) -> None:
-    """At rest: it does not try again and again without a pause."""
+def test_missing_target_of_a_dispatch_puts_off_that_message_and_no_other(piper: Piper) -> None:
     text = f"dispatch {piper.directory}/missing"
-    piper.put(text)
+    piper.put(text, "after")
     assert piper.run(upper) == 0
-    assert piper.contents("in") == [text.encode()]
-    assert piper.log.count("waiting for") == 1
-    assert f"waiting for: {piper.directory}/missing is not a queue: it has no directory 'incoming'" in piper.log
+    assert piper.contents("in", "deferred") == [text.encode()]
+    assert piper.out == [b"AFTER"]
+    assert "processing pauses" not in piper.log
+    assert f"the queue that it goes to: {piper.directory}/missing is not a queue: it has no" in piper.log
 
 
 def test_message_waits_for_its_target_and_arrives_when_that_is_there(piper: Piper, start: Start, until: Until) -> None:
-    start("upper", "--queue-in-wait=0.02", "--queue-out-wait=0.02")
+    """However often that is tried, it is no attempt at the message."""
+    start("upper", "--retry-min=0.02", "--retry-max=0.02", "--retry-limit=1")
     piper.put(f"dispatch {piper.directory}/late", "after")
-    until(lambda: "processing pauses" in log(piper), "the pause")
+    until(lambda: piper.out == [b"AFTER"], "the other one")
+    until(lambda: DirectoryQueue(piper.directory / "in").counts()["deferred"] == 1, "the wait")
     DirectoryQueue(piper.directory / "late").close()
     until(lambda: piper.contents("late"), "the message")
-    until(lambda: piper.out == [b"AFTER"], "the other one")
-    until(lambda: log(piper).count("processing goes on") == 1, "the log to say so")
-    assert log(piper).count("waiting for") == 1
+    assert piper.errors == []
 
 
 def test_target_that_cannot_be_written_to_is_named_once(piper: Piper, start: Start, until: Until) -> None:

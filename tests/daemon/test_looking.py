@@ -133,10 +133,11 @@ def test_watch_whose_directory_is_removed_and_made_anew_is_renewed_when_that_is_
 def look(bell: Doorbell, meanwhile: Callable[[], object] = lambda: None, found: bool = True) -> bool:
     """A look that finds a message, what happens before the next rest, and that; returns whether it is given up then."""
     bell.renew()
-    if bell.silent() and found:
-        bell.suspect()
+    silent = bell.silent()
+    if found:
+        bell.found(first_attempts=True, silent=silent)
     meanwhile()
-    return bell.rest()
+    return bell.gives_up()
 
 
 def test_watch_that_was_silent_at_two_arrivals_is_given_up_once(watch: Watch) -> None:
@@ -154,7 +155,7 @@ def test_watch_that_tells_is_not_given_up(watch: Watch, incoming: Path) -> None:
         watch.drain()
         assert not look(bell, lambda: arrive(incoming))  # it tells a little later
         watch.drain()
-        assert not look(bell, bell.rung)  # that was read already
+        assert not look(bell, bell.ring)  # that was read already
         incoming.rename(incoming.with_name(f"away{number}"))
         incoming.mkdir()  # what is found in another directory is no fault of it
         watch.drain()

@@ -38,34 +38,45 @@ def test_idle_daemon_makes_no_system_call_between_its_timers(
     until(lambda: "The daemon starts" in log(piper), "the start")
     piper.put("a")
     until(lambda: piper.out, "the message")
-    assert os.listdir(f"/proc/{daemon.pid}/task") == [str(daemon.pid)]  # one thread
+    threads = len(os.listdir(f"/proc/{daemon.pid}/task"))
+    assert threads == 2  # the loop, and its guard
 
     def calls() -> list[str]:
-        """The system calls of two seconds; the one that it sleeps in is the first of them."""
+        """The system calls of two seconds; those that its threads sleep in are the first of them."""
         trace = tmp_path / "trace"
-        command = ["strace", "-o", str(trace), "-p", str(daemon.pid)]
+        command = ["strace", "-f", "-o", str(trace), "-p", str(daemon.pid)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
             assert tracer.stderr is not None
             assert "attached" in tracer.stderr.readline()
             began = time.monotonic()
             until(lambda: time.monotonic() - began > 2, "a while in which it could do something")
             tracer.send_signal(signal.SIGTERM)  # it lets go of the daemon
-        return [line for line in trace.read_text().splitlines() if not line.startswith("strace:")]
+        return [line for line in trace.read_text().splitlines() if "strace:" not in line]
 
     def sleeps() -> bool:
         found = calls()
-        return len(found) == 1 and found[0].endswith("<detached ...>")
+        return len(found) == threads and all(line.endswith("<detached ...>") for line in found)
 
     # Not always at once: a timer may be due, or what was done for the message may still have an end to come to.
     until(sleeps, "two seconds without a system call")
 
 
+def unexpected(text: str, error: BaseException | None) -> None:
+    pytest.fail(f"{text}: {error}")
+
+
 def test_signal_between_the_decision_to_sleep_and_the_sleep_is_not_lost() -> None:
     """Else this waits for an hour."""
     came: list[int] = []
-    previous = signal.signal(signal.SIGUSR1, lambda number, frame: came.append(number))
+    waker = Waker(unexpected)
+
+    def handle(number: int, frame: object) -> None:
+        came.append(number)
+        waker.wake()
+
+    previous = signal.signal(signal.SIGUSR1, handle)
     try:
-        with Waker() as waker:
+        with waker:
             for _ in range(100):
                 os.kill(os.getpid(), signal.SIGUSR1)
                 waker.wait(3600)
@@ -78,13 +89,48 @@ def test_descriptor_that_is_readable_ends_a_wait_and_is_read() -> None:
     """As a broker's connection will be."""
     reader, writer = os.pipe()
     read: list[bytes] = []
-    with Waker() as waker:
+    with Waker(unexpected) as waker:
         waker.watch(reader, lambda: read.append(os.read(reader, 10)))
         os.write(writer, b"x")
         waker.wait(3600)
     assert read == [b"x"]
     os.close(reader)
     os.close(writer)
+
+
+def test_handler_that_raises_is_told_and_called_again() -> None:
+    told: list[str] = []
+    reader, writer = os.pipe()
+
+    def broken() -> None:
+        os.read(reader, 1)
+        raise ValueError("no")
+
+    with Waker(lambda text, error: told.append(f"{text}: {error}")) as waker:
+        waker.watch(reader, broken)
+        for _ in range(2):
+            os.write(writer, b"x")
+            waker.wait(3600)
+    assert told == [f"the handler of descriptor {reader} failed: no"] * 2
+    os.close(reader)
+    os.close(writer)
+
+
+def test_descriptor_that_is_closed_or_at_its_end_wakes_nobody_for_ever() -> None:
+    told: list[str] = []
+    with Waker(lambda text, error: told.append(text)) as waker:
+        reader, writer = os.pipe()
+        waker.watch(reader, lambda: None)
+        os.close(writer)
+        waker.wait(3600)
+        os.close(reader)
+        reader, writer = os.pipe()
+        waker.watch(reader, lambda: None)
+        os.close(reader)
+        waker.wait(3600)
+        os.close(writer)
+        waker.wait(0.001)
+    assert told == [f"descriptor {reader} was closed while it was watched; it is not watched any more"]
 
 
 def test_wait_of_a_fraction_of_a_second_is_neither_rounded_down_nor_busy() -> None:
@@ -95,7 +141,7 @@ def test_wait_of_a_fraction_of_a_second_is_neither_rounded_down_nor_busy() -> No
             asked.append(milliseconds)
             return []
 
-    waker = Waker()
+    waker = Waker(unexpected)
     waker._poll = Poll()  # type: ignore[assignment]
     for seconds in (0.25, 0.0004, 0.0, 1.0001):
         waker.wait(seconds)

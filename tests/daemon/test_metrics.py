@@ -84,6 +84,7 @@ def test_metrics_count_what_was_done(piper: Piper, start: Start, until: Until, s
     until(lambda: scrape()["piper_messages_total", "banished"] == 2, "the last message")
     found = scrape()
     outcomes = {"committed": 3, "canceled": 1, "dispatched": 1, "banished": 2, "retried": 1}
+    outcomes |= {"postponed": 0, "returned": 0}
     assert {key[1]: value for key, value in found.items() if key[0] == "piper_messages_total"} == outcomes
     assert found["piper_messages_claimed_total",] == 8
     assert found["piper_attempts_total",] == 7  # no component is given what is not UTF-8

@@ -25,7 +25,6 @@ from piperkit import Message, Option, Outcome, PiperDaemon
 from piperkit.daemon import logs
 from piperkit.daemon.status import Status
 from piperkit.dirq.view import QueueView
-from piperkit.filer import FilerDaemonComponent
 from piperkit.testing import Piper
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -105,25 +104,31 @@ def test_status_says_how_the_daemon_is(piper: Piper, start: Start, call: Call, u
     assert done.returncode == 0
     assert f"running, pid {daemon.pid}, since 20" in done.stdout
     assert "waiting for room in the output queue: its limit of 1 messages is reached; 2 messages" in done.stdout
-    assert re.search(r"2 messages, [\d.e-]+/s, 1 banished\n", done.stdout)
+    assert re.search(r"2 messages, [\d.e-]+/s, 1 banished \(\d+ s ago\)\n", done.stdout)
     assert "queue: 1 incoming, 1 errors" in done.stdout
 
 
 def test_status_of_a_daemon_in_the_middle_of_a_message_is_the_last_one(
-    piper: Piper, start: Start, call: Call, until: Until, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    piper: Piper, start: Start, call: Call, until: Until
 ) -> None:
     daemon = start("slow", f"--gate={piper.directory}")
-    until(lambda: "The daemon starts" in log(piper), "the start")
-    assert call("slow", "--action=status").returncode == 0
+    until((piper.directory / "daemon.state").exists, "the state")
     piper.put("long")
     until((piper.directory / "begun").exists, "the message in work")
-    monkeypatch.setattr("piperkit.daemon.actions.STATUS_WAIT", 0.0)
-    with pytest.raises(SystemExit) as end:
-        apps.build("slow", piper.options("--action=status")).run()
-    assert end.value.code == 0
-    shown = capsys.readouterr().out
-    assert re.search(rf"running, pid {daemon.pid}, since \S+ \S+; it is in the middle of a message, and was at", shown)
-    assert "idle" in shown
+    done = call("slow", "--action=status")
+    assert done.returncode == 0
+    assert re.search(
+        rf"running, pid {daemon.pid}, since \S+ \S+\n  idle \(\d+ s ago\)\n  queue: 1 pending", done.stdout
+    )
+
+
+def test_look_at_a_daemon_sends_it_no_signal(piper: Piper, start: Start, call: Call, until: Until) -> None:
+    daemon = start("upper")
+    until((piper.directory / "daemon.state").exists, "the state")
+    os.kill(daemon.pid, signal.SIGSTOP)
+    pending = lambda: Path(f"/proc/{daemon.pid}/status").read_text().split("ShdPnd:")[1].split()[0]  # noqa: E731
+    assert call("upper", "--action=status").returncode == 0
+    assert int(pending(), 16) == 0
 
 
 @pytest.mark.parametrize("paralel", [False, True])
@@ -149,13 +154,13 @@ def test_others_are_told_who_may_ask(
 
 def test_rate_is_that_of_the_last_seconds() -> None:
     now = 0.0
-    filer = FilerDaemonComponent()
-    status = Status(filer, lambda: now)
+    counts: dict[str, int] = {"cnt_fetched": 0}
+    status = Status(counts, lambda: "idle", lambda: "", lambda: now)
 
     def line(messages: int, seconds: float) -> str:
         nonlocal now
         now += seconds
-        filer.inc_statistic("cnt_fetched", messages)
+        counts["cnt_fetched"] += messages
         return status.line(False)
 
     assert line(0, 1) == "idle"
@@ -180,7 +185,7 @@ def test_configuration_view_says_where_each_value_comes_from_and_shows_no_secret
     assert lines["umask"] == '"0o027"  (command line)'
     assert lines["queue_in_batch"] == "32  (default)"
     assert lines["password"] == f'"..."  ({path})'
-    assert "xyzzy" not in str(daemon._kwargs)
+    assert "xyzzy" not in str(daemon.configuration.options)
 
 
 @contextlib.contextmanager

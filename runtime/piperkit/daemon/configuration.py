@@ -30,8 +30,8 @@ Source = tuple[str, dict[str, Any]]
 class Configuration:
     """The keys that a daemon has, where their values come from, and the rules for them.
 
-    options: all keys. argv: the command line; None: the process's own. defaults: what the application has instead of the
-    keys' own defaults. Relative paths begin at the directory in which this is made. Raises ConfigError.
+    options: all keys. argv: the command line; None: the process's own. defaults: what the application has instead of
+    the keys' own defaults. Relative paths begin at the directory in which this is made. Raises ConfigError.
     """
 
     def __init__(
@@ -85,9 +85,8 @@ class Configuration:
             sources = read(path)
         except (FileNotFoundError, NotADirectoryError):
             if named:
-                raise ConfigError(
-                    f"the configuration {what} {path} does not exist; correct --config-{'dir' if what == 'directory' else what}"
-                ) from None
+                option = "--config-dir" if what == "directory" else "--config-file"
+                raise ConfigError(f"the configuration {what} {path} does not exist; correct {option}") from None
             if self.found.get(path):
                 raise ConfigError(f"the configuration {what} {path} is gone; an empty one is {{}}") from None
         except OSError as error:
@@ -204,6 +203,7 @@ def _check_metrics(address: str | None, file: str | None) -> None:
         return
     try:
         # The extra, if it is wanted; and now, since after a chroot it may be out of reach.
+        import piperkit.daemon.metrics  # noqa: F401
         from piperkit.daemon.exposition import SUFFIX, Address
     except ModuleNotFoundError as error:
         raise ConfigError(

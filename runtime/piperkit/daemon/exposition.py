@@ -194,7 +194,7 @@ def expose(
     logger: logging.Logger,
     until: contextlib.ExitStack,
 ) -> None:
-    """Let metrics out as configured, `until` that is closed; `serial` tells instances apart. Raises MetricsUnavailable."""
+    """Let metrics out as configured, `until` that is closed; `serial` is the instance's. Raises MetricsUnavailable."""
     if config["metrics_address"]:
         http = HttpExposition(Address.parse(config["metrics_address"]), registry)
         until.callback(http.close)

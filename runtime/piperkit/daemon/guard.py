@@ -1,9 +1,9 @@
 """`Guard`: a thread that ends the process when its end takes too long, whatever the rest of the program is at.
 
 The main thread may be in a component for ever: in C code that runs no signal handler, in a loop that catches whatever
-is raised, at the end of the process waiting for a component's thread. So nothing that stopping has to rely on is left to
-it, nor to alarms, which a component may set, or to standard error, whose reader may be gone. The guard hears of signals
-from the kernel, by the descriptor of signal.set_wakeup_fd, and sleeps otherwise.
+is raised, at the end of the process waiting for a component's thread. So nothing that stopping has to rely on is left
+to it, nor to alarms, which a component may set, or to standard error, whose reader may be gone. The guard hears of
+signals from the kernel, by the descriptor of signal.set_wakeup_fd, and sleeps otherwise.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Guard:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def keep(self, number: int | None = None) -> None:
-        """See to it that it hears of signals, of `number` too, which has just come; a component may have changed that."""
+        """See to it that it hears of signals, of `number` too, which has just come: a component may have changed it."""
         if signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False) != self.fd and number is not None:
             os.write(self.fd, bytes([number]))
 

@@ -230,7 +230,7 @@ def setup(
 
 
 def complain(text: str) -> None:
-    """A line for whoever started the daemon, and why it did not start; in the journal it has the priority of an error."""
+    """Tell whoever started the daemon why it did not start; in the journal that has the priority of an error."""
     if sys.stderr is not None:
         prefix = "<3>" if _is_journal(sys.stderr) else ""
         with contextlib.suppress(OSError, ValueError):

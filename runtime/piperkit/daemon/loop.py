@@ -1,7 +1,7 @@
 """The event loop: events in their order, and messages when no event is due.
 
-An event's handlers are called in order; what one raises ends the event, never the daemon. What recurs is scheduled again
-before its handlers are called, so that it comes again whatever they do.
+An event's handlers are called in order; what one raises ends the event, never the daemon. What recurs is scheduled
+again before its handlers are called, so that it comes again whatever they do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from piperkit.host import Result
 from piperkit.zenkit import ZenDaemonStopException
 
 #: Events in a row after which messages have their turn, however many events there are.
-EVENTS_MAX = 100
+EVENTS_MAX = 2
 _CONTINUE = 1
 
 Handler = Callable[[Any, Any], Result]
@@ -38,6 +38,7 @@ class EventLoop:
     """Handles the events of `queue` by `handlers`, each given `daemon`.
 
     failed: told of an event, its arguments, the handler that raised, and what it raised.
+    unhandled: told of an event that nobody handles.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class EventLoop:
         handlers: Mapping[str, Sequence[Handler]],
         waker: Waker,
         failed: Callable[[str, Any, Handler, BaseException], None],
+        unhandled: Callable[[str], None],
     ) -> None:
         self._daemon = daemon
         self._queue = queue
         self._handlers = handlers
         self._waker = waker
         self._failed = failed
+        self._unhandled = unhandled
         self._recurring: dict[str, tuple[Callable[[], float], Timer]] = {}
         self.args: Any = None  #: those of the event that is being handled
         self.busy = True  #: code of a component may be running, for any time
@@ -88,9 +91,13 @@ class EventLoop:
         """Call the handlers of an event; what one raises ends the event, never the daemon."""
         if event in self._recurring:
             self.every(event, self._recurring[event][0])
+        handlers = self._handlers.get(event)
+        if not handlers:
+            self._unhandled(event)
+            return
         self.args = args
         try:
-            for handler in self._handlers.get(event, ()):
+            for handler in handlers:
                 given = args
                 try:
                     flag, args = handler(self._daemon, args)

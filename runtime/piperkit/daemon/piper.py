@@ -1,7 +1,7 @@
 """`PiperDaemon`: a daemon that takes messages from a queue, and its life from the command line to the last event.
 
-It is a `pyzenkit.zendaemon.ZenDaemon`, so components written for that run on it; what that forces upon a daemon (`_init_…`,
-`_configure_…`, `cbk_…`) is one line here, and done by a part:
+It is a `pyzenkit.zendaemon.ZenDaemon`, so components written for that run on it; what that forces upon a daemon
+(`_init_…`, `_configure_…`, `cbk_…`) is one line here, and done by a part:
 
 - `configuration`: keys, their sources and rules; `reload`: reading it again, on SIGHUP;
 - `loop`: events, and the filer's turns; `waker`: what it sleeps on; `signals`, `guard`: how signals and the end get in;
@@ -141,7 +141,7 @@ class PiperDaemon(ZenDaemon):
             **paths,
         )
         self._waker = Waker(self._descriptor_failed)
-        self.loop = EventLoop(self, self.queue, self.callbacks, self._waker, self._handler_failed)
+        self.loop = EventLoop(self, self.queue, self.callbacks, self._waker, self._handler_failed, self._unhandled)
         self._signals = Signals(self.queue, self._waker.wake, self._stopping)
         self._background = process.Background()
         self._pid_file: process.PidFile | None = None
@@ -345,6 +345,8 @@ class PiperDaemon(ZenDaemon):
                 self.retc = int(getattr(error, "exit_status", ExitStatus.FAILURE))
                 raise
             finally:
+                if self.loop.forked:
+                    until.pop_all()  # what it would end is the daemon's
                 self._finish(guard)
 
     def _daemonize(self) -> None:
@@ -366,7 +368,7 @@ class PiperDaemon(ZenDaemon):
         self.logger.info("The daemon starts, with pid %d", os.getpid())
         for path in self.configuration.missing():
             self.logger.info("There is no configuration at %s: what is not set elsewhere has its default", path)
-        self._status = Status(self.filer)
+        self._status = Status(self.filer.statistics_cur, self.filer.doing, self._errors_words)
         self._reports = Reports(
             self.logger,
             self.manager,
@@ -387,8 +389,7 @@ class PiperDaemon(ZenDaemon):
             self.every(self.EVENT_LOG_STATISTICS, lambda: self.c("stats_interval"))
             self.every(self.EVENT_SAVE_RUNLOG, lambda: self.c("runlog_interval"))
         self._background.ready()
-        self.manager.tell("READY=1")
-        self.tell_status()
+        self.tell_status("READY=1")
         self.expect_signs()
 
     def _watch_queue(self) -> None:
@@ -436,7 +437,7 @@ class PiperDaemon(ZenDaemon):
             self.manager.tell("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _finish(self, guard: Guard) -> None:
-        """Whatever the reason for the end is: give back, tear down, write the run log. It takes no longer than a stop."""
+        """Whatever the reason for the end is: give back, tear down, write the run log, in the time that a stop has."""
         if self.loop.forked:
             return
         self.loop.busy = True
@@ -529,7 +530,7 @@ class PiperDaemon(ZenDaemon):
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         """Call `handler` from the loop whenever `fd` is readable: it has to read what is there, or `unwatch(fd)`.
 
-        From `setup` on. A handler does little, and schedules an event for the rest. Raises OSError for what is not open.
+        From `setup` on. A handler does little, and schedules an event for the rest. Raises OSError if it is not open.
         """
         self._waker.watch(fd, handler)
 
@@ -574,6 +575,9 @@ class PiperDaemon(ZenDaemon):
                 return
         self.error(described(event, handler, error), self.retc, error.__traceback__)
 
+    def _unhandled(self, event: str) -> None:
+        self.log_once(f"event {event}", f"There is nothing to handle the event '{event}'")
+
     def _descriptor_failed(self, text: str, error: BaseException | None) -> None:
         if error is None:
             self.logger.error("%s", text)
@@ -586,10 +590,13 @@ class PiperDaemon(ZenDaemon):
         """One line for people: what it does, or waits for, and how much it has done."""
         return self._status.line(self.is_done())
 
-    def tell_status(self) -> None:
-        """Something about the daemon has changed that people want to know."""
+    def _errors_words(self) -> str:
+        return self.filer.housekeeping.errors_words() if hasattr(self.filer, "housekeeping") else ""
+
+    def tell_status(self, *more: str) -> None:
+        """Something about the daemon has changed that people want to know; `more` goes to the service manager."""
         if self._reports is not None:
-            self._reports.status()
+            self._reports.status(*more)
 
     def _save_run_log(self) -> None:
         if self._reports is not None:
@@ -652,8 +659,7 @@ class PiperDaemon(ZenDaemon):
 
     def cbk_event_reloaded(self, daemon: PiperDaemon, args: Any) -> Result:
         """The components know of the new configuration, or it was refused: either way that is over."""
-        self.manager.tell("READY=1")
-        self.tell_status()
+        self.tell_status("READY=1")
         return self.FLAG_CONTINUE, args
 
     def cbk_event_watchdog(self, daemon: PiperDaemon, args: Any) -> Result:

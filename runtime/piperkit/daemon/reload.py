@@ -1,7 +1,7 @@
 """What SIGHUP does: the configuration is read again, whole or not at all, and everybody is told of it.
 
-A wrong one is refused, and the old one stays: also one that is gone, or empty, where there was one. What a running daemon
-cannot change keeps its value until a restart.
+A wrong one is refused, and the old one stays: also one that is gone, or empty, where there was one. What a running
+daemon cannot change keeps its value until a restart.
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ class Reports:
         if len(self.errors) < _ERRORS_MAX:
             self.errors.append(text)
 
-    def status(self) -> None:
-        """Tell how the daemon is: it has changed, or some time has passed."""
-        self._manager.tell(f"STATUS={self._line()}")
+    def status(self, *more: str) -> None:
+        """Tell how the daemon is: it has changed, or some time has passed; `more` goes to the service manager."""
+        self._manager.tell(*more, f"STATUS={self._line()}")
         self.write_state()
 
     def write_state(self, *, asked: bool = False) -> None:

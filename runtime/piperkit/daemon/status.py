@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from piperkit.filer import FilerDaemonComponent, names
+from piperkit.filer import names
 
 #: Seconds that a rate is measured over, at least.
 PERIOD = 10.0
 
 
 class Status:
-    """Knows what to say of a filer."""
+    """Knows what to say.
 
-    def __init__(self, filer: FilerDaemonComponent, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._filer = filer
+    counts: the filer's statistics. doing: what it does or waits for. errors: how many dead letters there are, or "".
+    """
+
+    def __init__(
+        self,
+        counts: Mapping[str, int],
+        doing: Callable[[], str],
+        errors: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._counts = counts
+        self._doing = doing
+        self._errors = errors
         self._monotonic = monotonic
         # Moments, and how many messages there had been; the rate is that since the one before the last.
         self._before = self._last = (monotonic(), 0)
 
     def line(self, stopping: bool) -> str:
         """Such as "working; 120 messages, 3.5/s, 2 banished"."""
-        filer, counts = self._filer, self._filer.statistics_cur
-        if stopping:
-            doing = "stopping"
-        elif filer.waiting_for is not None:
-            doing = f"waiting for {filer.waiting_for}"
-        else:
-            doing = "working" if filer.parts.claims.held else "idle"
+        counts = self._counts
+        doing = "stopping" if stopping else self._doing()
         done = []
         if messages := counts.get(names.FETCHED, 0):
             done += [f"{messages} messages", f"{self._rate(messages):.3g}/s"]
         for counter, word in ((names.RETRIED, "put off"), (names.POSTPONED, "waiting"), (names.BANISHED, "banished")):
             if number := counts.get(counter):
                 done.append(f"{number} {word}")
-        if filer.housekeeping.errors_left:
-            done.append(f"{filer.housekeeping.errors_words()} in errors")
+        if errors := self._errors():
+            done.append(f"{errors} in errors")
         return f"{doing}; {', '.join(done)}" if done else doing
 
     def _rate(self, messages: int) -> float:

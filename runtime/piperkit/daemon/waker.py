@@ -1,6 +1,6 @@
 """What the loop sleeps on: one poll(2) for signals, arrivals and the time of the next event.
 
-A signal that comes between the decision to sleep and the sleep is not lost: its handler calls `wake`, which the poll sees.
+A signal that comes between the decision to sleep and the sleep is not lost: its handler calls `wake`, which ends it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Waker:
         self._failed = failed
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._reader = self._writer = -1
+        self._bell = -1  #: an eventfd(2)
 
     def __enter__(self) -> Self:
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.watch(self._reader, self._drain)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.watch(self._bell, self._drain)
         return self
 
     def __exit__(
@@ -36,21 +36,18 @@ class Waker:
         self.close()
 
     def close(self) -> None:
-        """Close the pipe. Idempotent."""
-        for fd in (self._reader, self._writer):
-            if fd >= 0:
-                os.close(fd)
-        self._reader = self._writer = -1
+        """Be woken by nobody. Idempotent."""
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)
 
     def wake(self) -> None:
         """End the sleep, or the next one. For handlers of signals, and other threads."""
-        try:
-            os.write(self._writer, b"\0")
-        except OSError:
-            pass  # it is full, and so wakes anyway; or closed
+        if self._bell >= 0:
+            os.eventfd_write(self._bell, 1)
 
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever `fd` is readable; it has to read what is there. Raises OSError for what is not open."""
+        """Call `handler` whenever `fd` is readable; it has to read what is there. Raises OSError if it is not open."""
         os.fstat(fd)
         self._poll.register(fd, select.POLLIN)
         self._handlers[fd] = handler
@@ -80,8 +77,4 @@ class Waker:
                 self.unwatch(fd)
 
     def _drain(self) -> None:
-        try:
-            while os.read(self._reader, 4096):
-                pass
-        except BlockingIOError:
-            pass
+        os.eventfd_read(self._bell)

@@ -143,6 +143,12 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """What it pauses for, for people."""
         return self._parts.hold.reason
 
+    def doing(self) -> str:
+        """What it does, or waits for, for people."""
+        if self.waiting_for is not None:
+            return f"waiting for {self.waiting_for}"
+        return "working" if self._parts.claims.held else "idle"
+
     @property
     def parts(self) -> Parts:
         """What it holds, waits for and counts, and by which settings; from `setup` on."""
@@ -180,16 +186,19 @@ class FilerDaemonComponent(ZenDaemonComponent):
         if not ready and not intake.claim():
             return False
         if self._chain is None:
+            if parts.claims.begun and host.queue.events:
+                return False  # the events of the message before it
+            host.progress()
             host.queue.schedule(self.event(names.MESSAGE_PROCESS), {"id": ready.popleft().id})
             return True
         chain, due, progress = self._chain, host.queue.due, host.sign_of_life()
         self.desk.now = time.monotonic()
         while ready:
+            if progress is not None:
+                progress()  # each message has the whole of `process_timeout`
             self._straight(ready.popleft(), chain)
             if due(self.desk.now) or parts.hold.closed:
                 break
-            if progress is not None:
-                progress()
         return True
 
     def _straight(self, claim: Claim, chain: tuple[Component, ...]) -> None:

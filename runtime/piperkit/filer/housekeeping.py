@@ -67,5 +67,5 @@ class Housekeeping:
             )
 
     def errors_words(self) -> str:
-        """How many dead letters there are, for people."""
-        return f"{self.errors_left} or more" if self.errors_left >= ERRORS_MAX else str(self.errors_left)
+        """How many dead letters there are, for people; nothing if there are none."""
+        return f"{self.errors_left} or more" if self.errors_left >= ERRORS_MAX else str(self.errors_left or "")
