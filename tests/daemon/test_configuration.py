@@ -394,7 +394,7 @@ def test_files_have_the_modes_that_both_umasks_allow(
 def test_file_template_explains_every_key_and_is_a_valid_configuration(tmp_path: Path, call: Call) -> None:
     done = call("upper", "--action=config-template", alone=True)
     assert done.returncode == 0
-    for option in make(tmp_path).options.values():
+    for option in make(tmp_path).configuration.options.values():
         assert (f'# "{option.key}": ' in done.stdout) is not option.cli_only
     path = write(tmp_path / "all.conf", done.stdout)
     make(tmp_path, f"--config-file={path}")
@@ -407,7 +407,7 @@ def test_file_template_explains_every_key_and_is_a_valid_configuration(tmp_path:
 def test_help_names_every_option(call: Call) -> None:
     done = call("upper", "--help", alone=True)
     assert done.returncode == 0
-    for option in apps.build("upper", []).options.values():
+    for option in apps.build("upper", []).configuration.options.values():
         assert option.flag in done.stdout
 
 

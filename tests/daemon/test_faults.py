@@ -140,7 +140,7 @@ def test_room_that_is_to_stay_free_does_not_stop_what_frees_room(piper: Piper, s
 def test_few_open_files_make_small_batches(piper: Piper, start: Start, until: Until, sync: str) -> None:
     with piper.queue_in.batch():
         piper.put(*(f"m{number}" for number in range(100)))
-    limits = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))  # noqa: E731
+    limits = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (21, 21))  # noqa: E731
     start("upper", "--queue-in-batch=100", f"--queue-sync={sync}", preexec_fn=limits)
     until(lambda: len(piper.out) == 100, "all messages")
     assert piper.out == [f"M{number}".encode() for number in range(100)]

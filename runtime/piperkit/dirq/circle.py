@@ -3,7 +3,8 @@
 While an instance waits for room in its next queue, a link `tmp/.waits-for` in its own queue names that one: in `tmp`,
 since the daemons that deliver to it can look there, and perhaps nowhere else. Who follows these links from its next
 queue and comes back to its own is in a circle. They are made anew at each look for room, so that an old one, of a dead
-instance, misleads nobody for long. Whoever may enqueue can make one: they are only shown, and nothing is done because of them.
+instance, misleads nobody for long. Whoever may enqueue can make one: they are only shown, and nothing is done because
+of them.
 """
 
 from __future__ import annotations
