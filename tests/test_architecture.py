@@ -27,7 +27,7 @@ LAYERS = (
     ("queue",),
     ("pause", "retry", "versions"),
     ("message",),
-    ("errors", "statistics", "zenkit"),
+    ("errors", "statistics", "text", "zenkit"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

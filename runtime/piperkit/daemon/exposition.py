@@ -37,8 +37,10 @@ from piperkit.errors import ConfigError, ExitStatus, PiperError
 LOOPBACK = "127.0.0.1"
 #: What the names of files end in that node-exporter reads.
 SUFFIX = ".prom"
-#: Seconds that a client may take to say what it wants.
+#: Seconds that a client may take, from connecting to the end of the answer.
 _CLIENT_TIMEOUT = 10.0
+#: Clients that are answered at the same time; more are turned away.
+_CLIENTS_MAX = 8
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.%\w]+\]|[^\[\]:]+):)?(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?")
 
 
@@ -73,8 +75,6 @@ class Address:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _CLIENT_TIMEOUT
-
     def log_message(self, format: str, *arguments: Any) -> None:
         """Requests are not logged."""
 
@@ -84,6 +84,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
     def __init__(self, family: int, address: Any) -> None:
         self.address_family = family
+        self._free = threading.BoundedSemaphore(_CLIENTS_MAX)
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -101,8 +102,31 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
                 time.sleep(1.0)
             raise
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, if there are not too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and hang up when that takes too long: a client may send a byte now and then, or read nothing."""
+        hang_up = threading.Timer(_CLIENT_TIMEOUT, _hang_up, (request,))
+        hang_up.daemon = True
+        hang_up.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            hang_up.cancel()
+            self._free.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away in the middle is no fault of ours."""
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for it
 
 
 class HttpExposition:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from piperkit.errors import ExitStatus, PiperError
+from piperkit.text import harmless
 
 #: Seconds after which a fault that still repeats is logged again, with how often that was.
 PERIOD = 60.0
@@ -39,21 +40,9 @@ class LogFileError(PiperError):
     exit_status = ExitStatus.CANNOT_CREATE
 
 
-def _shown(text: str) -> str:
-    """Text for one line. Names and reasons may hold anything: what a terminal would obey, and what is no character, is
-    written as \\xNN or \\uNNNN.
-    """
-    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]  # a byte that is not UTF-8
-
-
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
     found = {key: getattr(record, key) for key in FACTS if getattr(record, key, None) is not None}
-    return {key: _shown(value) if isinstance(value, str) else value for key, value in found.items()}
+    return {key: harmless(value) if isinstance(value, str) else value for key, value in found.items()}
 
 
 class TextFormatter(logging.Formatter):
@@ -62,7 +51,7 @@ class TextFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        first, *more = map(_shown, super().format(record).split("\n"))
+        first, *more = map(harmless, super().format(record).split("\n"))
         if facts := ", ".join(f"{key}={value}" for key, value in _facts(record).items()):
             first = f"{first} [{facts}]"
         return "\n    ".join([first, *more])
@@ -95,12 +84,24 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "name": self._daemon,
             "pid": record.process,
-            "message": "\n".join(map(_shown, record.getMessage().split("\n"))),
+            "message": "\n".join(map(harmless, record.getMessage().split("\n"))),
         }
         line |= _facts(record)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+class Sound(logging.Filter):
+    """Replaces a line that cannot be put together by one that says so; passes every line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            record.getMessage()
+        except Exception as error:
+            record.msg = f"{record.msg!r:.200} cannot be logged: {type(error).__name__}"
+            record.args = None
+        return True
 
 
 class About(logging.Filter):
@@ -173,12 +174,39 @@ def tell_repeats(logger: logging.Logger) -> None:
             found.tell(logger)
 
 
-class LogFile(logging.handlers.WatchedFileHandler):
+class _Quiet(logging.Handler):
+    """A handler that raises nothing, and prints nothing of its own trouble: a line that cannot be written is lost, and
+    the next one is tried.
+    """
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        try:
+            return bool(super().handle(record))
+        except Exception:
+            return False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """As logging calls it."""
+
+
+class Terminal(_Quiet, logging.StreamHandler[Any]):
+    """Writes lines to standard error."""
+
+
+class SystemLog(_Quiet, logging.handlers.SysLogHandler):
+    """Writes lines to the system's log."""
+
+
+class LogFile(_Quiet, logging.handlers.WatchedFileHandler):
     """Writes lines to a file that others cannot read, whatever the umask; reopens it after logrotate(8) moved it."""
 
     def _open(self) -> io.TextIOWrapper:
         def opener(path: str, flags: int) -> int:
-            return os.open(path, flags, 0o640)
+            try:
+                return os.open(path, flags, 0o640)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), 0o755)  # somebody has removed it
+                return os.open(path, flags, 0o640)
 
         return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=opener)
 
@@ -200,6 +228,7 @@ def setup(
         logger.removeHandler(old)
         old.close()
     logger.filters.clear()
+    logger.addFilter(Sound())
     logger.addFilter(About(subject))
     logger.addFilter(Repeats())
     logger.setLevel(level.upper())
@@ -211,17 +240,17 @@ def setup(
         handlers.append(handler)
 
     if console and _is_journal(sys.stderr):
-        add(logging.StreamHandler(sys.stderr), "%(message)s", journal=True)
+        add(Terminal(sys.stderr), "%(message)s", journal=True)
     elif console:
-        add(logging.StreamHandler(sys.stderr), "%(asctime)s %(levelname)s: %(message)s")
+        add(Terminal(sys.stderr), "%(asctime)s %(levelname)s: %(message)s")
     if log_file:
         try:
-            file = LogFile(log_file, encoding="utf-8")
+            file = LogFile(log_file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise LogFileError(f"the log file {log_file} cannot be written: {error.strerror}") from error
         add(file, f"%(asctime)s {name} [%(process)d] %(levelname)s: %(message)s")
     elif background and os.path.exists("/dev/log"):
-        add(logging.handlers.SysLogHandler("/dev/log"), f"{name}[%(process)d]: %(message)s")
+        add(SystemLog("/dev/log"), f"{name}[%(process)d]: %(message)s")
     for handler in handlers:
         logger.addHandler(handler)
     if not handlers:
@@ -234,7 +263,7 @@ def complain(text: str) -> None:
     if sys.stderr is not None:
         prefix = "<3>" if _is_journal(sys.stderr) else ""
         with contextlib.suppress(OSError, ValueError):
-            print(prefix + "\n    ".join(map(_shown, text.split("\n"))), file=sys.stderr, flush=True)
+            print(prefix + "\n    ".join(map(harmless, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def _is_journal(stream: Any) -> bool:

@@ -10,6 +10,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+from piperkit.text import harmless
+
 
 class ServiceManager:
     """systemd, or whatever started us and set NOTIFY_SOCKET."""
@@ -32,9 +34,8 @@ class ServiceManager:
     def tell(self, *lines: str) -> None:
         """Send a message, such as "READY=1". No line can hold another one."""
         if self._socket is not None:
-            lines = tuple("".join(char if char.isprintable() else " " for char in line) for line in lines)
             try:
-                self._socket.send("\n".join(lines).encode("utf-8", "backslashreplace"))
+                self._socket.send("\n".join(map(harmless, lines)).encode("utf-8", "backslashreplace"))
             except OSError:
                 pass  # it has gone away, and will ask systemd's way if it wants to know
 

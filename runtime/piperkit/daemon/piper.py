@@ -227,6 +227,7 @@ class PiperDaemon(ZenDaemon):
             raise TypeError(
                 f"{type(self).__name__}.__init__ does not call super().__init__(...), which makes the daemon"
             )
+        process.open_streams()
         try:
             self._stage_setup()
             if self.c(self.CONFIG_ACTION):

@@ -65,14 +65,24 @@ class Identity:
         try:
             if os.geteuid() == 0:
                 os.setgroups(self.groups)
-            if self.gid not in (-1, os.getgid()):
-                os.setgid(self.gid)
-            if self.uid not in (-1, os.getuid()):
-                os.setuid(self.uid)
+            # Real, effective and saved ones: none of them is left to go back to.
+            os.setresgid(self.gid, self.gid, self.gid)
+            os.setresuid(self.uid, self.uid, self.uid)
         except PermissionError:
             raise ConfigError(
                 "user, group: only root may become somebody else; start it as root, or leave them out"
             ) from None
+
+
+def open_streams() -> None:
+    """Open what is closed of standard input, output and error on /dev/null: or the next file that is opened would be
+    one of them, and what is printed would land in it.
+    """
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        os.set_inheritable(fd, True)
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
 
 
 def change_root(directory: str) -> None:
@@ -214,7 +224,9 @@ def running_pid(path: str) -> int | None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two may ask at the same time
         return None  # nobody has it locked: it is stale
     except BlockingIOError:
-        return read_pid(path)
+        # Whoever can open the file can lock it: what it says counts only if the kernel says the same.
+        pid, holder = read_pid(path), fs.lock_holder(fd)
+        return pid if holder is None or pid == holder else None
     finally:
         os.close(fd)
 

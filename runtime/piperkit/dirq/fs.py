@@ -16,6 +16,8 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 
+from piperkit.text import harmless
+
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -59,7 +61,7 @@ def encode(name: str) -> bytes:
 def display(name: str) -> str:
     """A file name as text that any terminal, log or JSON writer takes on one line: other bytes as \\xNN."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return harmless(text)
 
 
 class Directory:

@@ -62,7 +62,7 @@ class Intake:
             parts.window.close()
             self._rest()
             return False
-        self.bell.found(any(claim.attempt == 1 for claim in claims) if silent else False, silent)
+        self.bell.found(silent and any(claim.attempt == 1 and not claim.waits for claim in claims), silent)
         parts.room.take(len(claims))
         parts.claims.add(claims)
         parts.count(names.FETCHED, len(claims))
