@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
 import resource
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pyzenkit.zendaemon import ZenDaemonComponent
@@ -85,6 +88,41 @@ class Stuck(Echo):
             daemon.logger.info("It hangs")
             while True:
                 time.sleep(0.01)
+
+
+class Stubborn(Component):
+    """Defends itself against its end in the way that the message names."""
+
+    def process(self, message: Message) -> Outcome:
+        match message.text:
+            case "alarms":
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                work: Callable[[], object] = lambda: signal.alarm(0)  # noqa: E731
+            case "signals":
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, lambda *_: None)
+                work = lambda: time.sleep(0.01)  # noqa: E731
+            case "wakeup":
+                signal.set_wakeup_fd(-1)
+                work = lambda: time.sleep(0.01)  # noqa: E731
+            case "catches":
+                os.close(2)
+                work = lambda: time.sleep(0.01)  # noqa: E731
+            case "blocks":
+                # As libraries in C do: without the lock of the interpreter, and going on after a signal.
+                work = lambda: ctypes.CDLL(None).sleep(3600)  # noqa: E731
+            case "thread":
+                threading.Thread(target=time.sleep, args=(3600,), name="sleeper").start()
+                return message.commit()
+            case other:
+                raise Reject(other)
+        with open("begun", "a", encoding="utf-8") as file:
+            file.write(message.text + "\n")
+        while True:
+            try:
+                work()
+            except BaseException:
+                pass
 
 
 class Collect(BatchComponent):
@@ -196,6 +234,7 @@ COMPONENTS: dict[str, Any] = {
     "faults": lambda: [Faults()],
     "fork": lambda: [Fork()],
     "slow": lambda: [Slow()],
+    "stubborn": lambda: [Stubborn()],
     "stuck": lambda: [Stuck()],
     "old": lambda: [OldUpper()],
     "old-banish": lambda: [OldBanish()],

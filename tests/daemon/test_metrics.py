@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -72,6 +73,31 @@ def scrape(piper: Piper, until: Until) -> Callable[[], Samples]:
         return samples(fetch(urls(piper)[-1]))
 
     return run
+
+
+def test_slow_and_many_clients_do_not_keep_others_from_metrics(
+    piper: Piper, start: Start, until: Until, scrape: Callable[[], Samples]
+) -> None:
+    constants = {"piperkit.daemon.exposition._CLIENT_TIMEOUT": 0.5}
+    start("upper", HTTP, constants=constants)
+    until(lambda: urls(piper), "metrics")
+    address = urls(piper)[0].split("/")[2].split(":")
+    with contextlib.ExitStack() as clients:
+        for _ in range(30):
+            clients.enter_context(socket.create_connection((address[0], int(address[1])))).send(b"GET")
+
+        def answered() -> bool:
+            try:
+                return bool(scrape())
+            except OSError:
+                return False  # turned away, as long as the others take
+
+        until(answered, "an answer")
+    assert len(os.listdir(f"/proc/{daemon_pid(piper)}/task")) < 30
+
+
+def daemon_pid(piper: Piper) -> int:
+    return int((piper.directory / "daemon.pid").read_text())
 
 
 def test_metrics_count_what_was_done(piper: Piper, start: Start, until: Until, scrape: Callable[[], Samples]) -> None:

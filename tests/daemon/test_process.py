@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import json
 import os
@@ -86,6 +87,52 @@ def test_stop_timeout_ends_a_component_that_does_not_come_to_an_end(piper: Piper
     daemon.send_signal(signal.SIGTERM)
     until(gone(daemon), "the daemon to end")
     assert daemon.returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", ["timeout", "third signal"])
+@pytest.mark.parametrize("way", ["alarms", "signals", "wakeup", "catches", "blocks"])
+def test_stop_timeout_and_third_signal_hold_whatever_a_component_does(
+    piper: Piper, start: Start, until: Until, way: str, stop: str
+) -> None:
+    piper.put(way)
+    daemon = start("stubborn", "--stop-timeout=0.1" if stop == "timeout" else "--stop-timeout=3600")
+    until((piper.directory / "begun").exists, "the message to be begun")
+    daemon.send_signal(signal.SIGTERM)
+    while stop != "timeout" and daemon.poll() is None:
+        daemon.send_signal(signal.SIGTERM)
+        time.sleep(0.05)  # signals of one kind that wait are one
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 1
+    assert not (piper.directory / "daemon.pid").exists()
+
+
+@pytest.mark.slow
+def test_thread_of_a_component_does_not_keep_the_process(piper: Piper, start: Start, until: Until) -> None:
+    piper.put("thread")
+    daemon = start("stubborn", "--stop-timeout=0.1")
+    until(lambda: piper.out, "the message")
+    daemon.send_signal(signal.SIGTERM)
+    until(gone(daemon), "the daemon to end")
+    assert daemon.returncode == 0
+    assert daemon.stderr is not None
+    assert "ended without waiting for a component's threads: sleeper" in daemon.stderr.read()
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams_are_no_others(piper: Piper, until: Until, closed: str) -> None:
+    """Or what is printed would land in whatever is opened next: a queue's file, or the log."""
+    options = [option for option in piper.options() if option != "--no-daemon"]
+    command = [sys.executable, apps.__file__, "echo", *options]
+    subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], check=True)
+    pid = int((piper.directory / "daemon.pid").read_text())
+    try:
+        assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
+        piper.put("a")
+        until(lambda: piper.out == [b"a"], "the message")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: "has ended, with status 0" in log(piper), "the end")
 
 
 @pytest.mark.parametrize("hook", ["setup", "teardown"])
@@ -179,6 +226,16 @@ def test_stale_pid_file_is_not_believed(piper: Piper, start: Start, call: Call, 
     assert call("upper", "--action=signal-check").returncode == 3
     start("upper")
     until(lambda: "The daemon starts" in log(piper), "the start")
+
+
+def test_pid_file_that_somebody_else_locks_is_not_believed(piper: Piper, call: Call) -> None:
+    """As after a crash, by the daemon's own account: the pid may be another process's by now."""
+    path = piper.directory / "daemon.pid"
+    path.write_text(f"{os.getppid()}\n")
+    with open(path, encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for action in ("signal-check", "status", "signal-usr1"):
+            assert call("upper", f"--action={action}").returncode == 3
 
 
 def test_installed_daemon_has_a_directory_of_its_own_in_run(tmp_path: Path) -> None:

@@ -608,10 +608,6 @@ class PiperDaemon(ZenDaemon):
         """What the state file holds, for programs and for `--action status`."""
         assert self._reports is not None
         shown = self.configuration.shown
-        try:
-            counts = self.filer.queue.counts()
-        except (OSError, PiperError):
-            counts = None  # which `status` says why
         return {
             "time": time.time(),
             "started": self._reports.started,
@@ -619,12 +615,18 @@ class PiperDaemon(ZenDaemon):
             "pid": os.getpid(),
             "rc": self.retc,
             "status": self.status_line(),
-            "counts": counts,
             "config": {key: json.loads(shown(key, self.config)) for key in self.config if key != self.CORE},
             "paths": self.paths,
             "events": {event: [repr(handler) for handler in found] for event, found in self.callbacks.items()},
             "components": {type(component).__name__: component.get_state() for component in self.components},
         }
+
+    def _counts(self) -> dict[str, int] | None:
+        """Messages in each part of the queue; None where they cannot be counted, which `status` says why."""
+        try:
+            return self.filer.queue.counts()
+        except (OSError, PiperError):
+            return None
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -676,7 +678,7 @@ class PiperDaemon(ZenDaemon):
     def cbk_event_signal_usr2(self, daemon: PiperDaemon, args: Any) -> Result:
         """Write the state to the state file."""
         if self._reports is not None:
-            self._reports.write_state(asked=True)
+            self._reports.write_state(asked=True, more={"counts": self._counts()})
         return self.FLAG_CONTINUE, args
 
     def cbk_event_log_statistics(self, daemon: PiperDaemon, args: Any) -> Result:

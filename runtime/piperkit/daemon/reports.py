@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from piperkit.daemon.notify import ServiceManager
@@ -52,12 +52,12 @@ class Reports:
         self._manager.tell(*more, f"STATUS={self._line()}")
         self.write_state()
 
-    def write_state(self, *, asked: bool = False) -> None:
-        """Replace the state file; `asked`: say so."""
+    def write_state(self, *, asked: bool = False, more: Mapping[str, Any] | None = None) -> None:
+        """Replace the state file; `asked`: say so, and put in `more`, which takes its time to find out."""
         if self._state_file is None:
             return
         try:
-            write_json(self._state_file, self._state())
+            write_json(self._state_file, {**self._state(), **(more or {})})
         except OSError as error:
             trouble = f"The state cannot be saved to {self._state_file}: {error.strerror}"
             if asked or trouble != self._trouble:

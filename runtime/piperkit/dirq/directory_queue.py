@@ -218,7 +218,10 @@ class DirectoryQueue:
         """The contents of a claimed message. Raises as `begin`, which this is too."""
         held = self._held.get(id) or self._get(id)
         if not held.begun:
-            self._begin(held)
+            if self._instance.working and held is next(iter(self._held.values())):
+                held.begun = True  # as the order of the claims says already
+            else:
+                self._begin(held)
         try:
             data = self._store.read(held)
         except OSError as error:
@@ -387,9 +390,7 @@ class DirectoryQueue:
         Where only the sync fails, the claim stays; whatever it is settled with next then syncs and ends it.
         """
         syncer = self._store.syncer
-        syncs = syncer.syncs
-        if syncs:
-            syncer.enter()
+        syncer.depth += 1
         try:
             if not held.settled:
                 if held.replaced:
@@ -405,7 +406,9 @@ class DirectoryQueue:
                 self._leave(held, _cause(error))
             raise
         finally:
-            if syncs:
+            if syncer.depth > 1:
+                syncer.depth -= 1  # without a call: what is done most is done in a batch
+            else:
                 syncer.leave()
         self._release(held)
 
@@ -526,7 +529,7 @@ class DirectoryQueue:
 
     def _release(self, held: Held) -> None:
         del self._held[held.id]
-        if held.begun:
+        if held.begun and self._instance.begun:
             self._instance.settled(held.name)
 
     def _forget(self) -> None:

@@ -61,7 +61,7 @@ class Instance:
         self._fd = -1
         self._recovery = -1  #: the lock of recovery, which stands for a list that cannot be written
         self._listed: list[str] = []  #: the names in the record
-        self._begun: tuple[str, ...] = ()
+        self.begun: tuple[str, ...] = ()  #: those that were begun out of turn
         self.working = False
         self.name = ""
 
@@ -72,10 +72,10 @@ class Instance:
             if directory.is_same(self._directory):
                 self._directory = directory
                 return
-            listed, begun, working = self._listed, self._begun, self.working
+            listed, begun, working = self._listed, self.begun, self.working
             self.close()  # the queue was made anew, or this part of it
             self.open()
-            self._listed, self._begun, self.working = listed, begun, working
+            self._listed, self.begun, self.working = listed, begun, working
             self._write(_WORKING if working else _RESTING)
             return
         number = time.time_ns()  # a pid comes again (in a container it is always 1), and a death is known by this name
@@ -112,7 +112,7 @@ class Instance:
         if names == self._listed and working == self.working and (self._fd >= 0 or not names):
             return
         self.open()
-        self._begun = tuple(name for name in self._begun if name in names)
+        self.begun = tuple(name for name in self.begun if name in names)
         self._listed, self.working = names, working
         self._write(_WORKING if working else _RESTING)
 
@@ -129,13 +129,13 @@ class Instance:
 
     def out_of_turn(self, name: str) -> None:
         """Work on another one begins. Raises as `in_turn`."""
-        self._begun = (*self._begun, name)
+        self.begun = (*self.begun, name)
         self._write(_WORKING if self.working else _RESTING)
 
     def settled(self, name: str) -> None:
         """A message that was begun out of turn is settled; the record says so from its next writing on."""
-        if self._begun:
-            self._begun = tuple(each for each in self._begun if each != name)
+        if self.begun:
+            self.begun = tuple(each for each in self.begun if each != name)
 
     def rest(self) -> None:
         """Nothing is in work, and what comes next may take its time: a death then is no message's fault."""
@@ -150,7 +150,7 @@ class Instance:
         self.working = state is _WORKING
 
     def _write(self, state: bytes) -> None:
-        data = state + _sealed(self._begun, self._listed)
+        data = state + _sealed(self.begun, self._listed)
         try:
             if os.pwrite(self._fd, data, 0) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -194,7 +194,7 @@ class Instance:
             if fd >= 0:
                 os.close(fd)
         self._fd = self._recovery = -1
-        self._listed, self._begun, self.working = [], (), False
+        self._listed, self.begun, self.working = [], (), False
 
 
 def lock_recovery(directory: Directory) -> int | None:
@@ -301,7 +301,7 @@ def _locked(fd: int) -> int | None:
 
 def _sealed(begun: Iterable[str], claimed: Iterable[str]) -> bytes:
     """The list with its checksum; "//" ends it, so that a shorter one needs no truncation, a second step."""
-    payload = fs.encode("".join(f"/{name}" for name in begun) + "//" + "".join(f"/{name}" for name in claimed) + "//")
+    payload = fs.encode("/".join(("", *begun)) + "//" + "/".join(("", *claimed)) + "//")
     return b"%08x" % zlib.crc32(payload) + payload
 
 

@@ -95,7 +95,7 @@ class Store:
         fd = os.open(held.name, fs.OPEN_MESSAGE, dir_fd=held.where.fd)
         try:
             data = os.read(fd, _PIECE)
-            if not 0 < len(data) < _PIECE or self.limits.is_too_large(len(data)):
+            if not 0 < len(data) < _PIECE or 0 < self.limits.message_max < len(data):
                 data = self._read_large(held, fd)
             if self.syncer.syncs and not held.synced:
                 held.synced = self.syncer.is_synced(fd, held.where)

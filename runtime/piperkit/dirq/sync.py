@@ -43,12 +43,12 @@ class Syncer:
     def __init__(self, mode: Sync) -> None:
         self._mode = mode
         self.syncs = mode is not Sync.OFF  #: whether `changed` has to be told anything
-        self._depth = 0
+        self.depth = 0  #: operations that are under way, and batches
         # dicts, as sets that keep their order
         self._targets: dict[Directory, None] = {}
         self._sources: dict[Directory, None] = {}
         self._whole: Directory | None = None  #: on a file system that is to be synced as a whole
-        self._kind: str | None = None  #: the queue's file system
+        self._kind = ""  #: the queue's file system, once it was looked at
 
     def file(self, fd: int) -> None:
         """A file is complete, and about to get its name."""
@@ -57,12 +57,9 @@ class Syncer:
 
     def is_synced(self, fd: int, directory: Directory) -> bool:
         """Whether a file that others wrote will be whole on the disk as soon as the directory it is moved to is."""
-        return self._kind_of(directory) in _ORDERED and fs.is_clean(fd)
-
-    def _kind_of(self, directory: Directory) -> str:
-        if self._kind is None:
-            self._kind = fs.file_system(directory)
-        return self._kind
+        if not self._kind:
+            self._kind = fs.file_system(directory) or "unknown"
+        return self._kind in _ORDERED and fs.is_clean(fd)
 
     def whole(self, directory: Directory) -> None:
         """A file that is not synced was moved within the file system of `directory`."""
@@ -76,9 +73,11 @@ class Syncer:
             self._targets[target] = None
         if source is not None:
             self._sources[source] = None
-            if self._kind_of(source) == _FORGETFUL:
+            if not self._kind:
+                self._kind = fs.file_system(source) or "unknown"
+            if self._kind == _FORGETFUL:
                 self.whole(source)
-        if not self._depth:
+        if not self.depth:
             self.flush()
 
     def now(self, directory: Directory) -> None:
@@ -101,12 +100,12 @@ class Syncer:
 
     def enter(self) -> None:
         """Begin an operation; `leave` ends it. For where each microsecond counts; else, see `operation`."""
-        self._depth += 1
+        self.depth += 1
 
     def leave(self) -> None:
         """End it."""
-        self._depth -= 1
-        if self.syncs and not self._depth:
+        self.depth -= 1
+        if self.syncs and not self.depth:
             self.flush()
 
     def flush(self) -> None:
