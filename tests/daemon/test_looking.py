@@ -21,7 +21,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 Until = Callable[..., None]
 
 #: Looks that come soon: a test that is about what a look does need not wait for it.
-SOON = {"piperkit.filer.intake.LOOK_INTERVAL": 0.1}
+SOON = {"piperkit.filer.doorbell.LOOK_INTERVAL": 0.1}
 NOT_TOLD = "Arrivals do not wake the daemon"
 
 
@@ -274,7 +274,7 @@ def test_queue_that_is_made_anew_under_a_daemon_is_found_and_watched(
 
 def test_queue_that_comes_back_is_watched_again(piper: Piper, start: Start, until: Until) -> None:
     """It looks for it every `queue_in_wait` seconds, and from then on it is woken."""
-    wait = {"piperkit.filer.intake.LOOK_INTERVAL": 0.5}
+    wait = {"piperkit.filer.doorbell.LOOK_INTERVAL": 0.5}
     start("upper", "--queue-in-wait=0.05", constants=wait)
     until(lambda: "The daemon starts" in log(piper), "the start")
     queue = piper.directory / "in"
@@ -295,7 +295,7 @@ def test_message_whose_mode_is_corrected_is_taken_at_once(piper: Piper, start: S
     start(
         "echo",
         by=["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"],
-        constants={"piperkit.filer.intake.LOOK_INTERVAL": 1e6, "piperkit.filer.component.RECOVER_INTERVAL": 1e6},
+        constants={"piperkit.filer.doorbell.LOOK_INTERVAL": 1e6, "piperkit.filer.component.RECOVER_INTERVAL": 1e6},
     )
     until(lambda: "The daemon starts" in log(piper), "the start")
     message = piper.directory / "in" / "tmp" / "x"

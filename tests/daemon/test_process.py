@@ -344,7 +344,7 @@ def test_rights_are_given_up_before_anything_from_a_queue_is_touched(piper: Pipe
     options += ["--pid-file=/run/u.pid", "--runlog-dir=/run/log"]
     code = "import sys, apps; sys.exit(apps.build('upper', sys.argv[1:]).run_until_idle())"
     trace = tmp_path / "trace"
-    calls = "--trace=setgroups,setgid,setuid,openat,rename,renameat2,getdents64"
+    calls = "--trace=setgroups,setresgid,setresuid,openat,rename,renameat2,getdents64"
     command = ["strace", "-y", calls, "-o", str(trace), os.path.realpath(sys.executable), "-c", code, *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run(command, env=environment, cwd=os.path.dirname(apps.__file__), capture_output=True, check=True)
