@@ -23,7 +23,7 @@ from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
 
 #: The calls that give up rights, in the order in which they have to be made.
-RIGHTS = ("setgroups(", "setgid(", "setuid(")
+RIGHTS = ("setgroups(", "setresgid(", "setresuid(")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
