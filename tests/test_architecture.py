@@ -16,6 +16,8 @@ RUNTIME = Path(piperkit.__file__).parent
 #: From top to bottom. A module may import from its own layer and from those below it.
 LAYERS = (
     ("cli", "demo", "testing", "crashwalk"),
+    ("doctor",),
+    ("upgrade",),
     ("project",),
     ("daemon",),
     ("filer",),

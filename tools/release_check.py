@@ -18,9 +18,9 @@ import yaml
 from packaging.version import Version
 
 from piperkit.errors import PiperError
-from piperkit.project import releases
 from piperkit.project.git import contents, git, listed, succeeds
-from piperkit.project.releases import Release
+from piperkit.upgrade import releases
+from piperkit.upgrade.releases import Release
 from piperkit.versions import runtime_range
 
 _KNOWN = {"": {"version", "date", "commit", "behaviour", "keys", "files"}, "keys": {"new", "renamed", "removed"},

@@ -75,6 +75,10 @@ class QueueInUse(QueueError):
 
     exit_status = ExitStatus.TEMPORARY
 
+    def __init__(self, pid: int, text: str) -> None:
+        super().__init__(text)
+        self.pid = pid  #: the instance's
+
 
 class TargetUnavailable(QueueError):
     """The queue to move to is missing or cannot be written to; the message stays claimed."""

@@ -238,6 +238,41 @@ def test_pid_file_that_somebody_else_locks_is_not_believed(piper: Piper, call: C
             assert call("upper", f"--action={action}").returncode == 3
 
 
+def test_user_that_it_becomes_has_no_way_back_and_no_descriptor_of_others(
+    piper: Piper, start: Start, until: Until, public: Path
+) -> None:
+    need("root", os.geteuid() == 0, "root")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with open("/etc/shadow", "rb") as secret:
+        places = {"queue-in-dir": "in", "log-file": "it.log", "pid-file": "it.pid", "state-file": "it.state"}
+        options = [f"--{key}={public}/it/{name}" for key, name in places.items()]
+        daemon = start("echo", "--user=nobody", *options, f"--runlog-dir={public}/it/runs", "--queue-out-dir=",
+                       pass_fds=[secret.fileno()])  # fmt: skip
+        until((public / "it" / "it.state").exists, "the start")
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    assert f"Uid:\t{nobody}\t{nobody}\t{nobody}\t{nobody}\n" in status
+    assert "CapPrm:\t0000000000000000\n" in status
+    files = [os.readlink(link) for link in Path(f"/proc/{daemon.pid}/fd").iterdir()]
+    assert "/etc/shadow" not in files
+
+
+@pytest.mark.slow
+def test_hangup_while_it_starts_does_no_harm(piper: Piper, start: Start, until: Until) -> None:
+    """From the moment on when the program has been loaded."""
+    code = "import sys, apps; print('loaded', flush=True); apps.build('upper', sys.argv[1:]).run()"
+    directory = os.path.dirname(apps.__file__)
+    for delay in (0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3):
+        command = [sys.executable, "-c", code, *piper.options()]
+        with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
+            assert daemon.stdout is not None
+            daemon.stdout.readline()
+            time.sleep(0.005 + delay)
+            daemon.send_signal(signal.SIGHUP)
+            until((piper.directory / "daemon.pid").exists, "the start")
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait() == 0
+
+
 def test_installed_daemon_has_a_directory_of_its_own_in_run(tmp_path: Path) -> None:
     """It can belong to the daemon's account, which may not remove a file from /run itself."""
     daemon = PiperDaemon(name="it", argv=[], anchor=str(tmp_path / "it" / "daemon.py"), components=[apps.Echo()])

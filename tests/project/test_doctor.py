@@ -18,9 +18,9 @@ import pytest
 from needs import need
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.layout import HOLDING
+from piperkit.doctor import project_checks, queue_checks
+from piperkit.doctor.subjects import Queue
 from piperkit.message import Failure
-from piperkit.project import checks, queue_checks
-from piperkit.project.patient import Queue
 
 DAEMON = """
 from piperkit import Component, PiperDaemon
@@ -413,11 +413,11 @@ def test_an_account_without_inotify_instances(
 
 
 def test_a_clock_that_nobody_keeps_is_a_warning() -> None:
-    assert list(checks.clock_is_synchronised(0)) == []
-    (found,) = checks.clock_is_synchronised(5)
+    assert list(project_checks.clock_is_synchronised(0)) == []
+    (found,) = project_checks.clock_is_synchronised(5)
     assert found.warning
     assert found.mend == "timedatectl set-ntp true"
-    assert checks.kernel_clock() in range(6)
+    assert project_checks.kernel_clock() in range(6)
 
 
 # -- daemons ---------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from needs import need
 from people import DAEMON, PRODUCER
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.layout import PARTS, SHARED
-from piperkit.project.doctor import Patients, examine, mend
-from piperkit.project.patient import bare_queue
+from piperkit.doctor.examine import Subjects, examine, mend
+from piperkit.doctor.subjects import bare_queue
 
 pytestmark = pytest.mark.slow
 
@@ -161,10 +161,10 @@ def test_a_part_that_a_producer_made_a_link_is_not_followed(old: Path, part: str
 
 def test_a_directory_that_a_producer_put_in_a_parts_place_is_not_worked_in(old: Path) -> None:
     PRODUCER.shell("mv pending aside && mkdir pending && echo x > pending/x", old)
-    patients = Patients((), (), (dataclasses.replace(bare_queue(str(old)), orphan_age=0),))
-    assert {each.check for each in mend(patients)} == {"owner and mode"}
+    subjects = Subjects((), (), (dataclasses.replace(bare_queue(str(old)), orphan_age=0),))
+    assert {each.check for each in mend(subjects)} == {"owner and mode"}
     words = f"it belongs to uid {PRODUCER.uid}, and not to uid {DAEMON.uid}, who works on the queue"
-    assert (f"{old}/pending", words) in [(each.where, each.what) for each in examine(patients)]
+    assert (f"{old}/pending", words) in [(each.where, each.what) for each in examine(subjects)]
     assert (old / "pending" / "x").read_text() == "x\n"
 
 
@@ -182,7 +182,7 @@ def test_no_advice_is_a_producers(old: Path) -> None:
 
 def test_whoever_may_not_look_is_told_so(used: Path) -> None:
     """A producer sees what it may of the queue, and that is no fault of the queue's."""
-    patients = Patients((), (), (bare_queue(str(used)),))
-    found = PRODUCER.do(lambda: [(each.what, each.warning) for each in examine(patients)])
+    subjects = Subjects((), (), (bare_queue(str(used)),))
+    found = PRODUCER.do(lambda: [(each.what, each.warning) for each in examine(subjects)])
     assert [what for what, warning in found if not warning] == []
     assert "you may not look there, or not write there, so not all of it was examined" in [what for what, _ in found]

@@ -11,7 +11,7 @@ import pytest
 
 from checkout import ROOT, copy_parts
 from needs import need
-from piperkit.project import releases
+from piperkit.upgrade import releases
 from repository import commit_all, git
 from upgrade_project import ADDRESS, NEXT, environment, released, run
 

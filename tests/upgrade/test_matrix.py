@@ -18,7 +18,7 @@ import yaml
 from packaging.version import Version
 
 from checkout import ROOT, VERSION
-from piperkit.project import releases
+from piperkit.upgrade import releases
 from repository import git
 from upgrade_edits import check_kept, edit, settle
 from upgrade_project import GITHUB, NEXT, environment, released, run, tree
@@ -144,7 +144,7 @@ def test_plain_copier_loses_no_edit_either(
     assert done.returncode == 0, done.stdout
     updated = tree(project), git(project, "status", "--porcelain")
     git(tmp_path, "clone", "--quiet", "--branch", NEXT, history, "template")
-    done = run(project, world, "piperkit.project.carry", tmp_path / "template", ".copier-answers.yml")
+    done = run(project, world, "piperkit.upgrade.carry_over", tmp_path / "template", ".copier-answers.yml")
     assert done.returncode == 0, done.stdout
     assert (tree(project), git(project, "status", "--porcelain")) == updated
     settle(project)

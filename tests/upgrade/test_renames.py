@@ -132,7 +132,7 @@ def test_a_deleted_file_is_kept_if_it_was_changed(updated: Updated) -> None:
     project, done = updated
     assert (project / ".gitignore").read_text().endswith("ours/\n")
     assert not (project / "tests" / "test_daemon.py").exists()
-    assert "the template has it no more; it is kept" in done.stdout
+    assert "no longer in the template; kept" in done.stdout
 
 
 def test_a_renamed_file_that_nobody_changed_is_just_renamed(updated: Updated) -> None:
@@ -147,7 +147,7 @@ def test_what_needs_the_users_hand_is_the_exit_status_of_piperctl(updated: Updat
         assert done.returncode == 0  # copier's, which is why there is piperctl
         return
     assert done.returncode == 1
-    hand = done.stdout.partition("This needs your hand:\n")[2]
+    hand = done.stdout.partition("Needs your attention:\n")[2]
     for name in ("systemd/account-birds.conf", "LICENSE", ".gitignore"):
         assert f"  {name} " in hand
 
@@ -169,6 +169,6 @@ def test_the_migration_can_run_twice(project: Path, renaming: dict[str, str], tm
     before = tree(project), git(project, "status", "--porcelain")
     hub = Path(renaming["HOME"]).parent / "hub.git"
     git(tmp_path, "clone", "--quiet", "--branch", "v99.1.0", hub, "template")
-    done = run(project, renaming, "piperkit.project.carry", tmp_path / "template", ".copier-answers.yml")
+    done = run(project, renaming, "piperkit.upgrade.carry_over", tmp_path / "template", ".copier-answers.yml")
     assert done.returncode == 0, done.stdout
     assert (tree(project), git(project, "status", "--porcelain")) == before

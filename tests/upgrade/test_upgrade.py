@@ -152,13 +152,13 @@ def test_keys_behaviour_and_the_runtimes_range_are_told(project: Path, world: di
     status, said = upgrade(project, world)
     assert status == 1
     assert f"Runtime piperkit{runtime_range(VERSION)} -> piperkit>=99.1,<100\n" in said
-    assert "What behaves otherwise:\n  Birds are counted twice.\n" in said
+    assert "Changed behaviour:\n  Birds are counted twice.\n" in said
     assert "Configuration keys that are new:\n  queue_new\n" in said
-    assert "Configuration keys that are called otherwise:\n  retry_limit -> retries\n" in said
-    assert "Configuration keys that are no more:\n  crash_limit\n" in said
-    hand = said.partition("This needs your hand:\n")[2]
+    assert "Renamed configuration keys:\n  retry_limit -> retries\n" in said
+    assert "Removed configuration keys:\n  crash_limit\n" in said
+    hand = said.partition("Needs your attention:\n")[2]
     assert "etc/birds.conf sets retry_limit, which is called retries now: rename it there" in hand
-    assert "etc/birds.conf sets crash_limit, which is no more: remove it there" in hand
+    assert "etc/birds.conf sets crash_limit, which was removed: delete it there" in hand
 
 
 def test_a_new_question_has_its_default_or_asks_for_an_answer(
@@ -236,7 +236,7 @@ def conflict(project: Path, world: dict[str, str], release: Release) -> dict[str
     release("v99.1.0", alter)
     status, said = upgrade(project, world)
     assert status == 1
-    assert "This needs your hand:\n  Makefile is in conflict: settle what is between <<<<<<< and >>>>>>>\n" in said
+    assert "Needs your attention:\n  Makefile is in conflict: settle what is between <<<<<<< and >>>>>>>\n" in said
     assert said.endswith("Then: piperctl upgrade --finish; or back to before: piperctl upgrade --abort\n")
     return before
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from checkout import ROOT
-from piperkit.project import releases
+from piperkit.upgrade import releases
 from repository import git
 
 TEMPLATE = ROOT / "template"

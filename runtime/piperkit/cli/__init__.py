@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import doctoring, making, queue, render, upgrading
+from piperkit.cli import doctor, new, queue, render, upgrade
 from piperkit.errors import ExitStatus, PiperError
 
 #: What typer says of a command line that cannot be used; ours has the name and number of sysexits(3).
@@ -27,10 +27,10 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(queue.commands, name="queue")
-cli.command()(making.new)
-cli.add_typer(making.add, name="add")
-cli.command()(upgrading.upgrade)
-cli.command()(doctoring.doctor)
+cli.command()(new.new)
+cli.add_typer(new.add, name="add")
+cli.command()(upgrade.upgrade)
+cli.command()(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

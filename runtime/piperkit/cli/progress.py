@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from piperkit.cli.putting import Advance
+from piperkit.cli.put import Advance
 
 #: Seconds between two updates.
 _PAUSE = 0.05

@@ -12,9 +12,9 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from piperkit.cli import looking, progress, render, sources
+from piperkit.cli import find, progress, render, sources
 from piperkit.cli.interrupts import Interrupts
-from piperkit.cli.putting import Putter, open_queue
+from piperkit.cli.put import Putter, open_queue
 from piperkit.cli.sources import STDIN
 from piperkit.dirq import ensure_queue, is_queue
 from piperkit.dirq.fs import display
@@ -191,7 +191,7 @@ def ls(
         raise typer.BadParameter(f"{part!r} is no part of a queue; it must be one of {', '.join(HOLDING)}")
     if limit is None:
         limit = 0 if json else LIMIT
-    view = looking.open_view(queue)
+    view = find.open_view(queue)
     shown: list[Entry] = []
     left_out = 0
     for each in HOLDING if part is None else (part,):
@@ -218,13 +218,13 @@ def show(
     """
     if raw and json:
         raise typer.BadParameter("--raw and --json exclude each other")
-    view = looking.open_view(queue)
-    entry, data = looking.read(view, id)
+    view = find.open_view(queue)
+    entry, data = find.read(view, id)
     if raw:
         sys.stdout.buffer.write(data)
         return
     report = view.report(entry) if entry.part == "errors" else None
-    history = looking.history(view, entry, report)
+    history = find.history(view, entry, report)
     if json:
         render.as_json({**render.facts(entry), "report": report, "history": history, "contents": _jsonable(data)})
         return
@@ -261,7 +261,7 @@ def stats(
     now = time.time()
     rows = []
     for queue in queues:
-        view = looking.open_view(queue)
+        view = find.open_view(queue)
         parts: dict[str, dict[str, Any]] = {}
         for part in HOLDING:
             number, total, oldest = view.measure(part)

@@ -96,7 +96,7 @@ OPTIONS = (
         "queue_sync",
         str,
         "batch",
-        "when what was done is on the disk: after each batch, each operation, or when the system likes",
+        "when changes reach the disk: batch after each batch, always after each operation, off left to the kernel",
         choices=("batch", "always", "off"),
         fixed=True,
         group=_QUEUE,
@@ -199,7 +199,12 @@ OPTIONS = (
         group=_PROCESS,
     ),
     Option(
-        "state_file", "path", "{run}/{name}.state", "file that SIGUSR2 writes the state to", fixed=True, group=_PROCESS
+        "state_file",
+        "path",
+        "{run}/{name}.state",
+        "file that holds the state, for `--action status`",
+        fixed=True,
+        group=_PROCESS,
     ),
     Option(
         "paralel",

@@ -228,6 +228,8 @@ class PiperDaemon(ZenDaemon):
                 f"{type(self).__name__}.__init__ does not call super().__init__(...), which makes the daemon"
             )
         process.open_streams()
+        if not (self._until_idle or self._config_cli.get(self.CONFIG_ACTION)):
+            self._signals.take_early()
         try:
             self._stage_setup()
             if self.c(self.CONFIG_ACTION):
@@ -274,8 +276,6 @@ class PiperDaemon(ZenDaemon):
         if self.c(self.CONFIG_ACTION):
             self.logger = logs.setup(self.name, self.c(self.CONFIG_LOG_LEVEL), None, console=True)
             return
-        if not self._until_idle:
-            self._signals.take_early()
         self._stage_setup_privileges()
         self._stage_setup_logging()
         self._stage_setup_plugins()
@@ -298,6 +298,8 @@ class PiperDaemon(ZenDaemon):
         # After the queues: a directory above both has to be open to producers.
         files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
+        if not self._until_idle and (identity is not None or not self.c(self.CONFIG_NODAEMON)):
+            process.close_inherited()
         if identity is not None:
             identity.become()
 

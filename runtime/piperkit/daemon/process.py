@@ -85,6 +85,20 @@ def open_streams() -> None:
     os.close(fd)
 
 
+def close_inherited() -> None:
+    """Close what whoever started us had open, beside the standard streams: it may be root's, or keep something busy.
+
+    Those are the descriptors that survived exec(2). What this program has opened does not do that.
+    """
+    if "LISTEN_FDS" in os.environ:
+        return  # given on purpose, by a service manager
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        with contextlib.suppress(OSError):
+            if fd > 2 and not fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+                os.close(fd)
+
+
 def change_root(directory: str) -> None:
     """chroot(2). Raises ConfigError."""
     try:

@@ -27,8 +27,9 @@ def accused(state: Directory) -> dict[str, str]:
             if not fs.try_lock(fd):
                 pid = name.split(".")[3]
                 raise QueueInUse(
+                    int(pid),
                     f"an instance of piperkit 0.4 or older, with pid {pid}, works on {os.path.dirname(state.path)}:"
-                    " stop it first; the two cannot share a queue"
+                    " stop it first; the two cannot share a queue",
                 )
             found |= {os.fsdecode(each): name for each in data.partition(b"//")[0].split(b"/") if each}
         except (FileNotFoundError, Unreadable):

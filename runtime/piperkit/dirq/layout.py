@@ -32,7 +32,7 @@ SHARED = ("tmp", "incoming")
 HOLDING = ("incoming", "pending", "deferred", "outgoing", "errors")
 
 #: Mode of a queue's directory, and of parents that are made with it.
-_QUEUE_MODE = 0o755
+QUEUE_MODE = 0o755
 #: The mode of a directory that is being made: nobody else's yet, and by the sticky bit told from one made so.
 _UNFINISHED = 0o1700
 #: Seconds between looks whether the parts are where they were.
@@ -171,7 +171,7 @@ def ensure_queue(path: str, perms: int, owner: tuple[int, int] | None = None) ->
         missing.append(parent)
         parent = os.path.dirname(parent)
     for directory in reversed(missing):
-        ensure_directory(directory, _QUEUE_MODE, owner)
+        ensure_directory(directory, QUEUE_MODE, owner)
     if not os.path.isdir(path):
         raise _in_the_way(path)
     # Ours are made only where we may: whoever only enqueues needs none of them.

@@ -1,4 +1,4 @@
-"""Projects that were made from the template: making them, adding to them, upgrading them, and finding what is wrong.
+"""Projects that are made from the template: making them, and adding to them; and the template's repository.
 
 Only `piperctl` uses this. It needs copier, which a daemon does not: `pip install 'piperkit[template]'`.
 """

@@ -16,7 +16,7 @@ from copier.errors import CopierAnswersInterrupt, CopierError, DirtyLocalWarning
 
 from piperkit.config import nearest
 from piperkit.errors import UsageError
-from piperkit.project.source import NoTemplate, Source
+from piperkit.project.template_repository import NoTemplate, TemplateRepository
 
 #: The version that stands for the newest commit, and in a checkout for what is not committed, too.
 HEAD = "HEAD"
@@ -28,7 +28,7 @@ def questions(template: str, version: str | None) -> list[str]:
     if (checkout / "copier.yml").is_file() and (version == HEAD or not (checkout / ".git").exists()):
         text: str | None = (checkout / "copier.yml").read_text(encoding="utf-8")
     else:
-        with Source(template, "say where it is: --template ADDRESS") as source:
+        with TemplateRepository(template, "say where it is: --template ADDRESS") as source:
             text = source.read(source.target(version) if version else source.newest(), "copier.yml")
     found = yaml.safe_load(text or "")
     if not isinstance(found, dict) or "daemon_name" not in found:

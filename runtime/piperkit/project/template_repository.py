@@ -41,7 +41,7 @@ class UncommittedTemplate(NoTemplate):
         super().__init__(f"{self.problem}; have it go on from {version}, with these changes as yours: {self.mend}")
 
 
-class Source:
+class TemplateRepository:
     """A copy of a template's repository, which is removed at the end. Raises NoTemplate.
 
     address: as copier takes it, and as it stands in the answers.

@@ -11,7 +11,7 @@ from piperkit.cli import render
 from piperkit.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from piperkit.project.upgrade import Report
+    from piperkit.upgrade.upgrade import Report
 
 _HOW = {"A": "new", "M": "changed", "D": "deleted", "T": "changed"}
 
@@ -40,7 +40,7 @@ def upgrade(
     if sum((dry_run, finish, abort)) > 1:
         raise typer.BadParameter("--dry-run, --finish and --abort exclude each other")
     load_copier()
-    from piperkit.project import upgrade as upgrading  # copier comes with it
+    from piperkit.upgrade import upgrade as upgrading  # copier comes with it
 
     project = project.resolve()
     if abort:
@@ -86,13 +86,13 @@ def _tell(report: Report) -> None:
     _list("Files of yours that the template has renamed or deleted", what)
     _list("Answers that are new", [f"{key}: {value}" for key, value in report.answered.items()])
     for title, lines in (
-        ("What behaves otherwise", [line for release in report.news for line in release.behaviour]),
+        ("Changed behaviour", [line for release in report.news for line in release.behaviour]),
         ("Configuration keys that are new", [key for release in report.news for key in release.new_keys]),
         (
-            "Configuration keys that are called otherwise",
+            "Renamed configuration keys",
             [f"{old} -> {new}" for release in report.news for old, new in release.renamed_keys.items()],
         ),
-        ("Configuration keys that are no more", [key for release in report.news for key in release.removed_keys]),
+        ("Removed configuration keys", [key for release in report.news for key in release.removed_keys]),
     ):
         _list(title, lines)
 
@@ -106,13 +106,13 @@ def _list(title: str, lines: list[str]) -> None:
 
 def _end(project: Path, hand: list[str], no_tests: bool, *, done: bool = True) -> None:
     """Run the tests if nothing needs the user's hand, and say what does. Raises Exit."""
-    from piperkit.project import upgrade as upgrading
+    from piperkit.upgrade import upgrade as upgrading
 
     if not hand and not no_tests:
         print("\nThe project's tests (make test):", flush=True)
         if not upgrading.run_tests(project):
             hand = ["the project's tests fail, see above: mend what they show, and run make test again"]
-    _list("This needs your hand", hand)
+    _list("Needs your attention", hand)
     if hand:
         if done:
             print("\nThen: piperctl upgrade --finish; or back to before: piperctl upgrade --abort")

@@ -25,7 +25,7 @@ _ANSWER_WAIT = 60.0  # seconds
 DEFAULTS: dict[str, Any] = {option.key: option.default for option in OPTIONS}
 
 
-class NoPatient(PiperError):
+class NoSubject(PiperError):
     """There is nothing to examine; the text says what to name."""
 
     exit_status = ExitStatus.NO_INPUT
@@ -94,11 +94,11 @@ def ask(
 
 
 def daemons_of(project: Path) -> list[Daemon]:
-    """The daemons of a project, in its virtual environment where it has one. Raises NoPatient."""
+    """The daemons of a project, in its virtual environment where it has one. Raises NoSubject."""
     try:
         described = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise NoPatient(f"{project / 'pyproject.toml'}, which names the daemons, cannot be read: {error}") from error
+        raise NoSubject(f"{project / 'pyproject.toml'}, which names the daemons, cannot be read: {error}") from error
     python = project / ".venv" / "bin" / "python"
     path = ":".join([str(project / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     found = []
@@ -118,11 +118,11 @@ def daemons_of(project: Path) -> list[Daemon]:
 
 
 def installed(config_file: Path) -> Daemon:
-    """The installed daemon that a configuration file belongs to, which is called as that is. Raises NoPatient."""
+    """The installed daemon that a configuration file belongs to, which is called as that is. Raises NoSubject."""
     name = re.sub(r"\.conf$", "", config_file.name)
     command = shutil.which(name)
     if command is None:
-        raise NoPatient(f"{config_file}: there is no command {name} to go with it; add its directory to PATH")
+        raise NoSubject(f"{config_file}: there is no command {name} to go with it; add its directory to PATH")
     file = os.path.abspath(config_file)
     again = f"piperctl doctor --fix --config {shlex.quote(file)}"
     return ask(name, [os.path.abspath(command), "--config-file", file], file, again)

@@ -17,12 +17,13 @@ import copier
 from copier.errors import CopierError
 
 from piperkit.errors import PiperError
-from piperkit.project import answers, carry, releases
+from piperkit.project import answers
 from piperkit.project.answers import Answers
-from piperkit.project.carry import Carried
 from piperkit.project.git import git, listed
-from piperkit.project.releases import Release
-from piperkit.project.source import Source, same_repository
+from piperkit.project.template_repository import TemplateRepository, same_repository
+from piperkit.upgrade import carry_over, releases
+from piperkit.upgrade.carry_over import Carried
+from piperkit.upgrade.releases import Release
 
 
 class UpgradeFailed(PiperError):
@@ -53,7 +54,9 @@ def worktree(project: Path) -> Iterator[Path]:
             git(top, "worktree", "remove", "--force", place)
 
 
-def attempt(place: Path, outdated: Sequence[Answers], source: Source, target: str, data: Mapping[str, Any]) -> Attempt:
+def attempt(
+    place: Path, outdated: Sequence[Answers], source: TemplateRepository, target: str, data: Mapping[str, Any]
+) -> Attempt:
     """Upgrade what these answers files stand for, in a working tree that is as HEAD. Raises UpgradeFailed."""
     if any(each.template != source.address for each in outdated):
         outdated = _move(place, outdated, source)
@@ -74,7 +77,12 @@ def attempt(place: Path, outdated: Sequence[Answers], source: Source, target: st
 
 
 def _update(
-    place: Path, each: Answers, source: Source, target: str, data: Mapping[str, Any], news: Sequence[Release]
+    place: Path,
+    each: Answers,
+    source: TemplateRepository,
+    target: str,
+    data: Mapping[str, Any],
+    news: Sequence[Release],
 ) -> list[Carried]:
     try:
         copier.run_update(
@@ -90,7 +98,7 @@ def _update(
         if not git(place, "ls-files", "--deleted") and not any(release.renamed_files for release in news):
             return []
         with _rendered(place, each) as base:
-            return carry.carry(place, base, news, each.values)
+            return carry_over.carry(place, base, news, each.values)
     except (CopierError, ValueError, OSError) as error:
         raise UpgradeFailed(f"nothing was changed: {each.path.name}: {_said(error)}") from error
 
@@ -100,7 +108,7 @@ def _rendered(place: Path, each: Answers) -> Iterator[Path]:
     """What the version that HEAD was made from generates."""
     with tempfile.TemporaryDirectory(prefix="piperctl-base-") as directory:
         base = Path(directory, place.name)
-        carry.render_base(place, each.path.name, base)
+        carry_over.render_base(place, each.path.name, base)
         yield base
 
 
@@ -117,7 +125,7 @@ def _commit(place: Path) -> None:
     git(place, "commit", "--quiet", "--allow-empty", "--no-verify", "--message", "piperctl upgrade")
 
 
-def _move(place: Path, found: Sequence[Answers], source: Source) -> list[Answers]:
+def _move(place: Path, found: Sequence[Answers], source: TemplateRepository) -> list[Answers]:
     """Have a project name another address of its template, and of the runtime where both came from there.
 
     It is then as if it had been made from there, and the update finds no difference that is none.

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from piperkit.daemon.process import Identity
-from piperkit.errors import PiperError
-from piperkit.project import answers, patient
-from piperkit.project.checks import (
+from piperkit.doctor import subjects
+from piperkit.doctor.finding import Finding
+from piperkit.doctor.project_checks import (
     DAEMON_CHECKS,
     PROJECT_CHECKS,
     clock_is_synchronised,
@@ -25,13 +25,14 @@ from piperkit.project.checks import (
     unit,
     unit_is_read,
 )
-from piperkit.project.finding import Finding
-from piperkit.project.patient import Daemon, NoPatient, Queue
-from piperkit.project.queue_checks import QUEUE_CHECKS
+from piperkit.doctor.queue_checks import QUEUE_CHECKS
+from piperkit.doctor.subjects import Daemon, NoSubject, Queue
+from piperkit.errors import PiperError
+from piperkit.project import answers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Patients:
+class Subjects:
     """What is examined."""
 
     projects: tuple[Path, ...]
@@ -40,47 +41,47 @@ class Patients:
     root: str = "/"  #: where what is installed begins
 
 
-def admit(what: Sequence[Path], config: Path | None, root: str = "/") -> Patients:
+def admit(what: Sequence[Path], config: Path | None, root: str = "/") -> Subjects:
     """Find out what is to be examined: projects, queues, an installed daemon's; nothing named: the project here.
 
-    Raises NoPatient.
+    Raises NoSubject.
     """
     projects, queues = [], []
-    daemons = [patient.installed(config)] if config is not None else []
+    daemons = [subjects.installed(config)] if config is not None else []
     if not what and config is None:
         if not (Path.cwd() / answers.MAIN).is_file():
-            raise NoPatient("this is no project: name a project, queues, or --config FILE of an installed daemon")
+            raise NoSubject("this is no project: name a project, queues, or --config FILE of an installed daemon")
         what = [Path.cwd()]
     for path in what:
         if (path / answers.MAIN).is_file():
             projects.append(path.resolve())
-            if patient.stranger(path.resolve()) is None:
-                daemons += patient.daemons_of(path.resolve())
+            if subjects.stranger(path.resolve()) is None:
+                daemons += subjects.daemons_of(path.resolve())
         else:
-            queues.append(patient.bare_queue(os.path.abspath(path)))
+            queues.append(subjects.bare_queue(os.path.abspath(path)))
     known = {queue.path for daemon in daemons for queue in daemon.queues() if queue.knows_next}
     for daemon in daemons:
         # The next queue of one may be another's own, who knows more of it.
         queues += [queue for queue in daemon.queues() if queue.knows_next or queue.path not in known]
-    return Patients(tuple(projects), tuple(daemons), tuple(queues), root)
+    return Subjects(tuple(projects), tuple(daemons), tuple(queues), root)
 
 
-def examine(patients: Patients) -> Iterator[Finding]:
+def examine(subjects: Subjects) -> Iterator[Finding]:
     """Everything that is wrong."""
-    for project in patients.projects:
+    for project in subjects.projects:
         for name, project_check in PROJECT_CHECKS:
             found = list(_named(name, project_check(project)))
             yield from found
             if found and name == "owner":
                 break  # nothing of it is run
-    for daemon in patients.daemons:
+    for daemon in subjects.daemons:
         for name, daemon_check in DAEMON_CHECKS:
             yield from _named(name, daemon_check(daemon))
-        yield from _named("unit", unit(daemon, patients.root))
-        yield from _named("unit", unit_is_read(daemon, patients.root))
-    for queue in patients.queues:
+        yield from _named("unit", unit(daemon, subjects.root))
+        yield from _named("unit", unit_is_read(daemon, subjects.root))
+    for queue in subjects.queues:
         yield from _of_queue(queue)
-    for uid in sorted({_uid(queue) for queue in patients.queues}):
+    for uid in sorted({_uid(queue) for queue in subjects.queues}):
         yield from _named("inotify", inotify(uid))
     yield from _named("clock", clock_is_synchronised(kernel_clock()))
 
@@ -109,10 +110,10 @@ def _uid(queue: Queue) -> int:
     return queue.account.uid if queue.account is not None and queue.account.uid != -1 else os.geteuid()
 
 
-def mend(patients: Patients) -> list[Finding]:
+def mend(subjects: Subjects) -> list[Finding]:
     """Put right what is safe to; returns what was. Each queue is put right as whoever works on it. Raises OSError."""
     mended: list[Finding] = []
-    for queue in patients.queues:
+    for queue in subjects.queues:
         tried: list[Finding] = []
         # What was mended may show what else there is.
         while found := [each for each in _of_queue(queue) if each.fix is not None and each not in tried]:

@@ -1,11 +1,11 @@
 """An update of the template and the files that it renames or deletes: what the user wrote in them is not lost.
 
-copier forgets a user's changes to a file that the new version calls otherwise, and deletes a file that the new version
+copier forgets a user's changes to a file that the new version has renamed, and deletes a file that the new version
 does not have, whatever is in it. This puts that right afterwards, from what the old version had generated, what the
 user had made of it (HEAD), and what is there now. It can be done twice.
 
 `piperctl upgrade` does so, and the template's migration after a plain `copier update` does, as
-`python -m piperkit.project.carry TEMPLATE ANSWERS_FILE` in the project.
+`python -m piperkit.upgrade.carry_over TEMPLATE ANSWERS_FILE` in the project.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import copier
 import yaml
 
 from piperkit.errors import PiperError
-from piperkit.project import releases
 from piperkit.project.git import contents, git, git_bytes
-from piperkit.project.releases import Release
+from piperkit.upgrade import releases
+from piperkit.upgrade.releases import Release
 
 #: As copier calls the three sides.
 _LABELS = ("before updating", "last update", "after updating")
@@ -37,7 +37,7 @@ class What(enum.Enum):
     CARRIED = "the changes were carried over"
     CONFLICT = "the changes are in conflict with the template's"
     TAKEN = "the new name was taken, so both are there"
-    KEPT = "the template has it no more; it is kept, since it was changed"
+    KEPT = "no longer in the template; kept because you changed it"
     LEFT_OUT = "it was deleted, and is left out under its new name too"
 
 
@@ -95,7 +95,7 @@ def carry(project: Path, base: Path, news: Sequence[Release], answers: Mapping[s
 
 
 def _renamed(project: Path, prefix: str, base: Path, old: str, new: str, yours: bytes | None) -> Carried | None:
-    """One file that is called otherwise now, and its user's version of it."""
+    """One renamed file, and its user's version of it."""
     taken = contents(project, "HEAD", prefix + new) is not None
     target = project / new
     if yours is None:

@@ -13,13 +13,13 @@ from pathlib import Path
 from shlex import quote
 
 from piperkit import versions
+from piperkit.doctor.finding import Finding
+from piperkit.doctor.subjects import Daemon, stranger
 from piperkit.errors import ExitStatus
 from piperkit.project import answers
-from piperkit.project.finding import Finding
 from piperkit.project.git import listed, succeeds
-from piperkit.project.journal import Pending
-from piperkit.project.patient import Daemon, stranger
-from piperkit.project.source import NoTemplate, Source, UncommittedTemplate
+from piperkit.project.template_repository import NoTemplate, TemplateRepository, UncommittedTemplate
+from piperkit.upgrade.pending import Pending
 
 #: Where systemd looks for units, the first wins: systemd.unit(5).
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
@@ -86,7 +86,7 @@ def template_is_committed(project: Path) -> Iterator[Finding]:
         return  # without the extra `template`, nothing reads them
     for each in found:
         try:
-            with Source(each.template) as source:
+            with TemplateRepository(each.template) as source:
                 source.origin(each)
         except UncommittedTemplate as error:
             yield Finding(str(each.path), error.problem, error.mend)

@@ -12,8 +12,8 @@ from piperkit.cli import render
 from piperkit.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from piperkit.project.doctor import Patients
-    from piperkit.project.finding import Finding
+    from piperkit.doctor.examine import Subjects
+    from piperkit.doctor.finding import Finding
 
 
 def doctor(
@@ -26,36 +26,38 @@ def doctor(
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without a doubt.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where what is installed begins.")] = Path("/"),
+    root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Root directory of the installation (like DESTDIR).")
+    ] = Path("/"),
 ) -> None:
     """Find what is wrong with a project, its daemons and queues, or with an installed daemon.
 
     Template, runtime, configuration, queues, free space, inotify, units, clock: each finding comes with the command
-    that mends it. The exit status is 0 if nothing is wrong, and 1 otherwise; warnings do not count.
+    that mends it. The exit status is 0 if nothing is wrong, else 1; warnings do not count.
     """
-    from piperkit.project import doctor as doctoring  # here: the daemon comes with it
+    from piperkit.doctor import examine as doctoring  # here: the daemon comes with it
 
-    patients = doctoring.admit(what or [], config, str(root))
-    mended = doctoring.mend(patients) if fix else []
+    subjects = doctoring.admit(what or [], config, str(root))
+    mended = doctoring.mend(subjects) if fix else []
     if mended:
-        patients = doctoring.admit(what or [], config, str(root))
-    found = list(doctoring.examine(patients))
+        subjects = doctoring.admit(what or [], config, str(root))
+    found = list(doctoring.examine(subjects))
     wrong = [finding for finding in found if not finding.warning]
     if json:
         render.as_json({
-            "daemons": [_facts(patients, at) for at in range(len(patients.daemons))],
-            "queues": [queue.path for queue in patients.queues],
+            "daemons": [_facts(subjects, at) for at in range(len(subjects.daemons))],
+            "queues": [queue.path for queue in subjects.queues],
             "mended": [_finding(finding) for finding in mended],
             "findings": [_finding(finding) for finding in found],
         })  # fmt: skip
     else:
-        _tell(patients, mended, found)
+        _tell(subjects, mended, found)
     if wrong:
         raise typer.Exit(ExitStatus.FAILURE)
 
 
-def _facts(patients: Patients, at: int) -> dict[str, Any]:
-    daemon = patients.daemons[at]
+def _facts(subjects: Subjects, at: int) -> dict[str, Any]:
+    daemon = subjects.daemons[at]
     facts = daemon.facts or {}
     return {
         "name": daemon.name,
@@ -68,8 +70,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
     return {**facts, "fixable": finding.fix is not None}
 
 
-def _tell(patients: Patients, mended: list[Finding], found: list[Finding]) -> None:
-    for daemon in patients.daemons:
+def _tell(subjects: Subjects, mended: list[Finding], found: list[Finding]) -> None:
+    for daemon in subjects.daemons:
         if daemon.facts is not None:
             made = f"template {daemon.facts['template'] or 'none'}, piperkit {daemon.facts['versions']['piperkit']}"
             print(render.text(f"{daemon.name}: {made}"))

@@ -10,7 +10,6 @@ import errno
 import functools
 import grp
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -23,9 +22,9 @@ from piperkit.dirq import orphans as rules_of_orphans
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.limits import MIB, room
 from piperkit.dirq.reading import ASIDE
+from piperkit.doctor.finding import Finding
+from piperkit.doctor.subjects import DEFAULTS, Queue, account_name
 from piperkit.errors import QueueInUse
-from piperkit.project.finding import Finding
-from piperkit.project.patient import DEFAULTS, Queue, account_name
 
 _DEAD_LETTER_DAYS = 30
 
@@ -132,7 +131,7 @@ def _wanted_mode(queue: Queue, part: str, mode: int) -> int:
     where that does no harm.
     """
     if not part:
-        return mode if mode & 0o700 == 0o700 and not mode & 0o022 else layout._QUEUE_MODE
+        return mode if mode & 0o700 == 0o700 and not mode & 0o022 else layout.QUEUE_MODE
     return layout.part_mode(part, 0o700 | mode & 0o777 if queue.perms is None else queue.perms)
 
 
@@ -214,8 +213,7 @@ def orphans(queue: Queue) -> Iterator[Finding]:
     try:
         accused = earlier.accused(parts.state)
     except QueueInUse as error:
-        pid = re.search(r"pid (\d+)", str(error))
-        yield Finding(queue.path, str(error), f"kill {pid[1]}" if pid else "stop it")
+        yield Finding(queue.path, str(error), f"kill {error.pid}")
         return
     found = rules_of_orphans.find(parts, (), "", rules_of_orphans.Ages(queue.orphan_age, time.time_ns), accused)
     if count := len(found.orphans) + len(found.outgoing):

@@ -33,7 +33,9 @@ Project = Annotated[Path, typer.Option(metavar="DIR", help="The project's direct
 
 
 def new(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where it is to be.", show_default=False)],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory to make the project in.", show_default=False)
+    ],
     name: Annotated[str | None, typer.Option(help="Name of its daemon; by default that of the directory.")] = None,
     kind: Kind = None,
     messages: Messages = None,
@@ -86,7 +88,9 @@ def component(
     kind: Kind = None,
     messages: Messages = None,
     description: Description = None,
-    daemon: Annotated[str | None, typer.Option(metavar="NAME", help="Whose it is, where there are several.")] = None,
+    daemon: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which daemon to add it to, if the project has several.")
+    ] = None,
     project: Project = Path(),
     data: Data = None,
     vcs_ref: Version = None,

@@ -18,14 +18,15 @@ import yaml
 
 from piperkit.config import nearest
 from piperkit.errors import PiperError, UsageError
-from piperkit.project import answers, carry
+from piperkit.project import answers
 from piperkit.project.answers import Answers
-from piperkit.project.attempt import attempt, changed, worktree
-from piperkit.project.carry import Carried, What
 from piperkit.project.git import GitError, contents, git, listed
-from piperkit.project.journal import Pending, Unfinished
-from piperkit.project.releases import Release
-from piperkit.project.source import Source, same_repository
+from piperkit.project.template_repository import TemplateRepository, same_repository
+from piperkit.upgrade import carry_over
+from piperkit.upgrade.carry_over import Carried, What
+from piperkit.upgrade.pending import Pending, Unfinished
+from piperkit.upgrade.releases import Release
+from piperkit.upgrade.worktree import attempt, changed, worktree
 
 _RUNTIME = re.compile(rb'"piperkit(?:\[[^\]]*\])?\s*([~=!<>][^"]*)"')
 _KEY = re.compile(r'^\s*"(\w+)"\s*:', re.MULTILINE)
@@ -55,7 +56,7 @@ class Report:
         needs = [f"{path} is in conflict: settle what is between <<<<<<< and >>>>>>>" for path in self.conflicts]
         for each in self.carried:
             if each.what is What.KEPT:
-                needs.append(f"{each.old} was changed by you, and the template has it no more: keep it or delete it")
+                needs.append(f"{each.old} was changed by you and is no longer in the template: keep it or delete it")
             elif each.what is What.TAKEN:
                 needs.append(f"{each.old} is called {each.new} now, which was taken: move your changes, and delete it")
         return needs + list(self.outdated_keys)
@@ -80,7 +81,7 @@ def plan(
     main, *others = answers.load(project)
     found = [main, *(each for each in others if same_repository(each.template, main.template))]
     _check(project)
-    with Source(address or main.template) as source:
+    with TemplateRepository(address or main.template) as source:
         target = source.target(to) if to else source.newest()
         outdated = _outdated(found, source, target, explicit=to is not None)
         if data or any(each.template != source.address for each in found):
@@ -137,7 +138,7 @@ def _check(project: Path) -> None:
         )
 
 
-def _outdated(found: list[Answers], source: Source, target: str, *, explicit: bool) -> list[Answers]:
+def _outdated(found: list[Answers], source: TemplateRepository, target: str, *, explicit: bool) -> list[Answers]:
     """Those that are not at the target. Raises UsageError where it would be a way back."""
     wanted = source.commit(target)
     outdated = []
@@ -158,7 +159,7 @@ def _outdated(found: list[Answers], source: Source, target: str, *, explicit: bo
     return outdated
 
 
-def _check_data(source: Source, target: str, data: Mapping[str, Any]) -> None:
+def _check_data(source: TemplateRepository, target: str, data: Mapping[str, Any]) -> None:
     """Raises UsageError for an answer to a question that the template does not ask."""
     asked = [key for key in yaml.safe_load(source.read(target, "copier.yml") or "{}") if not key.startswith("_")]
     for key in data:
@@ -177,7 +178,7 @@ def _runtime(project: Path, tree: str) -> tuple[str, str] | None:
 
 
 def _outdated_keys(project: Path, news: Sequence[Release]) -> list[str]:
-    """What is to be done about keys that the project's configuration files set, and that are no more."""
+    """What is to be done about keys that the project's configuration files set and that were removed."""
     needs = []
     for file in sorted((project / "etc").glob("**/*.conf")):
         for key in _KEY.findall(file.read_text(encoding="utf-8", errors="replace")):
@@ -186,7 +187,7 @@ def _outdated_keys(project: Path, news: Sequence[Release]) -> list[str]:
                 if key in release.renamed_keys:
                     needs.append(f"{name} sets {key}, which is called {release.renamed_keys[key]} now: rename it there")
                 elif key in release.removed_keys:
-                    needs.append(f"{name} sets {key}, which is no more: remove it there")
+                    needs.append(f"{name} sets {key}, which was removed: delete it there")
     return needs
 
 
@@ -199,7 +200,7 @@ def finish(project: Path) -> list[str]:
     top = Path(pending.top)
     left = [f"{path} is left by a failed update: settle it, and delete it" for path in _rejects(top)]
     for path in listed(top, "diff", "-z", "--name-only", "--diff-filter=d", pending.head):
-        if (top / path).is_file() and carry.has_markers(top / path):
+        if (top / path).is_file() and carry_over.has_markers(top / path):
             left.append(f"{path} is in conflict: settle what is between <<<<<<< and >>>>>>>")
     if not left:
         git(top, "add", "--update")
