@@ -287,6 +287,16 @@ def test_queue_that_comes_back_is_watched_again(piper: Piper, start: Start, unti
     assert NOT_TOLD not in log(piper)
 
 
+def test_directory_that_is_made_after_its_watch_is_watched_from_the_next_look_on(tmp_path: Path) -> None:
+    watch = Watch(str(tmp_path / "queue" / "incoming"))
+    assert not watch.renew()
+    (tmp_path / "queue" / "incoming").mkdir(parents=True)
+    assert watch.renew()
+    arrive(tmp_path / "queue" / "incoming")
+    assert rings(watch)
+    watch.close()
+
+
 def test_message_whose_mode_is_corrected_is_taken_at_once(piper: Piper, start: Start, until: Until) -> None:
     """Long before the next look at the queue."""
     need("root", os.geteuid() == 0, "root, to give files away")

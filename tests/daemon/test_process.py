@@ -160,6 +160,28 @@ def test_stop_timeout_ends_a_start_that_does_not_come_to_an_end(piper: Piper, st
     assert daemon.returncode == 1
 
 
+def test_program_that_goes_on_after_its_daemon_may_take_its_time_but_not_a_thread_after_it(piper: Piper) -> None:
+    code = """
+import sys, threading, time
+import apps
+from piperkit.daemon import guard
+
+guard.GRACE = 0.05
+try:
+    apps.build("upper", sys.argv[1:], schedule=[("stop",)]).run()
+except SystemExit:
+    threading.Thread(target=time.sleep, args=(3600,), name="sleeper").start()
+    time.sleep(0.5)
+    print("it goes on", flush=True)
+"""
+    command = [sys.executable, "-c", code, *piper.options("--stop-timeout=0")]
+    where = os.path.dirname(apps.__file__)
+    result = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    assert result.stdout == "it goes on\n"
+    assert "ended without waiting for a component's threads: sleeper" in result.stderr
+    assert result.returncode == 0
+
+
 def test_stop_requested_before_the_loop_starts_is_not_lost(piper: Piper, start: Start, until: Until) -> None:
     daemon = start("upper")
     until((piper.directory / "daemon.pid").exists, "the pid file")
@@ -246,8 +268,8 @@ def test_user_that_it_becomes_has_no_way_back_and_no_descriptor_of_others(
     with open("/etc/shadow", "rb") as secret:
         places = {"queue-in-dir": "in", "log-file": "it.log", "pid-file": "it.pid", "state-file": "it.state"}
         options = [f"--{key}={public}/it/{name}" for key, name in places.items()]
-        daemon = start("echo", "--user=nobody", *options, f"--runlog-dir={public}/it/runs", "--queue-out-dir=",
-                       pass_fds=[secret.fileno()])  # fmt: skip
+        options += [f"--runlog-dir={public}/it/runs", "--queue-out-dir=", "--work-dir=/", "--user=nobody"]
+        daemon = start("echo", *options, pass_fds=[secret.fileno()])
         until((public / "it" / "it.state").exists, "the start")
     status = Path(f"/proc/{daemon.pid}/status").read_text()
     assert f"Uid:\t{nobody}\t{nobody}\t{nobody}\t{nobody}\n" in status
@@ -261,14 +283,14 @@ def test_hangup_while_it_starts_does_no_harm(piper: Piper, start: Start, until: 
     """From the moment on when the program has been loaded."""
     code = "import sys, apps; print('loaded', flush=True); apps.build('upper', sys.argv[1:]).run()"
     directory = os.path.dirname(apps.__file__)
-    for delay in (0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3):
+    for times, delay in enumerate((0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3), 1):
         command = [sys.executable, "-c", code, *piper.options()]
         with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
             assert daemon.stdout is not None
             daemon.stdout.readline()
             time.sleep(0.005 + delay)
             daemon.send_signal(signal.SIGHUP)
-            until((piper.directory / "daemon.pid").exists, "the start")
+            until(lambda: log(piper).count("The daemon starts") == times, "the start")  # noqa: B023  used at once
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait() == 0
 

@@ -286,6 +286,8 @@ class PiperDaemon(ZenDaemon):
         owner = identity.owner if identity is not None and os.geteuid() == 0 else None
         # Whoever starts it with a stricter umask means it.
         os.umask(os.umask(0o077) | self.c(self.CONFIG_UMASK))
+        if not self._until_idle and (identity is not None or not self.c(self.CONFIG_NODAEMON)):
+            process.close_inherited()
         if self.c(self.CONFIG_CHROOT_DIR):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
         work_dir = self.c(self.CONFIG_WORK_DIR)
@@ -298,8 +300,6 @@ class PiperDaemon(ZenDaemon):
         # After the queues: a directory above both has to be open to producers.
         files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
         process.make_parents([*files, os.path.join(self.c("runlog_dir"), "x")], owner)
-        if not self._until_idle and (identity is not None or not self.c(self.CONFIG_NODAEMON)):
-            process.close_inherited()
         if identity is not None:
             identity.become()
 
@@ -331,8 +331,8 @@ class PiperDaemon(ZenDaemon):
             until.enter_context(process.in_children(self._forget))
             until.enter_context(self._waker)
             guard = Guard(lambda: self.c("stop_timeout"), lambda: self.loop.busy, self._end_now)
+            until.callback(guard.close if self._until_idle else guard.go_back)
             if self._until_idle:
-                until.callback(guard.close)
                 until.callback(self._signals.release)
             self._signals.take(guard)
             try:

@@ -92,8 +92,11 @@ def close_inherited() -> None:
     """
     if "LISTEN_FDS" in os.environ:
         return  # given on purpose, by a service manager
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
+    try:
+        fds = [int(name) for name in os.listdir("/proc/self/fd")]
+    except FileNotFoundError:  # in a chroot, for instance
+        fds = list(range(os.sysconf("SC_OPEN_MAX")))
+    for fd in fds:
         with contextlib.suppress(OSError):
             if fd > 2 and not fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
                 os.close(fd)

@@ -18,7 +18,7 @@ _TOLD = flags.MOVED_TO | flags.CREATE | flags.ATTRIB | flags.DELETE_SELF | flags
 
 
 class Watch:
-    """Readable when a message may have arrived in a directory. Raises OSError if that cannot be told.
+    """Readable when a message may have arrived in a directory, once it is there. Raises OSError if that cannot be told.
 
     moved: called when the path leads to another directory by now.
     """
@@ -29,6 +29,8 @@ class Watch:
         self._inotify = INotify()
         try:
             self._wd = self._inotify.add_watch(directory, _TOLD)
+        except FileNotFoundError:
+            self._wd = -1
         except BaseException:
             self._inotify.close()
             raise
