@@ -28,6 +28,11 @@ class Events(Protocol):
         """Those that are to be handled now."""
         ...
 
+    @property
+    def events_at(self) -> list[Timer]:
+        """Those that are to be handled later, the next one first."""
+        ...
+
     def schedule(self, event: str, args: Any = None) -> None:
         """After those that are to be handled now."""
         ...
@@ -46,10 +51,6 @@ class Events(Protocol):
 
     def cancel(self, timer: Timer) -> None:
         """Take back a timed event; one that was handled already is past taking back."""
-        ...
-
-    def due(self, now: float) -> bool:
-        """Whether there is an event to be handled at the monotonic time `now`."""
         ...
 
 

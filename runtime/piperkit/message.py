@@ -158,7 +158,7 @@ class Message:
     def __init__(self, id: str, data: bytes, attempt: int = 1, arrived: float = 0.0) -> None:
         self._id = id
         self._data: bytes | None = data
-        self._attempt = attempt
+        self._attempt: int | None = attempt
         self._arrived: float | None = arrived
         self._text: str | None = None
         self._json: Any = _NOT_READ
@@ -171,6 +171,7 @@ class Message:
     @property
     def attempt(self) -> int:
         """Which attempt at this message this is, counted from 1."""
+        assert self._attempt is not None, "a message is tried"
         return self._attempt
 
     @property
@@ -252,7 +253,7 @@ class Message:
 
 
 class ClaimedMessage(Message):
-    """A message of a queue, whose contents and age are looked up when they are asked for; that may raise OSError.
+    """A message of a queue. Its contents, attempt and age are looked up when asked for; that may raise OSError.
 
     claim: the queue's claim to it. read: gives the contents by its id. text: the contents, if already decoded.
     """
@@ -261,12 +262,17 @@ class ClaimedMessage(Message):
 
     def __init__(self, claim: _Claim, read: Callable[[str], bytes], text: str | None = None) -> None:
         self._id = claim.id
-        self._attempt = claim.attempt
-        self._data = self._arrived = None
+        self._attempt = self._data = self._arrived = None
         self._text = text
         self._json = _NOT_READ
         self._claim = claim
         self._read = read
+
+    @property
+    def attempt(self) -> int:
+        if self._attempt is None:
+            self._attempt = self._claim.attempt
+        return self._attempt
 
     @property
     def data(self) -> bytes:

@@ -48,7 +48,7 @@ def test_oldest_are_those_that_sorting_everything_would_give_and_each_eighth_is_
     size = chance.randrange(1, 40)
     oldest = Oldest(size, NOW)
     for name in chance.sample(names + others, len(names + others)):
-        oldest.add(name)
+        oldest.add([name])
     found = oldest.names()
     assert [name for name in found if name not in others] == names[:size]
     mixed = [name for name in found if name in others]

@@ -57,10 +57,6 @@ class EventQueue(EventQueueManager):
                 heapq.heapify(self.events_at)
                 self._cancelled = 0
 
-    def due(self, now: float) -> bool:
-        """Whether there is an event to be handled at the monotonic time `now`."""
-        return bool(self.events) or (bool(self.events_at) and self.events_at[0][0] <= now)
-
     def next(self) -> tuple[str | None, Any]:
         """The next event that is due, with its arguments; (None, None) where there are only later ones.
 

@@ -114,14 +114,19 @@ class Delivery:
         except OSError as error:
             raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
 
-    def move(self, source: Directory, old: str, stat: os.stat_result, target: str, most: int | None = None) -> str:
-        """Move the file `old`, of this status, into the queue `target`; returns the name it has there.
+    def move(self, source: Directory, old: str, target: str, most: int | None = None) -> str:
+        """Move the file `old` into the queue `target`; returns the name it has there.
 
         Raises TargetUnavailable or NoRoom, with the message where it was, or FileNotFoundError where it is gone.
         """
-        incoming = self.incoming(target)
+        name = old
+        incoming = self._open.get(target) or self.incoming(target)
         try:
-            name = place(source, old, stat, incoming, old, self._new_name)
+            try:
+                fs.rename_exclusive(old, old, source.fd, incoming.fd)
+            except FileExistsError:
+                stat = os.stat(old, dir_fd=source.fd, follow_symlinks=False)
+                name = place(source, old, stat, incoming, old, self._new_name)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 fd = source.open(old)
@@ -137,8 +142,9 @@ class Delivery:
                 if error.errno == errno.ENOENT and not source.has(old):
                     raise
                 raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
-        if self._syncer.syncs:
-            self._syncer.changed(target=incoming, source=source)
+        syncer = self._syncer
+        if syncer.syncs and (source not in syncer.sources or incoming not in syncer.targets):
+            syncer.changed(target=incoming, source=source)
         return name
 
     def copy(self, fd: int, target: str, name: str, most: int | None = None) -> str:

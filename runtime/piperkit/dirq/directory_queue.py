@@ -96,6 +96,7 @@ class DirectoryQueue:
         self._seal = seal
         self._instance = Instance(lambda: parts.instances, host, self._logger)
         self._store.announce = self._instance.also
+        self._store.passes_on = next_queue is not None
         self._deferred = Deferred(parts, clock)
         self._claimer = Claimer(self._store, self._instance, self._deferred)
         self._recovery = Recovery(self._store, self._instance, self.next_queue, orphan_age, crash_limit)
@@ -290,26 +291,26 @@ class DirectoryQueue:
         Raises NotClaimed, TargetUnavailable, NoRoom, MessageTooLarge. After one of the last three the message is
         still claimed, and another call goes on where this one ended.
         """
+        held = self._held.get(id) or self._get(id)
         if self.next_queue is None:
-            self.cancel(id)
+            self._settle(held, self._store.drop)
+        elif contents is None:
+            self._settle(held, self._store.deliver, self.next_queue)
         else:
-            self._move(id, self.next_queue, contents, None)
+            self._settle(held, self._deliver_new, self.next_queue, encode(contents), None)
 
     def dispatch(self, id: str, target: str, contents: Contents | None = None) -> None:
         """Finished: move the message to the queue at the absolute path `target`. Otherwise as `commit`."""
-        self._move(id, target, contents, target)
+        held = self._held.get(id) or self._get(id)
+        if contents is None:
+            self._settle(held, self._store.deliver, target)
+        else:
+            self._settle(held, self._deliver_new, target, encode(contents), target)
 
-    def _move(self, id: str, target: str, contents: Contents | None, recorded: str | None) -> None:
-        held = self._get(id)
-        data = None if contents is None else encode(contents)
-
-        def step(held: Held) -> None:
-            # In `outgoing`, an earlier call was cut off: its contents are final.
-            if data is not None and not held.final:
-                self._begin_move(held, target, data, recorded)
-            self._store.deliver(held, target)
-
-        self._settle(held, step)
+    def _deliver_new(self, held: Held, target: str, data: bytes, recorded: str | None) -> None:
+        if not held.final:  # in `outgoing`, an earlier call was cut off: its contents are final
+            self._begin_move(held, target, data, recorded)
+        self._store.deliver(held, target)
 
     def _begin_move(self, held: Held, target: str, data: bytes, recorded: str | None) -> None:
         """Record where the message goes, if not to the next queue, and then its new contents."""
@@ -384,8 +385,8 @@ class DirectoryQueue:
         with contextlib.suppress(OSError):
             self._instance.announce([each.name for each in mine], bool(mine) and mine[0].begun)
 
-    def _settle(self, held: Held, step: Callable[[Held], None]) -> None:
-        """Do the step that ends a claim, have it synced, and end the claim.
+    def _settle(self, held: Held, step: Callable[..., object], *args: object) -> None:
+        """Do the step that ends a claim, with the claim and `args`, have it synced, and end the claim.
 
         Where only the sync fails, the claim stays; whatever it is settled with next then syncs and ends it.
         """
@@ -395,7 +396,7 @@ class DirectoryQueue:
             if not held.settled:
                 if held.replaced:
                     self._store.drop_original(held)
-                step(held)
+                step(held, *args)
                 held.settled = True
         except FileNotFoundError:
             self._lost(held)
@@ -410,7 +411,10 @@ class DirectoryQueue:
                 syncer.depth -= 1  # without a call: what is done most is done in a batch
             else:
                 syncer.leave()
-        self._release(held)
+        # As `_release`, without a call.
+        del self._held[held.id]
+        if held.begun and self._instance.begun:
+            self._instance.settled(held.name)
 
     # -- looking after the queue -----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ class Held:
     final = False  #: its last contents are in `outgoing`, and it can only be moved on
     replaced = False  #: it is in `outgoing`, and what it replaces may still be in `pending`
     settled = False  #: it has left its place; what may be missing is that the disk knows
+    regular = False  #: it is known to be a regular file
     synced = False  #: its contents are on the disk, or will be with the directory that it is moved to
     stat_then: os.stat_result | None = None  #: as it was when it was looked at first, or written by us
 
@@ -33,7 +34,7 @@ class Held:
             there = os.stat(self.name, dir_fd=self.where.fd, follow_symlinks=False)
             if not stat.S_ISREG(there.st_mode):
                 raise IsADirectoryError(errno.EISDIR, "not a regular file", self.path)
-            self.stat_then = there
+            self.stat_then, self.regular = there, True
         return self.stat_then
 
     # A `piperkit.queue.Claim`:

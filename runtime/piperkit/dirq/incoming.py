@@ -22,7 +22,7 @@ import os
 import random
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from piperkit.dirq.fs import Directory, encode
 from piperkit.dirq.names import is_ours, sort_key
@@ -32,6 +32,8 @@ from piperkit.dirq.reading import Notices
 SOON = 0.02
 #: Names in a window; each takes about 100 bytes. To list a million names costs as much as to pass on some 20,000.
 WINDOW = 150_000
+#: Names that are sorted in together.
+_SOME = 4096
 #: Of a window, and of messages that are claimed one after the other, one in so many may be of others.
 _OTHERS = 8
 #: Seconds by which a producer's clock may be ahead.
@@ -75,7 +77,7 @@ class Incoming:
         if names:
             del self._window[-most:]
             if not self._helping:
-                self._last = max(filter(_looks_ours, names), default=self._last)
+                self._last = next(filter(_looks_ours, reversed(names)), self._last)
         return names
 
     def refresh(self) -> None:
@@ -101,16 +103,25 @@ class Incoming:
         self._reach, self._last = (self._reach[1], self._last), ""
         oldest = Oldest(WINDOW, time.time(), self._round)
         left = False  #: something to others
+        found: list[str] = []
+        limit, future = oldest.limit, oldest.future
         with self._directory().entries() as entries:
             for entry in entries:
                 name = entry.name
                 # What `is_ours` says, as far as it takes no time: a million names are asked.
-                if oldest.limit < name < oldest.future and name[10:11] == "." and name[:10].isdigit():
+                if limit < name < future and name[10:11] == "." and name[:10].isdigit():
                     continue
                 if many > 1 and name > earlier and _checksum(name) % many != which:
                     left = True
-                elif self._is_message(entry):
-                    oldest.add(name)
+                elif (name[0] != "." and not self._left and entry.is_file(follow_symlinks=False)) or self._is_message(
+                    entry
+                ):
+                    found.append(name)
+                    if len(found) == _SOME:
+                        oldest.add(found)
+                        found.clear()
+                        limit = oldest.limit
+        oldest.add(found)
         names = oldest.names()
         self._round = oldest.reached
         self._helping = not names
@@ -199,8 +210,8 @@ class Oldest:
         self.limit = "\U0010ffff"
         self.reached = ""  #: the last of the others, where there are more
 
-    def add(self, name: str) -> None:
-        self._new.append(name)
+    def add(self, names: Iterable[str]) -> None:
+        self._new += names
         if 4 * len(self._new) >= self._size:
             self._sort()
 

@@ -29,7 +29,7 @@ class Limits:
     def check_size(self, size: int) -> None:
         """Raises MessageTooLarge for a message of `size` bytes if that is over the limit."""
         limit = self.message_max
-        if self.is_too_large(size):
+        if 0 < limit < size:
             raise MessageTooLarge(f"a message of {size} bytes is larger than message_max, {limit} bytes")
 
     def check_room(self, growth: int) -> None:

@@ -64,6 +64,7 @@ class Store:
         self.syncer = Syncer(settings.sync)
         self.delivery = Delivery(self.syncer, ids.new)
         self.limits = Limits(path, settings.message_max, settings.min_free)
+        self.passes_on = False  #: whether messages are likely to go on as they came
         #: Told of a new name that a claimed message is about to get.
         self.announce: Callable[[str], None] = lambda name: None
         self.writer = Writer(self.parts, layout.file_mode(settings.perms), settings.owner, self.syncer, ids.new)
@@ -77,7 +78,10 @@ class Store:
         return held
 
     def holds(self, held: Held) -> bool:
-        """Whether the file that was claimed still has its name."""
+        """Whether the file that was claimed still has its name, as far as is known. Raises FileNotFoundError."""
+        if held.stat_then is None:
+            held.stat  # noqa: B018  looked at for the first time
+            return True
         there = held.where.stat(held.name)
         return there is not None and os.path.samestat(there, held.stat)
 
@@ -97,8 +101,9 @@ class Store:
             data = os.read(fd, _PIECE)
             if not 0 < len(data) < _PIECE or 0 < self.limits.message_max < len(data):
                 data = self._read_large(held, fd)
-            if self.syncer.syncs and not held.synced:
-                held.synced = self.syncer.is_synced(fd, held.where)
+            held.regular = True  # of others, only a device could have had something in it, and only root makes those
+            if self.passes_on and self.syncer.syncs and not held.synced:
+                held.synced = self.syncer.is_synced(fd, held.where)  # now that it is open
             return data
         finally:
             os.close(fd)
@@ -124,8 +129,10 @@ class Store:
         return data
 
     def _seen(self, held: Held) -> None:
-        """Before a message goes on as it came: it is a regular file, and will be on the disk when this is."""
-        held.stat  # noqa: B018  raises what it is not
+        """Before a message goes on: it is a regular file, and will be on the disk when its new place is."""
+        if not held.regular:
+            held.stat  # noqa: B018  raises what it is not
+        self.passes_on = True
         if self.syncer.syncs and not held.synced:
             try:
                 fd = held.where.open(held.name)
@@ -180,7 +187,7 @@ class Store:
         except BaseException:
             tmp.remove(new)
             raise
-        held.stat_then, held.synced = written, True
+        held.stat_then, held.regular, held.synced = written, True, True
         self.syncer.changed(target=held.where)
 
     def begin_move(self, held: Held, data: bytes) -> None:
@@ -201,10 +208,12 @@ class Store:
         except BaseException:
             self.writer.remove(new)
             raise
-        held.stat_then, held.synced = written, True
+        held.stat_then, held.regular, held.synced = written, True, True
         held.where, held.final, held.replaced = outgoing, True, True
-        self.syncer.changed(target=outgoing)
+        if self.syncer.syncs and outgoing not in self.syncer.targets:
+            self.syncer.changed(target=outgoing)
         self.drop_original(held)
+        self.passes_on = False
 
     def drop_original(self, held: Held) -> None:
         """Delete what the message's last contents replaced, if it is still there.
@@ -213,15 +222,19 @@ class Store:
         """
         if held.replaced:
             pending = self.parts.pending
-            pending.remove(held.name)
+            try:
+                os.unlink(held.name, dir_fd=pending.fd)
+            except FileNotFoundError:
+                pass
             held.replaced = False
-            self.syncer.changed(source=pending)
+            if self.syncer.syncs and pending not in self.syncer.sources:
+                self.syncer.changed(source=pending)
 
     def _successor(self, held: Held, data: bytes) -> tuple[str, os.stat_result]:
         """A file in `tmp` that is to take the message's name: same owner, mode and arrival."""
+        like = held.stat_then or held.stat
         self.limits.check_size(len(data))
-        self.limits.check_room(len(data) - held.size)
-        like = held.stat
+        self.limits.check_room(len(data) - like.st_size)
 
         def write(fd: int) -> None:
             fs.write_all(fd, data)
@@ -281,9 +294,10 @@ class Store:
 
     def drop(self, held: Held) -> None:
         """Delete the message. Raises FileNotFoundError where the file is gone."""
-        os.unlink(held.name, dir_fd=held.where.fd)
-        if self.syncer.syncs:
-            self.syncer.changed(source=held.where)
+        where = held.where
+        os.unlink(held.name, dir_fd=where.fd)
+        if self.syncer.syncs and where not in self.syncer.sources:
+            self.syncer.changed(source=where)
         if held.record is not NEW:
             self.forget(held)
 
@@ -330,9 +344,10 @@ class Store:
 
         Raises TargetUnavailable or NoRoom with the message where it was; FileNotFoundError where it is gone.
         """
-        self._seen(held)
+        if not held.regular or (self.syncer.syncs and not held.synced):
+            self._seen(held)
         most = None if held.final else self.limits.message_max or None
-        name = self.delivery.move(held.where, held.name, held.stat, target, most)
+        name = self.delivery.move(held.where, held.name, target, most)
         if name != held.name:
             self.logger.warning(
                 "%s: the name was taken in %s, where it is %s now",
@@ -341,7 +356,8 @@ class Store:
                 name,
                 extra=self.about(held),
             )
-        self.forget(held)
+        if held.record is not NEW:
+            self.forget(held)
 
     def about(self, held: Held) -> dict[str, object]:
         """What a log line about a message carries besides."""

@@ -45,8 +45,9 @@ class Syncer:
         self.syncs = mode is not Sync.OFF  #: whether `changed` has to be told anything
         self.depth = 0  #: operations that are under way, and batches
         # dicts, as sets that keep their order
-        self._targets: dict[Directory, None] = {}
-        self._sources: dict[Directory, None] = {}
+        # What is among these need not be told again.
+        self.targets: dict[Directory, None] = {}
+        self.sources: dict[Directory, None] = {}
         self._whole: Directory | None = None  #: on a file system that is to be synced as a whole
         self._kind = ""  #: the queue's file system, once it was looked at
 
@@ -70,9 +71,9 @@ class Syncer:
         if not self.syncs:
             return
         if target is not None:
-            self._targets[target] = None
+            self.targets[target] = None
         if source is not None:
-            self._sources[source] = None
+            self.sources[source] = None
             if not self._kind:
                 self._kind = fs.file_system(source) or "unknown"
             if self._kind == _FORGETFUL:
@@ -113,7 +114,7 @@ class Syncer:
         if self._whole is not None:
             fs.sync_file_system(self._whole)
             self._whole = None
-        for pending in (self._targets, self._sources):
+        for pending in (self.targets, self.sources):
             while pending:
                 directory = next(iter(pending))
                 directory.sync()

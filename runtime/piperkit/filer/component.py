@@ -191,13 +191,14 @@ class FilerDaemonComponent(ZenDaemonComponent):
             host.progress()
             host.queue.schedule(self.event(names.MESSAGE_PROCESS), {"id": ready.popleft().id})
             return True
-        chain, due, progress = self._chain, host.queue.due, host.sign_of_life()
-        self.desk.now = time.monotonic()
+        chain, progress, desk = self._chain, host.sign_of_life(), self.desk
+        events, timers = host.queue.events, host.queue.events_at
+        desk.now = time.monotonic()
         while ready:
             if progress is not None:
                 progress()  # each message has the whole of `process_timeout`
             self._straight(ready.popleft(), chain)
-            if due(self.desk.now) or parts.hold.closed:
+            if events or (timers and timers[0][0] <= desk.now) or parts.hold.closed:
                 break
         return True
 
@@ -237,7 +238,10 @@ class FilerDaemonComponent(ZenDaemonComponent):
             message = ClaimedMessage(claim, self.queue.read)
         else:
             data = self.queue.read(id)
-            text = decode(data)
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                text = decode(data)  # which says what is wrong
             if not text or text.isspace():
                 raise Reject("the message is blank" if text else "the message is empty")
             message = ClaimedMessage(claim, self.queue.read, text)

@@ -42,15 +42,12 @@ class Desk:
         """Do to a message what a component says. Raises TypeError where that is no outcome."""
         if not isinstance(outcome, Outcome):
             raise TypeError(f"{outcome!r} is no outcome; return message.commit() or another one")
-        if outcome.action is Action.COMMIT and not outcome.copies and names.MESSAGE_COMMIT in self.alone:
-            self._commit(id, outcome.content)
-        else:
+        if outcome.action is not Action.COMMIT or outcome.copies or names.MESSAGE_COMMIT not in self.alone:
             for operation, args in steps(id, outcome):
                 self._ask(operation, args)
-
-    def _commit(self, id: str, content: bytes | None) -> None:
-        """`perform`, for what is done most."""
-        parts = self._parts
+            return
+        # `perform`, for what is done most:
+        parts, content = self._parts, outcome.content
         if not parts.window.is_open:
             parts.window.open()
         try:
@@ -115,7 +112,9 @@ class Desk:
     def settled(self, id: str) -> None:
         """A claim has ended."""
         parts = self._parts
-        since = parts.claims.end(id)
+        claims = parts.claims
+        claims.held.pop(id, None)
+        since = claims.begun.pop(id, None)  # as `Claims.end`, without a call
         self.now = self.last_settled = now = time.monotonic()
         if self.processed is not None and since is not None:
             self.processed(now - since)
