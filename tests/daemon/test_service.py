@@ -103,7 +103,7 @@ def test_status_says_how_the_daemon_is(piper: Piper, start: Start, call: Call, u
     done = call("upper", "--action=status")
     assert done.returncode == 0
     assert f"running, pid {daemon.pid}, since 20" in done.stdout
-    assert "waiting for room in the output queue: its limit of 1 messages is reached; 2 messages" in done.stdout
+    assert "waiting for room in the output queue: its limit of 1 message is reached; 2 messages" in done.stdout
     assert re.search(r"2 messages, [\d.e-]+/s, 1 banished \(\d+ s ago\)\n", done.stdout)
     assert "queue: 1 incoming, 1 errors" in done.stdout
 
@@ -387,3 +387,13 @@ def test_no_line_per_message_at_info(piper: Piper) -> None:
     piper.put(*(f"{number}" for number in range(50)))
     piper.run(functools.partial(apps.build, "upper"))
     assert len(piper.log.splitlines()) < 20
+
+
+def test_state_says_what_was_done_soon_after_it_was(piper: Piper, start: Start, until: Until) -> None:
+    """Long before the daemon looks after its queue again, and whoever asks for it sends no signal."""
+    start("upper", constants={"piperkit.filer.component.RECOVER_INTERVAL": 3600.0})
+    until((piper.directory / "daemon.state").exists, "the start")
+    for number in (1, 2):
+        piper.put("one")
+        said = f"{number} message{'s' * (number > 1)}, "
+        until(lambda: said in (piper.directory / "daemon.state").read_text(), "the status")  # noqa: B023  used at once

@@ -146,7 +146,7 @@ def test_it_processes_what_a_member_of_its_group_puts_into_its_queue(service: Se
     service.as_user("alice", f"umask 077; echo hello | {CTL} queue put {QUEUE}")
     service.comes_out("hello\n: attempt 1")
     assert service.as_user("alice", f"cat {DONE}/incoming/* && rm {DONE}/incoming/*") == "hello\n: attempt 1"
-    assert "1 messages" in service.box.run("mydaemon", "--action=status").stdout
+    service.wait(lambda: "1 message," in service.box.run("mydaemon", "--action=status").stdout, "the status")
 
 
 def test_its_queue_is_made_like_piperctl_makes_one(service: Service) -> None:

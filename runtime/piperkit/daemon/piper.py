@@ -424,6 +424,8 @@ class PiperDaemon(ZenDaemon):
             return
         if self._signals.keep():
             self.log_once("signals", "A component has changed what signals do; the daemon has taken them back")
+        if self._reports is not None:
+            period = min(period, self._reports.rest(self.filer.desk.last_settled))
         self._waker.wait(period)
 
     def _is_idle(self) -> bool:

@@ -1,12 +1,13 @@
 """What a daemon tells of itself: its status to the service manager, its state and its run log in files.
 
-The state file is written at each change of the status, and now and then, so that whoever wants to know how a daemon is
-reads it, and asks the daemon nothing.
+The state file is written at each change of the status, before the daemon rests, and now and then, so that whoever wants
+to know how a daemon is reads it, and asks the daemon nothing.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,8 @@ from piperkit.daemon.notify import ServiceManager
 from piperkit.daemon.runlog import RunLog, write_json
 
 _ERRORS_MAX = 100
+#: Seconds between two times that what was done is told.
+_INTERVAL = 1.0
 
 
 class Reports:
@@ -39,6 +42,7 @@ class Reports:
         self._line = line
         self._state = state
         self._trouble: str | None = None  #: why the state could not be written, as it was said
+        self._told = float("-inf")  #: when it told how the daemon is, monotonic time
         self.started = time.time()
         self.errors: list[str] = []  #: the first ones, for the run log
 
@@ -49,8 +53,22 @@ class Reports:
 
     def status(self, *more: str) -> None:
         """Tell how the daemon is: it has changed, or some time has passed; `more` goes to the service manager."""
+        self._told = time.monotonic()
         self._manager.tell(*more, f"STATUS={self._line()}")
         self.write_state()
+
+    def rest(self, last_done: float | None) -> float:
+        """Nothing is to be done now: tell what was done meanwhile, but not too often.
+
+        last_done: when something was done last, monotonic time. Returns the seconds until there is something to tell.
+        """
+        if last_done is None or last_done <= self._told:
+            return math.inf
+        left = self._told + _INTERVAL - time.monotonic()
+        if left > 0:
+            return left
+        self.status()
+        return math.inf
 
     def write_state(self, *, asked: bool = False, more: Mapping[str, Any] | None = None) -> None:
         """Replace the state file; `asked`: say so, and put in `more`, which takes its time to find out."""

@@ -37,7 +37,7 @@ class Status:
         doing = "stopping" if stopping else self._doing()
         done = []
         if messages := counts.get(names.FETCHED, 0):
-            done += [f"{messages} messages", f"{self._rate(messages):.3g}/s"]
+            done += ["1 message" if messages == 1 else f"{messages} messages", f"{self._rate(messages):.3g}/s"]
         for counter, word in ((names.RETRIED, "put off"), (names.POSTPONED, "waiting"), (names.BANISHED, "banished")):
             if number := counts.get(counter):
                 done.append(f"{number} {word}")

@@ -33,7 +33,7 @@ class Hold:
 
     def for_room(self, limit: int, circle: tuple[str, ...], longest: float) -> bool:
         """The output queue is full; `circle`: the queues that wait for one another. Returns whether that is news."""
-        why = f"room in the output queue: its limit of {limit} messages is reached"
+        why = f"room in the output queue: its limit of {limit} message{'s' * (limit != 1)} is reached"
         if circle:
             why += (
                 f"; {' -> '.join(circle)} all wait for one another: raise queue_out_limit for one of them,"
