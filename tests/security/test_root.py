@@ -120,7 +120,8 @@ def test_nothing_of_somebody_elses_project_is_run(project: Path, what: str) -> N
 
 def test_roots_own_project_is_run(project: Path) -> None:
     """So the others could have been."""
-    subprocess.run(["git", "-C", project, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    who = ["-c", "user.name=Jane", "-c", "user.email=jane@example.org"]
+    subprocess.run(["git", *who, "-C", project, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
     findings(project)
     assert ran(project) == {"ran", "git-ran"}
 
