@@ -21,6 +21,7 @@ LAYERS = (
     ("project",),
     ("daemon",),
     ("filer",),
+    ("sources",),
     ("batch", "component", "source"),
     ("config",),
     ("option",),
@@ -29,7 +30,7 @@ LAYERS = (
     ("queue",),
     ("pause", "retry", "versions"),
     ("message",),
-    ("errors", "statistics", "text", "zenkit"),
+    ("errors", "statistics", "text", "timelimit", "zenkit"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

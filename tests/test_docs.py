@@ -48,7 +48,7 @@ def test_readme_example_passes_its_own_test(piper: Piper) -> None:
 
 @pytest.mark.slow
 def test_guide_examples_do_what_it_says(piper: Piper, monkeypatch: pytest.MonkeyPatch) -> None:
-    weigher, archive, datagrams, producer = examples("docs/guide.md")
+    weigher, archive, datagrams, bound, producer = examples("docs/guide.md")
     monkeypatch.chdir(piper.directory)
 
     def build(code: str, **more: Any) -> Any:
@@ -67,6 +67,7 @@ def test_guide_examples_do_what_it_says(piper: Piper, monkeypatch: pytest.Monkey
 
     assert piper.run(build(datagrams), "--address=socket") == 0
     assert os.path.exists("socket")
+    assert run(bound)["total"] == 499500
 
     os.mkdir("spool")
     run(producer)

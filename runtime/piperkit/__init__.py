@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from piperkit.errors import ConfigError, PiperError, QueueError
 from piperkit.message import Contents, Failure, Format, Message, Outcome, Reject, Retry, Unavailable
 from piperkit.option import Option
+from piperkit.timelimit import time_limit
 
 __all__ = [
     "BatchComponent",
@@ -25,6 +26,7 @@ __all__ = [
     "Retry",
     "Source",
     "Unavailable",
+    "time_limit",
 ]
 
 if TYPE_CHECKING:

@@ -60,6 +60,7 @@ class Piper:
             "state-file": "daemon.state",
             "runlog-dir": "run-log",
             "work-dir": ".",
+            "files-under": ".",  # whatever else it has: nothing of the daemon's life is touched
         }
         fixed = [f"--{key}={self.directory / place}" for key, place in places.items()]
         return [*fixed, "--no-daemon", *more]

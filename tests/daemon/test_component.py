@@ -8,7 +8,7 @@ import json
 import pytest
 
 import apps
-from piperkit import Component, Message, Outcome, PiperDaemon, Reject
+from piperkit import Component, ConfigError, Message, Outcome, PiperDaemon, Reject
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 from piperkit.testing import Piper
@@ -187,6 +187,25 @@ def test_hooks_are_called_once_around_the_messages(piper: Piper) -> None:
     assert piper.run(lambda argv: PiperDaemon(name="hooks", argv=argv, components=[Hooks()])) == 0
     assert calls == ["setup", "a", "b", "teardown"]
     assert "Hooks.teardown failed: RuntimeError: too late to matter" in piper.log
+
+
+def test_component_whose_setup_failed_is_not_torn_down_and_those_before_it_are(piper: Piper) -> None:
+    calls: list[str] = []
+
+    class First(Component):
+        def teardown(self, daemon: PiperDaemon) -> None:
+            calls.append("first")
+
+    class Second(First):
+        def setup(self, daemon: PiperDaemon) -> None:
+            raise ConfigError("the backend has no name")
+
+        def teardown(self, daemon: PiperDaemon) -> None:
+            calls.append("second")
+
+    assert piper.run(lambda argv: PiperDaemon(name="it", argv=argv, components=[First(), Second()])) == 78
+    assert calls == ["first"]
+    assert piper.log.count("the backend has no name") == 1
 
 
 def test_failing_setup_ends_the_start_and_names_the_reason(piper: Piper, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,7 @@ def test_others_are_told_who_may_ask(
     # Loaded as root: an interpreter in root's home directory is out of nobody's reach.
     code = f"import encodings.ascii, os, sys, apps; os.setgroups([]); os.setuid({nobody});"
     code += "apps.build('upper', sys.argv[1:]).run()"
-    command = [sys.executable, "-c", code, *piper.options(*options, f"--action={action}")]
+    command = [sys.executable, "-c", code, *piper.options(*options, f"--action={action}", f"--files-under={public}")]
     directory = os.path.dirname(apps.__file__)
     done = subprocess.run(command, cwd=directory, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

@@ -51,6 +51,7 @@ class Configuration:
             else option
             for key, option in options.items()
         }
+        self._under: str | None = None  #: where everything is whose place is not given
         #: Where each value that is not a default comes from: a file, or the command line.
         self.origins: dict[str, str] = {}
         #: The places of configuration files, and whether something stood there when they were last read.
@@ -71,7 +72,18 @@ class Configuration:
     def initial(self, name: str, places: Mapping[str, str]) -> dict[str, Any]:
         """The value of every key by default."""
         filled = {"name": name, **places}
-        return {key: option.fill(filled) for key, option in self.options.items() if key != "name"}
+        values = {key: option.fill(filled) for key, option in self.options.items() if key != "name"}
+        if self._under:
+            for key, value in values.items():
+                if self.options[key].type == "path" and value and os.path.isabs(value):
+                    values[key] = _moved(value, self._under)
+        return values
+
+    def put_under(self, directory: str, places: Mapping[str, str]) -> dict[str, str]:
+        """Have everything whose place is not given under this directory; returns the daemon's paths there."""
+        self._under = os.path.join(self._start_dir, directory)
+        names = {"cfg": "etc", "var": "var", "log": "var/log", "run": "var/run", "tmp": "var/tmp"}
+        return {**places, **{path: os.path.join(self._under, name) for path, name in names.items()}}
 
     def load(self, what: str, path: str, *, named: bool) -> list[Source]:
         """Read the configuration `what`, file or directory, at `path`.
@@ -213,6 +225,11 @@ def _check_metrics(address: str | None, file: str | None) -> None:
         Address.parse(address)
     if file and not file.endswith(SUFFIX):
         raise ConfigError(f"metrics_file is {file}; its name must end in {SUFFIX}")
+
+
+def _moved(path: str, under: str) -> str:
+    """The same path under a directory, unless it is there already."""
+    return path if path.startswith(f"{under}/") else os.path.join(under, path.lstrip("/"))
 
 
 def _load_one(path: str) -> list[Source]:

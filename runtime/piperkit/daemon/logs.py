@@ -266,6 +266,14 @@ def complain(text: str) -> None:
             print(prefix + "\n    ".join(map(harmless, text.split("\n"))), file=sys.stderr, flush=True)
 
 
+def write_to_file(logger: logging.Logger, text: str) -> None:
+    """Log why the daemon does not go on, where that was not said already: in the log file."""
+    record = logger.makeRecord(logger.name, logging.CRITICAL, "", 0, "%s", (text,), None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
 def _is_journal(stream: Any) -> bool:
     """Whether a stream goes to the journal: its device and inode are those in JOURNAL_STREAM (systemd.exec(5))."""
     try:

@@ -86,6 +86,7 @@ class PiperDaemon(ZenDaemon):
     retc: int
     queue: EventQueue
     logger: logging.Logger
+    paths: dict[str, str]
 
     def __init__(
         self,
@@ -160,6 +161,8 @@ class PiperDaemon(ZenDaemon):
     def _parse_cli_arguments(self, argparser: Parser) -> dict[str, Any]:
         found = self.configuration.parse(argparser)
         BaseApp.FLAG_DEBUG = bool(found.get("debug"))
+        if found.get("files_under"):
+            self.paths = self.configuration.put_under(found["files_under"], self.paths)
         return found
 
     def _init_name(self, **kwargs: Any) -> str:
@@ -252,8 +255,8 @@ class PiperDaemon(ZenDaemon):
     def _report(self, text: str) -> None:
         """One line for whoever started us, and for the log."""
         logs.complain(f"{self.name}: {text}")
-        if self.logger is not None and not self.c(self.CONFIG_NODAEMON):
-            self.logger.critical("%s", text)
+        if self.logger is not None:
+            logs.write_to_file(self.logger, text)
 
     def run_until_idle(self) -> int:
         """Live in the foreground until there is nothing to do, for tests; returns the exit status.
@@ -327,6 +330,7 @@ class PiperDaemon(ZenDaemon):
         """Set up, loop, and clean up."""
         process.keep_memory()
         self._daemonize()
+        ready: list[ZenDaemonComponent] = []
         with contextlib.ExitStack() as until:
             until.enter_context(process.in_children(self._forget))
             until.enter_context(self._waker)
@@ -336,7 +340,7 @@ class PiperDaemon(ZenDaemon):
                 until.callback(self._signals.release)
             self._signals.take(guard)
             try:
-                self._start(until)
+                self._start(until, ready)
                 self.loop.run(self.filer, self.is_done, self.wait)
                 if self.loop.forked:
                     self.logger.error("A forked child has come back from the component that forked it, and ends here")
@@ -350,7 +354,7 @@ class PiperDaemon(ZenDaemon):
             finally:
                 if self.loop.forked:
                     until.pop_all()  # what it would end is the daemon's
-                self._finish(guard)
+                self._finish(guard, ready)
 
     def _daemonize(self) -> None:
         """Go into the background, unless told otherwise, and take the pid file. Raises AlreadyRunning."""
@@ -367,7 +371,8 @@ class PiperDaemon(ZenDaemon):
         path: str = self.c(self.CONFIG_PID_FILE)
         return f"{path.removesuffix('.pid')}.{self._get_process_serial()}.pid" if self.c(self.CONFIG_PARALEL) else path
 
-    def _start(self, until: contextlib.ExitStack) -> None:
+    def _start(self, until: contextlib.ExitStack, ready: list[ZenDaemonComponent]) -> None:
+        """Set everything up, and the components, which are in `ready` from then on."""
         self.logger.info("The daemon starts, with pid %d", os.getpid())
         for path in self.configuration.missing():
             self.logger.info("There is no configuration at %s: what is not set elsewhere has its default", path)
@@ -380,7 +385,9 @@ class PiperDaemon(ZenDaemon):
             self.status_line,
             self._get_state,
         )
-        self._sub_stage_setup()  # the components' own
+        for component in self.components:
+            component.setup(self)
+            ready.append(component)
         self._watch_queue()
         if self.c("metrics_address") or self.c("metrics_file"):
             from piperkit.daemon import exposition, metrics  # an extra, for those who want metrics
@@ -441,13 +448,15 @@ class PiperDaemon(ZenDaemon):
             seconds = self.c("stop_timeout") + 2 * GRACE
             self.manager.tell("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    def _finish(self, guard: Guard) -> None:
-        """Whatever the reason for the end is: give back, tear down, write the run log, in the time that a stop has."""
+    def _finish(self, guard: Guard, ready: list[ZenDaemonComponent]) -> None:
+        """Whatever the reason for the end is: give back, tear down what was set up, write the run log, in the time that
+        a stop has.
+        """
         if self.loop.forked:
             return
         self.loop.busy = True
         guard.arm()
-        for component in reversed(self.components):
+        for component in reversed(ready):
             teardown = getattr(component, "teardown", None)
             if teardown is not None:
                 with self._logged(f"{type(component).__name__}.teardown"):

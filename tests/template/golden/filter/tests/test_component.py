@@ -23,6 +23,13 @@ def test_passes_on_what_matches_and_drops_the_rest(piper: Piper) -> None:
     assert piper.errors == []
 
 
+def test_a_message_that_takes_for_ever_costs_itself_only(piper: Piper) -> None:
+    piper.put("x" * 40 + "!", "error: disk full")
+    piper.run(build, "--pattern=^(x+x+)+y|error", "--pattern-time=0.01")
+    assert piper.out == [b"error: disk full"]
+    assert [reason for _, reason in piper.errors] == ["to look for the pattern took longer than 0.01 s"]
+
+
 def test_a_wrong_pattern_ends_the_start(piper: Piper) -> None:
     piper.put("error: disk full")
     assert piper.run(build, "--pattern=(") != 0

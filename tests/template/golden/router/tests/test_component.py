@@ -45,5 +45,10 @@ def test_sets_aside_what_has_no_type(piper: Piper) -> None:
     assert len(piper.errors) == 3
 
 
+def test_a_route_back_to_its_own_queue_ends_the_start(piper: Piper) -> None:
+    assert piper.run(build, '--routes={"invoice": "./in"}') != 0
+    assert "leads back to" in piper.log
+
+
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, {"type": "invoice", "number": 1}, delivered=delivered, places=["invoices"])

@@ -2,8 +2,10 @@
 
 import os
 import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
 
-from piperkit import PiperDaemon
+from piperkit import Message, PiperDaemon
 from piperkit.testing import Piper
 
 from mydaemon.component import Mydaemon
@@ -49,11 +51,34 @@ def test_another_message_of_the_same_name_is_stored_too(piper: Piper) -> None:
     assert stored(piper) == [b"hello", b"hello again"]
 
 
-def test_what_cannot_be_stored_stays_in_the_queue(piper: Piper) -> None:
+def test_what_cannot_be_stored_stays_in_the_queue_until_it_can(piper: Piper) -> None:
     (piper.directory / "stored.sqlite").write_text("no database, and long enough to be seen as none" * 20)
-    piper.put("hello")
-    assert piper.run(build) != 0
-    assert piper.counts()["incoming"] == 1
+    piper.put("hello", "world")
+    piper.run(build)
+    assert piper.counts()["incoming"] == 2
+    assert piper.errors == []
+    (piper.directory / "stored.sqlite").unlink()
+    piper.run(build)
+    assert stored(piper) == [b"hello", b"world"]
+
+
+def test_a_database_that_was_replaced_is_opened_anew(piper: Piper) -> None:
+    class Replaced(Mydaemon):
+        """Has its database moved away before the second batch."""
+
+        def process_batch(self, messages: Sequence[Message]) -> None:
+            if Path("stored.sqlite").exists():
+                Path("stored.sqlite").rename("old.sqlite")
+            super().process_batch(messages)
+
+    piper.put("one", "two")
+    piper.run(
+        lambda argv: PiperDaemon(
+            name="mydaemon", argv=argv, components=[Replaced()], default_database="stored.sqlite"
+        ),
+        "--batch-size=1",
+    )
+    assert stored(piper) == [b"two"]
 
 
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:

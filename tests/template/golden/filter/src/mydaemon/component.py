@@ -2,13 +2,14 @@
 
 import re
 
-from piperkit import Component, ConfigError, Message, Option, Outcome, PiperDaemon
+from piperkit import Component, ConfigError, Message, Option, Outcome, PiperDaemon, Reject, time_limit
 
 
 class Mydaemon(Component):
     """Does one thing."""
 
     pattern = Option(str, ".", help="regular expression; a message in which it is found is passed on")
+    pattern_time = Option(float, 1.0, help="longest time to look for it in a message", unit="seconds", minimum=0.001)
 
     def setup(self, daemon: PiperDaemon) -> None:
         try:
@@ -21,4 +22,9 @@ class Mydaemon(Component):
 
     def process(self, message: Message) -> Outcome:
         """Pass the message on or drop it."""
-        return message.commit() if self.found(message.text) else message.cancel()
+        try:
+            with time_limit(self.pattern_time):
+                found = self.found(message.text)
+        except TimeoutError:
+            raise Reject(f"to look for the pattern took longer than {self.pattern_time:g} s") from None
+        return message.commit() if found else message.cancel()

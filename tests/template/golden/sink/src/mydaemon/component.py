@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from piperkit import BatchComponent, Message, Option, PiperDaemon
+from piperkit import BatchComponent, Message, Option, PiperDaemon, Unavailable
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS messages
@@ -20,11 +20,10 @@ class Mydaemon(BatchComponent):
     )
 
     def setup(self, daemon: PiperDaemon) -> None:
-        path = Path(self.database)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.connection = sqlite3.connect(path)
-        with self.connection:
-            self.connection.execute(TABLE)
+        self.path = Path(self.database)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None  # device and inode
 
     def process_batch(self, messages: Sequence[Message]) -> None:
         """Store the messages in one transaction: they are gone from the queue only when that is on the disk.
@@ -32,8 +31,33 @@ class Mydaemon(BatchComponent):
         After a crash in between, the same messages come once more: their ids and times say that they are there already.
         """
         rows = [(message.id, message.arrived, message.text) for message in messages]
-        with self.connection:
-            self.connection.executemany("INSERT INTO messages VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+        try:
+            with self.connect() as connection:
+                connection.executemany("INSERT INTO messages VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError):
+            raise  # the message's fault
+        except (sqlite3.DatabaseError, OSError) as error:  # locked, full, moved, damaged, not to be written to
+            self.teardown(None)
+            raise Unavailable(f"{self.path}: {error}") from error
 
-    def teardown(self, daemon: PiperDaemon) -> None:
-        self.connection.close()
+    def connect(self) -> sqlite3.Connection:
+        """The connection; a new one where another file has the database's name now."""
+        if self.connection is not None and self.file_now() != self.file:
+            self.teardown(None)
+        if self.connection is None:
+            self.connection = sqlite3.connect(self.path)
+            with self.connection:
+                self.connection.execute(TABLE)
+            self.file = self.file_now()
+        return self.connection
+
+    def file_now(self) -> tuple[int, int] | None:
+        if not self.path.exists():
+            return None
+        stat = self.path.stat()
+        return stat.st_dev, stat.st_ino
+
+    def teardown(self, daemon: PiperDaemon | None) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
