@@ -129,6 +129,23 @@ def test_target_that_is_missing_or_full_puts_off_that_message_only(piper: Piper,
     assert "processing pauses" not in piper.log
 
 
+@pytest.mark.parametrize("copied", [False, True], ids=["moved", "copied"])
+def test_message_that_would_go_back_to_its_own_queue_is_banished(piper: Piper, copied: bool) -> None:
+    """Also by a link: it would come again for ever."""
+    link = piper.directory / "link"
+    link.symlink_to("in")
+
+    def send(message: Message) -> Outcome:
+        target = str(link) if message.text.endswith("2") else str(piper.directory / "in")
+        return message.commit().duplicate(target) if copied else message.dispatch(target)
+
+    piper.put("bad 1", "good", "bad 2")
+    assert piper.run(daemon(Applies(send))) == 0
+    assert piper.out == [b"good"]
+    assert [contents for contents, _ in piper.errors] == [b"bad 1", b"bad 2"]
+    assert all("the queue that it comes from" in str(reason) for _, reason in piper.errors)
+
+
 class Backend(Component):
     """Works with something that is away at first."""
 

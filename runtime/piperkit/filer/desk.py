@@ -105,6 +105,8 @@ class Desk:
         """The path of the queue that an event names, if there is room in it. Raises what is wrong with it."""
         parts = self._parts
         target = parts.host.queue_path(args["queue_tgt"])
+        if parts.targets.is_same(target, parts.settings.in_dir):
+            raise Reject(f"it would go back to {target}, the queue that it comes from, and never end")
         if parts.settings.out_limit:
             parts.targets.take(target, parts.settings.out_limit)
         return target

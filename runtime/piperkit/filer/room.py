@@ -6,6 +6,7 @@ other daemons use it at the same time.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from piperkit.errors import TargetUnavailable
@@ -56,6 +57,19 @@ class Targets:
     def __init__(self, count: Callable[[int, str], int]) -> None:
         self._count = count
         self._left: dict[str, int] = {}
+        self._real: dict[str, str] = {}  #: where paths lead to
+
+    def is_same(self, one: str, other: str) -> bool:
+        """Whether two paths of queues lead to one."""
+        return one == other or self._leads_to(one) == self._leads_to(other)
+
+    def _leads_to(self, path: str) -> str:
+        found = self._real.get(path)
+        if found is None:
+            if len(self._real) >= _TARGETS_MAX:
+                self._real.clear()
+            found = self._real[path] = os.path.realpath(path)
+        return found
 
     def take(self, target: str, limit: int) -> None:
         """A message is about to go there. Raises TargetFull, and as `Queue.room`."""
@@ -70,5 +84,6 @@ class Targets:
         self._left[target] = left - 1
 
     def forget(self) -> None:
-        """Count anew: time has passed."""
+        """Look anew: time has passed."""
         self._left.clear()
+        self._real.clear()
