@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,18 @@ def test_a_path_without_a_runtime_is_named(
     done = make(project, bare_environment, "test", f"RUNTIME_FROM={tmp_path}/none")
     assert done.returncode != 0
     assert f"{tmp_path}/none holds no checkout and no wheel of piperkit" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("runtime", "source"),
+    [
+        ("piperkit>=0.1.2", None),
+        ("/opt/piperkit", {"path": "/opt/piperkit"}),
+        (f"git+{GITHUB}@v0.4.0", {"git": GITHUB, "rev": "v0.4.0"}),
+        ("git+ssh://git@example.org/it.git", {"git": "ssh://git@example.org/it.git"}),
+        ("git+ssh://git@example.org/it.git@abc", {"git": "ssh://git@example.org/it.git", "rev": "abc"}),
+    ],
+)
+def test_uv_finds_the_runtime_where_make_does(generate: Generate, runtime: str, source: dict[str, str] | None) -> None:
+    project = tomllib.loads((generate(runtime_from=runtime) / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"].get("uv", {}).get("sources", {}).get("piperkit") == source

@@ -1,5 +1,6 @@
 """What the component makes of messages. `piper` gives each test queues of its own."""
 
+import pytest
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
 
@@ -32,5 +33,6 @@ def test_sets_aside_what_is_not_text(piper: Piper) -> None:
     assert [contents for contents, _ in piper.errors] == [b"\xff\xfe"]
 
 
+@pytest.mark.slow
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, "hello")

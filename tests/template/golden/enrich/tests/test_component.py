@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
 
@@ -43,5 +44,6 @@ def test_sets_aside_what_is_no_object(piper: Piper) -> None:
     assert [contents for contents, _ in piper.errors] == [b"[1, 2]", b"{ this is no JSON"]
 
 
+@pytest.mark.slow
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, {"host": "db1"})

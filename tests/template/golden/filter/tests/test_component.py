@@ -1,5 +1,6 @@
 """Which messages are passed on. `piper` gives each test queues of its own."""
 
+import pytest
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
 
@@ -36,5 +37,6 @@ def test_a_wrong_pattern_ends_the_start(piper: Piper) -> None:
     assert piper.counts()["incoming"] == 1
 
 
+@pytest.mark.slow
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, "error: disk full", "info: all is well")

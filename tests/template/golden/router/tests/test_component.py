@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from piperkit import DirectoryQueue, PiperDaemon
 from piperkit.testing import Piper
 
@@ -52,5 +53,6 @@ def test_sets_aside_what_would_come_back_for_ever(piper: Piper) -> None:
     assert numbers(piper.out) == [2]
 
 
+@pytest.mark.slow
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, {"type": "invoice", "number": 1}, delivered=delivered, places=["invoices"])

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from piperkit import Message, PiperDaemon
 from piperkit.testing import Piper
 
@@ -81,5 +82,6 @@ def test_a_database_that_was_replaced_is_opened_anew(piper: Piper) -> None:
     assert stored(piper) == [b"two"]
 
 
+@pytest.mark.slow
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, "hello", delivered=stored, places=["stored.sqlite"])

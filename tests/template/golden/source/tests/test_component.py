@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
 
@@ -43,5 +44,6 @@ def test_goes_on_where_it_was_when_the_file_is_rotated(piper: Piper) -> None:
     assert piper.out == [b"one", b"two", b"three"]
 
 
+@pytest.mark.slow
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, places=["position"])

@@ -1,5 +1,6 @@
 """What the component makes of messages. `piper` gives each test queues of its own."""
 
+import pytest
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
 
@@ -25,5 +26,6 @@ def test_passes_each_message_on_in_order(piper: Piper) -> None:
     assert piper.errors == []
 
 
+@pytest.mark.slow
 def test_loses_nothing_wherever_it_is_killed(piper: Piper) -> None:
     piper.crash_walk(build, b"\x00\xff")
