@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from checkout import VERSION
+from needs import need
 from piperkit.versions import runtime_range
 from repository import commit_all, git
 from upgrade_project import ADDRESS, NEXT, change, environment, released, run, tree
@@ -28,6 +30,18 @@ def upgrade(project: Path, world: dict[str, str], *arguments: str) -> tuple[int,
 def makefile(work: Path) -> None:
     """A version with one change."""
     change(next(work.glob("template/**/Makefile.jinja")), ".PHONY: help", "# New.\n.PHONY: help")
+
+
+def many_files(work: Path) -> None:
+    """A version with changes to several files."""
+    makefile(work)
+    for name in (".gitignore.jinja", "README.md.jinja", ".pre-commit-config.yaml"):
+        file = work / "template" / "project" / name
+        file.write_text(file.read_text() + "# New.\n")
+
+
+#: The files that a new version changes where the Makefile has a change; they name it, too.
+CHANGED = [".copier-answers.yml", "Makefile", "pyproject.toml"]
 
 
 # -- what it refuses -------------------------------------------------------------------------------------------------
@@ -133,7 +147,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(project: Path, world: dict[
     status, really = upgrade(project, world)
     assert status == 0
     assert really.partition("\nDone")[0] == said.partition("\nNothing")[0]
-    assert git(project, "diff", "--cached", "--name-only").split() == [".copier-answers.yml", "Makefile"]
+    assert git(project, "diff", "--cached", "--name-only").split() == CHANGED
 
 
 def test_keys_behaviour_and_the_runtimes_range_are_told(project: Path, world: dict[str, str], release: Release) -> None:
@@ -265,11 +279,19 @@ def test_finish_wants_every_conflict_settled(project: Path, world: dict[str, str
 
 
 def test_abort_goes_back_exactly_to_before(project: Path, world: dict[str, str], conflict: dict[str, bytes]) -> None:
+    """And keeps what was done meanwhile: in other files where it is, in those of the upgrade for git."""
     head = git(project, "rev-parse", "HEAD")
-    change(project / "README.md", "# birds", "# Birds")  # half-way through
+    change(project / "README.md", "# birds", "# Birds")
+    change(project / "Makefile", "<<<<<<<", "half-way through")
+    (project / "mine").write_text("mine\n")
     status, said = upgrade(project, world, "--abort")
     assert status == 0
     assert f"as they were before the upgrade from {NEXT} to v99.1.0" in said
+    assert "What you had changed in them is kept: git diff HEAD refs/piperctl/aborted" in said
+    assert "half-way through" in git(project, "show", "refs/piperctl/aborted:Makefile")
+    assert git(project, "status", "--porcelain").splitlines() == [" M README.md", "?? mine"]
+    change(project / "README.md", "# Birds", "# birds")
+    (project / "mine").unlink()
     assert tree(project) == conflict
     assert git(project, "status", "--porcelain") == ""
     assert git(project, "rev-parse", "HEAD") == head
@@ -277,6 +299,130 @@ def test_abort_goes_back_exactly_to_before(project: Path, world: dict[str, str],
     status, said = upgrade(project, world, "--abort")
     assert status == 1
     assert "there is no upgrade in" in said
+
+
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["git is killed", "all is killed"])
+@pytest.mark.parametrize("when", [2, 3])
+def test_an_upgrade_that_was_cut_off_is_never_taken_for_a_whole_one(
+    project: Path, world: dict[str, str], release: Release, tmp_path: Path, when: int, all_of_it: bool
+) -> None:
+    """While git puts the files into their places."""
+    need("strace", shutil.which("strace") is not None, "strace(1)")
+    release("v99.1.0", many_files)
+    before = tree(project)
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    inject = f"-f -o /dev/null -e trace=unlink -e inject=unlink:signal=KILL:when={when}"
+    wrapper.write_text(
+        f"""#!/bin/sh
+case " $* " in *" read-tree -m -u "*)
+    strace {inject} {shutil.which("git")} "$@"
+    {"kill -9 $PPID" if all_of_it else ""}
+    exit 1
+esac
+exec {shutil.which("git")} "$@"
+"""
+    )
+    wrapper.chmod(0o755)
+    status, said = upgrade(project, {**world, "PATH": f"{wrapper.parent}:{world['PATH']}"})
+    assert status != 0
+    assert all_of_it or "only a part of it is in the files" in said
+    (project / ".git" / "index.lock").unlink()
+    for option in ((), ("--finish",)):
+        status, said = upgrade(project, world, *option)
+        assert status == 1
+        assert "was cut off, and only a part of it is in the files; go back to before" in said
+    assert upgrade(project, world, "--abort")[0] == 0
+    assert tree(project) == before
+    assert git(project, "status", "--porcelain") == ""
+    assert upgrade(project, world)[0] == 0
+    assert "# New." in (project / "Makefile").read_text()
+
+
+def test_an_upgrade_that_was_taken_back_by_other_means_is_not_finished(
+    project: Path, world: dict[str, str], release: Release
+) -> None:
+    release("v99.1.0", many_files)
+    assert upgrade(project, world)[0] == 0
+    git(project, "reset", "--quiet", "--hard")
+    status, said = upgrade(project, world, "--finish")
+    assert status == 1
+    assert "the upgrade to v99.1.0 is not in the files any more; begin it anew" in said
+    assert upgrade(project, world)[0] == 0
+
+
+def test_abort_after_a_commit_of_something_else(project: Path, world: dict[str, str], release: Release) -> None:
+    release("v99.1.0", makefile)
+    assert upgrade(project, world)[0] == 0
+    (project / "mine").write_text("mine\n")
+    git(project, "add", "mine")
+    git(project, "commit", "--quiet", "--message", "Mine", "--", "mine")
+    assert upgrade(project, world, "--abort")[0] == 0
+    assert "# New." not in (project / "Makefile").read_text()
+    assert (project / "mine").read_text() == "mine\n"
+    assert git(project, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("what", ["file", "link", "link to a directory", "file of the same name"])
+def test_what_git_ignores_is_never_overwritten(
+    project: Path, world: dict[str, str], release: Release, tmp_path: Path, what: str
+) -> None:
+    """Where the template has a new file in a directory of that name."""
+
+    def new_directory(work: Path) -> None:
+        directory = next(work.glob("template/project")) / "extra"
+        directory.mkdir()
+        (directory / "file").write_text("new\n")
+
+    release("v99.1.0", new_directory)
+    change(project / ".gitignore", "var/\n", "var/\nextra\n")
+    commit_all(project, "Mine")
+    mine = project / "extra"
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    match what:
+        case "file":
+            mine.write_text("mine\n")
+        case "link":
+            mine.symlink_to("nowhere")
+        case "link to a directory":
+            mine.symlink_to(precious)
+        case _:
+            mine.mkdir()
+            (mine / "file").write_text("mine\n")
+    status, said = upgrade(project, world)
+    assert status == 1
+    name = "extra/file" if what == "file of the same name" else "extra"
+    assert f"nothing was changed: {name} is in the way of the template's; move it away" in said
+    assert git(project, "status", "--porcelain") == ""
+    assert list(precious.iterdir()) == []
+    if not what.startswith("link"):
+        assert (project / name).read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("tpl", "tpl.git"), ("tpl", "tpl2"), ("tpl.git", "tpl"), ("tpl", "other"), ("tpl", "sub/tpl")],
+)
+def test_address_that_is_the_beginning_of_another_moves(
+    world: dict[str, str], history: Path, tmp_path: Path, old: str, new: str
+) -> None:
+    place = tmp_path / old
+    git(tmp_path, "clone", "--quiet", history, place)
+    project = tmp_path / "birds"
+    made = run(tmp_path, world, "piperkit.cli", "new", str(project), "--template", str(place), "--vcs-ref", NEXT,
+               "--defaults", "--git")  # fmt: skip
+    assert made.returncode == 0, made.stdout
+    (tmp_path / new).parent.mkdir(exist_ok=True)
+    place.rename(tmp_path / new)
+    status, said = upgrade(project, world, "--source", str(tmp_path / new))
+    assert status == 0, said
+    recorded = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    assert recorded["_src_path"] == str(tmp_path / new)
+    text = (project / "Makefile").read_text() + (project / "pyproject.toml").read_text()
+    assert str(tmp_path / new) in text
+    assert not re.search(re.escape(str(place)) + r"(?![\w.])", text.replace(str(tmp_path / new), ""))
+    assert f"{tmp_path / new}.git.git" not in text
 
 
 def test_a_second_upgrade_waits_for_the_first(project: Path, world: dict[str, str], conflict: dict[str, bytes]) -> None:
@@ -296,6 +442,7 @@ def test_the_projects_hooks_catch_what_was_not_settled(
         assert done.returncode == 1, done.stdout
         assert file in done.stdout
     assert upgrade(project, world, "--abort")[0] == 0
+    git(project, "rm", "--quiet", "--force", "README.md.rej")
     for hook in ("conflict-markers", "rejects"):
         assert run(project, world, "pre_commit", "run", hook, "--all-files").returncode == 0
 
@@ -316,7 +463,7 @@ def test_a_project_in_a_directory_of_a_repository(
     release("v99.1.0", makefile)
     status, said = upgrade(whole / "birds", world)
     assert status == 0, said
-    assert git(whole, "diff", "--cached", "--name-only").split() == ["birds/.copier-answers.yml", "birds/Makefile"]
+    assert git(whole, "diff", "--cached", "--name-only").split() == [f"birds/{path}" for path in CHANGED]
 
 
 def test_each_answers_file_is_upgraded(project: Path, world: dict[str, str], release: Release) -> None:

@@ -44,8 +44,10 @@ def upgrade(
 
     project = project.resolve()
     if abort:
-        pending = upgrading.abort(project)
+        pending, kept = upgrading.abort(project)
         print(f"The files are as they were before the upgrade from {pending.old} to {pending.new}.")
+        if kept:
+            print(f"What you had changed in them is kept: git diff HEAD {kept}")
         return
     if finish:
         _end(project, upgrading.finish(project), no_tests)

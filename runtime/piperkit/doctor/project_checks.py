@@ -46,8 +46,11 @@ def upgrade_is_finished(project: Path) -> Iterator[Finding]:
     if not succeeds(project, "rev-parse", "--verify", "--quiet", "HEAD"):
         return
     pending = Pending.load(project)
-    if pending is not None:
-        where = quote(str(project))
+    where = quote(str(project))
+    if pending is not None and not pending.applied:
+        command = f"piperctl upgrade --abort {where} && piperctl upgrade {where}"
+        yield Finding(str(project), f"the upgrade from {pending.old} to {pending.new} was cut off", command)
+    elif pending is not None and not pending.is_gone():
         command = f"piperctl upgrade --finish {where} && git -C {where} commit --message 'Upgrade to {pending.new}'"
         yield Finding(str(project), f"the upgrade from {pending.old} to {pending.new} is not committed", command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from piperkit.errors import PiperError
@@ -21,16 +22,24 @@ class GitError(PiperError):
     """git has failed; the text says at what, and what git said."""
 
 
-def git(where: Path, *arguments: str | Path, stdin: bytes | None = None) -> str:
+def git(
+    where: Path, *arguments: str | Path, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
+) -> str:
     """What a git command prints, without the last line end. Raises GitError."""
-    return os.fsdecode(git_bytes(where, *arguments, stdin=stdin)).removesuffix("\n")
+    return os.fsdecode(git_bytes(where, *arguments, stdin=stdin, more=environment)).removesuffix("\n")
 
 
-def git_bytes(where: Path, *arguments: str | Path, stdin: bytes | None = None, good: range = range(1)) -> bytes:
-    """What a git command prints, whose exit status is a good one. Raises GitError."""
+def git_bytes(
+    where: Path,
+    *arguments: str | Path,
+    stdin: bytes | None = None,
+    good: range = range(1),
+    more: Mapping[str, str] | None = None,
+) -> bytes:
+    """What a git command prints, whose exit status is a good one; `more`: for its environment. Raises GitError."""
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     command = ["git", "-C", str(where), *settings, *map(str, arguments)]
-    environment = {**os.environ, "LC_ALL": "C"}
+    environment = {**os.environ, "LC_ALL": "C", **(more or {})}
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, env=environment, check=False)
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from piperkit.project.git import GitError, contents, git, listed
 from piperkit.project.template_repository import TemplateRepository, same_repository
 from piperkit.upgrade import carry_over
 from piperkit.upgrade.carry_over import Carried, What
-from piperkit.upgrade.pending import Pending, Unfinished
+from piperkit.upgrade.pending import CUT_OFF, Pending, Unfinished
 from piperkit.upgrade.releases import Release
 from piperkit.upgrade.worktree import attempt, changed, worktree
 
@@ -124,6 +124,8 @@ def _check(project: Path) -> None:
             " git init && git add --all && git commit --message 'Before the upgrade'"
         ) from None
     pending = Pending.load(project)
+    if pending is not None and status and not pending.applied:
+        raise Unfinished(CUT_OFF.format(version=pending.new))
     if pending is not None and status:
         raise Unfinished(
             f"the upgrade to {pending.new} is not committed yet; finish it: piperctl upgrade --finish,"
@@ -197,6 +199,10 @@ def _outdated_keys(project: Path, news: Sequence[Release]) -> list[str]:
 def finish(project: Path) -> list[str]:
     """Stage what the user has settled; what is still left to do, in a sentence each. Raises Unfinished."""
     pending = _pending(project)
+    if not pending.applied:
+        raise Unfinished(CUT_OFF.format(version=pending.new))
+    if pending.is_gone():
+        raise Unfinished(f"the upgrade to {pending.new} is not in the files any more; begin it anew: piperctl upgrade")
     top = Path(pending.top)
     left = [f"{path} is left by a failed update: settle it, and delete it" for path in _rejects(top)]
     for path in listed(top, "diff", "-z", "--name-only", "--diff-filter=d", pending.head):
@@ -211,11 +217,13 @@ def _rejects(top: Path) -> list[str]:
     return listed(top, "ls-files", "-z", "--cached", "--others", "--", "*.rej")
 
 
-def abort(project: Path) -> Pending:
-    """Files and index are as before the upgrade. Raises Unfinished where there is none to undo."""
+def abort(project: Path) -> tuple[Pending, str | None]:
+    """What the upgrade has changed is as before it. Raises Unfinished where there is none to undo.
+
+    Returns the upgrade, and what git calls the state until then, if somebody has changed it since.
+    """
     pending = _pending(project)
-    pending.abort()
-    return pending
+    return pending, pending.abort()
 
 
 def _pending(project: Path) -> Pending:

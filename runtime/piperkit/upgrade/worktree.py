@@ -113,7 +113,9 @@ def _rendered(place: Path, each: Answers) -> Iterator[Path]:
 
 
 def _said(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    """What an error says; several lines stay lines."""
+    lines = [line.strip().removeprefix("| ").strip() for line in str(error).strip().splitlines()]
+    text = "\n  ".join(line for line in lines if line not in ("", "|"))
     if "Question" in text and "required" in text:
         text += "; answer it: piperctl upgrade --data KEY=VALUE"
     return text
@@ -141,13 +143,30 @@ def _move(place: Path, found: Sequence[Answers], source: TemplateRepository) -> 
     _commit(place)
     for each in found:
         with _rendered(place, each) as base:
-            old = str(each.values.get("runtime_from")).encode()
-            new = str(answers.load_file(base / each.path.name).values.get("runtime_from")).encode()
+            old = str(each.values.get("runtime_from"))
+            new = str(answers.load_file(base / each.path.name).values.get("runtime_from"))
+            pairs = {(old, new), (old.removeprefix("git+"), new.removeprefix("git+"))}  # pip's form, and uv's
             for path in (path.relative_to(base) for path in base.rglob("*") if path.is_file()):
-                if old != new and new in (base / path).read_bytes() and (place / path).is_file():
-                    (place / path).write_bytes((place / path).read_bytes().replace(old, new))
+                if old != new and (place / path).is_file():
+                    for pair in sorted(pairs, reverse=True):
+                        _rename(place / path, (base / path).read_bytes(), *map(str.encode, pair))
     _commit(place)
     return [dataclasses.replace(answers.load_file(place / each.path.name), path=each.path) for each in found]
+
+
+def _rename(file: Path, like: bytes, old: bytes, new: bytes) -> None:
+    """Have a file name the new address as `like` does, perhaps with a version. Of the two addresses, one may be the
+    beginning of the other.
+    """
+    end = rb"(?:@[\w./-]+)?(?![\w-]|\.\w)"
+    named = re.search(re.escape(new) + end, like)
+    if named is None:
+        return
+    both = b"|".join(re.escape(each) for each in sorted((old, new), key=len, reverse=True))
+    data = file.read_bytes()
+    changed = re.sub(rb"(?<![\w/:+.-])(?:" + both + rb")" + end, lambda _: named[0], data)
+    if changed != data:
+        file.write_bytes(changed)
 
 
 def changed(place: Path, tree: str) -> list[tuple[str, str]]:
