@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
 from checkout import ROOT
+from needs import need
 from repository import commit_all, git
 from template_project import Generate, answers, run_copier
 
@@ -242,3 +247,34 @@ def test_a_relative_source_is_recorded_so_that_an_update_finds_it(template: Path
     git(tmp_path / "it", "init", "--quiet")
     commit_all(tmp_path / "it", "New")
     run_copier("update", "--defaults", cwd=tmp_path / "it")
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "Mail: takes headers apart",
+        "100% of %n and %%",
+        "Costs $HOME or $(x) `y`",
+        "{{ braces }} {% x %} {0}",
+        "it's 'so'",
+        "# not; a comment",
+        "Grüße, 日本",
+        "- a list",
+        "[a] <b> & c",
+        "ends with:",
+    ],
+)
+def test_description_of_any_words_is_taken_by_all_who_read_it(generate: Generate, description: str) -> None:
+    project = generate(description=description, systemd=True, metrics=True, debian=True)
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["description"] == description
+    (package,) = (project / "src").iterdir()
+    for module in package.glob("*.py"):
+        compile(module.read_text(), module.name, "exec")
+    assert description in (project / "README.md").read_text()
+    (dashboard,) = (project / "monitoring").glob("*.dashboard.json")
+    assert json.loads(dashboard.read_text())["description"] == description
+    need("systemd", shutil.which("systemd-sysusers") is not None, "systemd-sysusers")
+    (account,) = (project / "systemd" / "sysusers.d").glob("*.conf")
+    done = subprocess.run(["systemd-sysusers", "--dry-run", account], capture_output=True, text=True, check=False)
+    assert "not a valid" not in done.stderr
+    assert done.returncode == 0, done.stderr

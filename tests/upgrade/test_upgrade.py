@@ -401,6 +401,44 @@ def test_what_git_ignores_is_never_overwritten(
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        "_tasks:\n  - touch EXECUTED\n",
+        "_tasks:\n  - command: [touch, EXECUTED]\n",
+        "_migrations:\n  - touch EXECUTED\n",
+        "_migrations:\n  - version: 99.0.5\n    before: [touch EXECUTED]\n",
+        "_migrations:\n  - command: touch EXECUTED\n    when: \"{{ _stage == 'after' }}\"\n",
+    ],
+)
+def test_template_executes_nothing_in_a_look_and_else_only_what_its_user_has_allowed(
+    project: Path, world: dict[str, str], release: Release, tmp_path: Path, lines: str
+) -> None:
+    executed = tmp_path / "executed"
+
+    def dangerous(work: Path) -> None:
+        makefile(work)
+        file = work / "copier.yml"
+        kept = re.sub(r"^_migrations:\n(?:  .*\n)+", "", file.read_text(), flags=re.MULTILINE)
+        file.write_text(kept + lines.replace("EXECUTED", str(executed)))
+
+    release("v99.1.0", dangerous)
+    for option in ("--dry-run", "--no-tests"):
+        status, said = upgrade(project, world, option)
+        assert status == 1
+        assert f"nothing was done: the template {ADDRESS} executes commands in an upgrade" in said
+        assert f"\n  touch {executed}" in said
+        assert not executed.exists()
+        assert git(project, "status", "--porcelain") == ""
+    assert upgrade(project, world, "--trust")[0] == 0
+    assert executed.exists()
+    assert upgrade(project, world, "--abort")[0] == 0
+    executed.unlink()
+    assert upgrade(project, world, "--dry-run")[0] == 1
+    assert not executed.exists()
+    assert upgrade(project, world)[0] == 0  # it was asked once for this address
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [("tpl", "tpl.git"), ("tpl", "tpl2"), ("tpl.git", "tpl"), ("tpl", "other"), ("tpl", "sub/tpl")],
 )

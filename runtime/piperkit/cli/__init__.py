@@ -64,7 +64,9 @@ def app() -> None:
     except SystemExit as end:
         sys.exit(ExitStatus.USAGE if end.code == _TYPER_USAGE else end.code)
     except PiperError as error:
-        print(f"piperctl: {render.text(str(error))}", file=sys.stderr)
+        # Further lines are indented, so that none can be taken for another message.
+        first, *more = map(render.text, str(error).split("\n"))
+        print("\n".join([f"piperctl: {first}", *(f"  {line.strip()}" for line in more)]), file=sys.stderr)
         sys.exit(error.exit_status)
     except BrokenPipeError:
         render.end_output()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from piperkit.cli import render
 from piperkit.errors import ExitStatus
+from piperkit.text import harmless
 
 if TYPE_CHECKING:
     from piperkit.upgrade.upgrade import Report
@@ -27,6 +30,9 @@ def upgrade(
         typer.Option("--data", "-d", metavar="KEY=VALUE", help="Answer to a question; may be repeated."),
     ] = None,
     source: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where the template is now.")] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let the template execute its commands, now and in later upgrades.")
+    ] = False,
     no_tests: Annotated[bool, typer.Option("--no-tests", help="Do not run the project's tests.")] = False,
 ) -> None:
     """Bring a project to a newer version of its template, and of the runtime with it.
@@ -52,7 +58,11 @@ def upgrade(
     if finish:
         _end(project, upgrading.finish(project), no_tests)
         return
-    found = upgrading.plan(project, to, source and _address(source), dict(map(_answer, data or ())))
+
+    def allow(address: str, commands: Sequence[str]) -> bool:
+        return not dry_run and _may_execute(address, commands, trust)
+
+    found = upgrading.plan(project, to, source and _address(source), dict(map(_answer, data or ())), allow)
     if found is None:
         print("Already up to date: there is no newer version of the template.")
         return
@@ -63,6 +73,22 @@ def upgrade(
         return
     found.pending.apply()
     _end(project, found.report.hand, no_tests)
+
+
+def _may_execute(address: str, commands: Sequence[str], trust: bool) -> bool:
+    """Whether the user lets the template of this address execute these commands; asked once for each address."""
+    from piperkit.upgrade import consent
+
+    if consent.is_given(address):
+        return True
+    if not trust and sys.stdin.isatty():
+        print(f"The template {address} executes commands on this machine in an upgrade:")
+        for command in commands:
+            print(f"  {harmless(command)}")
+        trust = typer.confirm("Let it, now and in later upgrades?")
+    if trust:
+        consent.give(address)
+    return trust
 
 
 def _answer(text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from piperkit.errors import PiperError
 
 _SETTINGS = (
     "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",  # which would be a program, too
     "core.quotePath=false",  # names as they are
     "commit.gpgSign=false",
     "user.name=piperctl",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from piperkit.project import answers
 from piperkit.project.answers import Answers
 from piperkit.project.git import GitError, contents, git, listed
 from piperkit.project.template_repository import TemplateRepository, same_repository
-from piperkit.upgrade import carry_over
+from piperkit.upgrade import carry_over, consent
 from piperkit.upgrade.carry_over import Carried, What
 from piperkit.upgrade.pending import CUT_OFF, Pending, Unfinished
 from piperkit.upgrade.releases import Release
@@ -71,11 +71,16 @@ class Upgrade:
 
 
 def plan(
-    project: Path, to: str | None = None, address: str | None = None, data: Mapping[str, Any] | None = None
+    project: Path,
+    to: str | None = None,
+    address: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    allow: Callable[[str, Sequence[str]], bool] = lambda address, commands: False,
 ) -> Upgrade | None:
     """Work out an upgrade to a version, by default the newest; None where there is nothing to do. Changes no file.
 
-    address: where the template is now, if it has moved. data: answers.
+    address: where the template is now, if it has moved. data: answers. allow: whether the template of an address may
+    execute these commands; asked where there are any, before anything is executed.
     Raises PiperError, whose text says what to do.
     """
     main, *others = answers.load(project)
@@ -89,6 +94,13 @@ def plan(
         if not outdated:
             return None
         _check_data(source, target, data or {})
+        commands = consent.commands(source, target, {source.origin(each) for each in outdated})
+        if commands and not allow(source.address, commands):
+            raise NotReady(
+                f"nothing was done: the template {source.address} executes commands in an upgrade, which a look does"
+                " not do; piperctl upgrade asks whether it may, and --trust says yes:\n"
+                + "\n".join(f"  {command}" for command in commands)
+            )
         with worktree(project) as place:
             made = attempt(place, outdated, source, target, data or {})
             pending = Pending(
