@@ -11,6 +11,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -87,7 +88,7 @@ def load_file(path: str) -> dict[str, Any]:
     try:
         found = json.loads(text, object_pairs_hook=lambda pairs: _once(pairs, path))
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}; it must be JSON") from None
+        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}; {_hint(text, error.pos)}") from None
     if not isinstance(found, dict):
         raise ConfigError(f'{path}: must be a JSON object: {{"key": value, ...}}')
     return found
@@ -109,6 +110,35 @@ def load_directory(path: str) -> list[tuple[str, dict[str, Any]]]:
     return [(file, load_file(file)) for file in paths if os.path.isfile(file)]
 
 
+def _hint(text: str, position: int) -> str:
+    """What is meant by what the parser of JSON has met at a position."""
+    before, here = text[:position].rstrip(), text[position : position + 1]
+    if here in ("}", "]") and before.endswith(","):
+        line = before.count("\n") + 1
+        return f"the comma at the end of line {line} is one too many: JSON has none after the last entry"
+    if here == "," and text[position + 1 :].lstrip()[:1] in ("}", "]"):  # as Python 3.13 tells it
+        return "this comma is one too many: JSON has none after the last entry"
+    if here == "'":
+        return 'texts and keys need double quotes: "..."'
+    number = re.search(r"\b0[oO]?$", before)
+    octal = number and re.match(r"[oO]?[0-7]+", text[position:])
+    if number and octal:
+        found = number[0] + octal[0]
+        return f'{found} is no number in JSON; write a mode as "{found}"'
+    if here == '"' and text[:position].count("\n") > before.count("\n"):
+        return f"a comma is missing at the end of line {before.count(chr(10)) + 1}"
+    return "it must be JSON"
+
+
+def _check_mode(value: Any, where: str, option: Option) -> None:
+    """Raises ConfigError for a number that looks like the digits of a mode, and would be another one."""
+    if option.type == "mode" and re.fullmatch(r"[0-7]{3,4}", json.dumps(value)):
+        raise ConfigError(
+            f'{where}: {option.key} is {value}, which as a number is the mode 0o{value:o}; write "0o{value}", or'
+            f' "0o{value:o}" if that is meant'
+        )
+
+
 def check_all(
     found: Mapping[str, Any], where: str, options: Mapping[str, Option], known: Iterable[str]
 ) -> dict[str, Any]:
@@ -124,6 +154,8 @@ def check_all(
         option = options.get(key)
         if option is not None and option.cli_only:
             raise ConfigError(f"{where}: {key} is for the command line only: {option.flag}")
+        if option is not None:
+            _check_mode(value, where, option)
         if value is not None:
             checked[key] = value if option is None else option.check(value, where)
     return checked

@@ -97,6 +97,17 @@ def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
         ('{"message_format": null, "queue_in_wait": "Infinity"}', 'queue_in_wait is "Infinity"; it must be a number'),
         ('{"paralel": true, "paralel": false}', "paralel stands there twice"),
         ('{\n"paralel" true}', "line 2: Expecting ':' delimiter"),
+        ('{"paralel": true,\n "umask": "0o27",\n}', "the comma at the end of line 2 is one too many"),
+        ('{"paralel": true,\n\n# more\n}', "the comma at the end of line 1 is one too many"),
+        (
+            '{"paralel": true\n "umask": "0o27"}',
+            "line 2: Expecting ',' delimiter; a comma is missing at the end of line 1",
+        ),
+        ("{'paralel': true}", "texts and keys need double quotes"),
+        ('{"queue_in_perms": 0770}', 'write a mode as "0770"'),
+        ('{"umask": 0o27}', 'write a mode as "0o27"'),
+        ('{"queue_in_perms": 775}', 'as a number is the mode 0o1407; write "0o775", or "0o1407"'),
+        ('{"queue_in_perms": "rwx"}', 'it must be an octal mode such as "0o770"'),
         ("[]", "must be a JSON object"),
     ],
 )

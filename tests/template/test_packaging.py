@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -116,3 +117,19 @@ def test_a_debian_package_is_built_and_right_in_the_eyes_of_its_linter(
 def minor(project: Path) -> int:
     """The minor version of the system's Python."""
     return int(checked("/usr/bin/python3", "-c", "import sys; print(sys.version_info[1])"))
+
+
+def test_an_interpreter_that_the_daemons_account_cannot_start_is_refused(generate: Generate, tmp_path: Path) -> None:
+    need("root", os.geteuid() == 0, "root")
+    need("setpriv", shutil.which("setpriv") is not None, "setpriv from the package util-linux")
+    project = generate(systemd=True)
+    (project / "dist").mkdir()  # without wheels: it comes no further than that
+    python = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", '"$0" -c pass', python]
+    reached = subprocess.run(nobody, capture_output=True, check=False).returncode == 0
+    command = ["make", "install", f"PREFIX={tmp_path}/root", f"PYTHON={python}"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    refused = f"Nothing was installed: other accounts than yours cannot start {python}" in done.stderr
+    assert refused is not reached
+    assert done.returncode != 0
+    assert not (tmp_path / "root").exists()
