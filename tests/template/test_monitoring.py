@@ -24,7 +24,7 @@ from template_project import Generate
 #: Metric and labels of a selector, and the condition of one label.
 SELECTOR = re.compile(r"(piper_\w+)({[^}]*})?")
 CONDITION = re.compile(r'(\w+)(=~?)"([^"]*)"')
-ALERTS = ("PiperDisk", "PiperErrors", "PiperOldestMessage", "PiperStalled")
+ALERTS = ("PiperDisk", "PiperDown", "PiperErrors", "PiperOldestMessage", "PiperStalled")
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -139,6 +139,7 @@ DONE = 'piper_messages_total{daemon="mydaemon",outcome="committed"}'
 RETRIED = 'piper_messages_total{daemon="mydaemon",outcome="retried"}'
 AVAILABLE = 'piper_queue_filesystem_avail_bytes{daemon="mydaemon",queue="input"}'
 SIZE = 'piper_queue_filesystem_size_bytes{daemon="mydaemon",queue="input"}'
+MTIME = 'node_textfile_mtime_seconds{{file="/var/lib/node/{}.prom"}}'
 FULL = 'piper_paused{daemon="mydaemon",reason="disk_full"}'
 
 
@@ -146,6 +147,14 @@ FULL = 'piper_paused{daemon="mydaemon",reason="disk_full"}'
 @pytest.mark.parametrize(
     ("alert", "series", "minute", "fires"),
     [
+        # It never was there, it has ended, it is there; its file is not written any more, or is.
+        ("PiperDown", {DONE.replace("my", "your"): "0x60"}, 30, True),
+        ("PiperDown", {IN_WORK: "0x10 _x50"}, 30, True),
+        ("PiperDown", {IN_WORK: "0x60"}, 30, False),
+        ("PiperDown", {IN_WORK: "0x60", MTIME.format("mydaemon"): "0+60x10 600x50"}, 30, True),
+        ("PiperDown", {IN_WORK: "0x60", MTIME.format("mydaemon.2"): "0+60x10 600x50"}, 30, True),
+        ("PiperDown", {IN_WORK: "0x60", MTIME.format("mydaemon"): "0+60x60"}, 30, False),
+        ("PiperDown", {IN_WORK: "0x60", MTIME.format("notmydaemon"): "0+60x10 600x50"}, 30, False),
         # A message that waits, one that does not, and one that did until now.
         ("PiperOldestMessage", {AGE: "0+60x60"}, 30, True),
         ("PiperOldestMessage", {AGE: "100x60"}, 30, False),
