@@ -111,6 +111,24 @@ def test_install_leaves_a_configuration_alone_and_so_does_uninstall(generate: Ge
     assert (root / "etc/mydaemon.conf").read_text() == "{}"
 
 
+def test_what_belongs_to_another_program_of_that_name_is_left_alone(generate: Generate, tmp_path: Path) -> None:
+    project, root = generate(), tmp_path / "root"
+    others = {"usr/lib/mydaemon/theirs", "usr/share/mydaemon/theirs", "usr/share/doc/mydaemon/theirs"}
+    for name in others:
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text("theirs")
+    (project / "dist").mkdir()
+    for target in ("install-program", "uninstall"):
+        command = ["make", target, f"DESTDIR={root}", "PREFIX=/usr"]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert f"Nothing was changed: {root}/usr/lib/mydaemon belongs to another program" in done.stderr
+    shutil.rmtree(root / "usr/lib/mydaemon")
+    make(project, "install-files", f"DESTDIR={root}", "PREFIX=/usr")
+    make(project, "uninstall", f"DESTDIR={root}", "PREFIX=/usr")
+    assert files(root) == {"etc/mydaemon.conf", *others} - {"usr/lib/mydaemon/theirs"}
+
+
 def test_a_project_without_units_installs_none(generate: Generate, tmp_path: Path) -> None:
     project, root = generate(systemd=False, licence="none", metrics=False), tmp_path / "root"
     make(project, "install-files", f"DESTDIR={root}", "PREFIX=/usr")

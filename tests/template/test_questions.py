@@ -192,6 +192,13 @@ def test_no_name_of_a_python_module_or_keyword_is_free() -> None:
     assert {name for name in taken if re.fullmatch(r"[a-z][a-z0-9-]*", name)} <= reserved
 
 
+def test_no_command_of_the_system_is_free() -> None:
+    """Installed in /usr/local/bin, a daemon would be what everybody gets who calls it."""
+    reserved = set(COPIER["reserved_names"]["default"].split())
+    assert {"ls", "cat", "sort", "test", "systemctl", "mount", "su", "git", "make", "tar", "ps"} <= reserved
+    assert {"systemd", "modules", "ssl"} <= reserved  # directories of others in /usr/lib
+
+
 @pytest.mark.parametrize(
     "email", ["", "jane", "jane@localhost", "Jane <jane@example.org>", "jane@example.org, joe@x.org"]
 )

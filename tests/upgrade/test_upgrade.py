@@ -400,6 +400,14 @@ def test_what_git_ignores_is_never_overwritten(
         assert (project / name).read_text() == "mine\n"
 
 
+def test_project_whose_name_has_been_reserved_since_is_upgraded_all_the_same(
+    made: Callable[..., Path], world: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(made("v0.4.0", daemon_name="sort"), tmp_path / "sort")
+    status, said = upgrade(tmp_path / "sort", world, "--dry-run")
+    assert status == 0, said
+
+
 @pytest.mark.parametrize(
     "lines",
     [
