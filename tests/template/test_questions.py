@@ -208,7 +208,7 @@ def test_a_maintainer_has_one_mail_address(generate: Generate, email: str) -> No
 
 
 def test_no_class_that_components_and_their_tests_use_is_a_free_name() -> None:
-    """The component of the daemon `source` would be a class Source, and hide what it is made from."""
+    """The component of the daemon `file-source` would be a class FileSource, and hide what it is made from."""
     reserved = set(COPIER["reserved_names"]["default"].split())
     used: set[str] = set()
     for path in (ROOT / "template" / "kinds").rglob("*.py.jinja"):
@@ -218,7 +218,7 @@ def test_no_class_that_components_and_their_tests_use_is_a_free_name() -> None:
         daemon = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
         if "".join(word.capitalize() for word in daemon.split("-")) == name:
             assert daemon in reserved
-    assert {"Source", "PiperDaemon"} <= used
+    assert {"FileSource", "PiperDaemon"} <= used
 
 
 @pytest.mark.slow
