@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -153,9 +152,3 @@ def test_what_is_no_socket_is_never_replaced(piper: Piper) -> None:
     (piper.directory / "it.socket").write_text("precious")
     assert piper.run(build) == 78
     assert (piper.directory / "it.socket").read_text() == "precious"
-
-
-def test_mode_that_is_none_is_an_error_at_the_start(piper: Piper, capfd: pytest.CaptureFixture[str]) -> None:
-    assert piper.run(build, "--socket-mode=rw") == 78
-    assert "socket_mode must be an octal mode" in capfd.readouterr().err
-    assert not Path(piper.directory / "it.socket").exists()

@@ -21,8 +21,8 @@ import pairwise
 from checkout import ROOT
 from template_project import Generate
 
-KINDS = ["filter", "router", "enrich", "sink", "source"]
-MESSAGES = {"filter": "text", "router": "json", "enrich": "json", "sink": "text", "source": "bytes"}
+KINDS = ["filter", "router", "enrich", "sink", "source", "socket"]
+MESSAGES = {"filter": "text", "router": "json", "enrich": "json", "sink": "text", "source": "bytes", "socket": "bytes"}
 FACTORS: dict[str, list[Any]] = {
     "daemon_name": ["mydaemon", "a", "a1-daemon-with-a-name-of-31-char"[:31]],
     "description": ["Passes each message on", "Doesn't lose 50 % of {{ anything }}, “really”", "x" * 80],

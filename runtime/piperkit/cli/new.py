@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: As in project/new.py, which comes with copier.
 TEMPLATE = "gh:org/piper-template"
-KINDS = "transform|filter|router|enrich|sink|source"
+KINDS = "transform|filter|router|enrich|sink|source|socket"
 
 add = typer.Typer(help="Add a component or a daemon to a project.", no_args_is_help=True)
 

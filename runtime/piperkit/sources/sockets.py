@@ -38,20 +38,16 @@ class SocketSource(Source):
     socket_type = Option(
         str, "datagram", choices=("datagram", "stream"), help="a message is a datagram, or a line", fixed=True
     )
-    socket_mode = Option(str, "0660", help="octal mode of the socket: who may send", fixed=True)
+    socket_mode = Option(int, 0o660, kind="mode", help="mode of the socket: who may send", fixed=True)
     line_max = Option(
         int, 1 << 20, help="longest datagram or line; a longer one is left out, and said", unit="bytes", minimum=1
     )
 
     def setup(self, daemon: Host) -> None:
-        try:
-            mode = int(self.socket_mode, 8)
-        except ValueError:
-            raise ConfigError(f"socket_mode must be an octal mode, such as 0660, not {self.socket_mode!r}") from None
         self.__logger = daemon.logger
         self.__streams = self.socket_type == "stream"
         self.__connections: deque[_Connection] = deque()
-        self.__socket = _bind(self.socket_path, self.__streams, mode)
+        self.__socket = _bind(self.socket_path, self.__streams, self.socket_mode)
         self.__poll = select.epoll()
         self.__poll.register(self.__socket, select.EPOLLIN)
 
