@@ -40,6 +40,7 @@ FACTORS: dict[str, list[Any]] = {
 NAMES = {"daemon_name", "package_name", "module_name", "class_name"}
 ALWAYS = {
     ".copier-answers.yml",
+    ".gitattributes",
     ".gitignore",
     ".pre-commit-config.yaml",
     "Makefile",

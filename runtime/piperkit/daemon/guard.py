@@ -56,6 +56,7 @@ class Guard:
     def go_back(self) -> None:
         """The daemon's own end is over. A program that goes on with something else may take its time; but when its main
         thread has ended as well, what is left, as a component's threads, has what remains of the time, and `GRACE`.
+        Until then, it does not hear of signals.
         """
         os.write(self.fd, bytes([_RETURN]))
 
@@ -78,31 +79,27 @@ class Guard:
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         deadline = math.inf
-        remaining: float | None = None  # once the daemon's own end is over
         stops = 0
         while True:
-            if remaining is not None:
-                deadline = time.monotonic() + remaining
-                if not threading.main_thread().is_alive():
-                    remaining = None
             left = deadline - time.monotonic()
             if left <= 0:
                 self._end()
-            wait = left if remaining is None else min(left, GRACE / 10)
-            if not poll.poll(None if math.isinf(wait) else math.ceil(wait * 1000)):
+            if not poll.poll(None if math.isinf(left) else math.ceil(left * 1000)):
                 continue
             for number in os.read(self._reader, 4096):
                 if number == _CLOSE:
                     return
                 if number == _RETURN:
-                    remaining = max(deadline - time.monotonic(), GRACE)
+                    left = max(deadline - time.monotonic(), GRACE)
+                    # It waits, and does nothing: a thread that ran now and then would be at something in a fork.
+                    threading.main_thread().join()
+                    deadline = time.monotonic() + left
                 stops += number in STOPS
                 if number == _ARM or (number in STOPS and stops == 1):
                     deadline = min(deadline, time.monotonic() + self._timeout() + GRACE)
                 elif number in STOPS and stops >= STOP_SIGNALS_MAX:
                     # Between two messages, the loop can end by itself.
                     deadline = min(deadline, time.monotonic() + (0 if self._busy() else GRACE))
-                    remaining = None
 
 
 def say(text: str) -> None:

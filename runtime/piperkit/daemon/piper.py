@@ -336,8 +336,7 @@ class PiperDaemon(ZenDaemon):
             until.enter_context(self._waker)
             guard = Guard(lambda: self.c("stop_timeout"), lambda: self.loop.busy, self._end_now)
             until.callback(guard.close if self._until_idle else guard.go_back)
-            if self._until_idle:
-                until.callback(self._signals.release)
+            until.callback(self._signals.release if self._until_idle else self._leave_to_signals)
             self._signals.take(guard)
             try:
                 self._start(until, ready)
@@ -355,6 +354,10 @@ class PiperDaemon(ZenDaemon):
                 if self.loop.forked:
                     until.pop_all()  # what it would end is the daemon's
                 self._finish(guard, ready)
+
+    def _leave_to_signals(self) -> None:
+        """The loop has ended; what is left to be done has to end by itself, or by a third signal."""
+        self._signals.end = self._end_now
 
     def _daemonize(self) -> None:
         """Go into the background, unless told otherwise, and take the pid file. Raises AlreadyRunning."""

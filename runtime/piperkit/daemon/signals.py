@@ -28,6 +28,8 @@ class Signals:
         self._stops = 0
         self._guard: Guard | None = None
         self._previous: dict[int, Any] = {}
+        #: Ends the process; once there is no loop any more that could.
+        self.end: Callable[[], None] | None = None
 
     def take_early(self) -> None:
         """Before the start is over, stop signals do what they do by default; the others have to wait."""
@@ -78,6 +80,8 @@ class Signals:
             if self._stops == 1:
                 self._queue.schedule_next("stop")
                 self._stopping()
+            elif self._stops >= STOP_SIGNALS_MAX and self.end is not None:
+                self.end()
             elif self._stops >= STOP_SIGNALS_MAX:
                 self._queue.schedule_next("terminate")
         self._wake()
