@@ -31,9 +31,12 @@ def build(argv: list[str], source: type[FileSource] = FileSource, **defaults: ob
 def build_with_a_file(argv: list[str]) -> PiperDaemon:
     """For a crash walk; two looks, with a rotation between them."""
     if not Path("app.log").exists():
+        # app.log last: whatever is killed before it is there is done again.
         Path("app.log.1").write_text("one\ntwo\n")
-        Path("app.log").write_text("three\n")
-        Path("position").write_text(f"{Path('app.log.1').stat().st_ino} 4\n")
+        Path("written").write_text(f"{Path('app.log.1').stat().st_ino} 4\n")
+        Path("written").rename("position")
+        Path("written").write_text("three\n")
+        Path("written").rename("app.log")
     return build(argv)
 
 

@@ -353,11 +353,31 @@ def test_old_relatives_are_left_alone_at_the_first_start_and_later(log: Log) -> 
     assert log.numbers() == list(range(1, log.written + 1))
 
 
+@pytest.mark.parametrize("name", ["app.log.9", "app-8080.log", "app.2.log", "app-20261127.log"])
+def test_log_of_another_program_beside_it_is_left_alone(log: Log, name: str) -> None:
+    """Also where its name is like that of a rotation, and it is written to all the time."""
+    other = log.directory / name
+    other.write_text("line 0\n")
+    for _ in range(3):
+        log.write()
+        log.read()
+        with open(other, "a", encoding="ascii") as file:
+            file.write("line 0\n")
+        log.read()
+        log.close()
+    rename_and_create(log)
+    log.write()
+    log.read()
+    assert log.numbers() == list(range(1, log.written + 1))
+
+
 def test_names_of_rotations_belong_to_one_family() -> None:
     names = ["app.log", "app.log.1", "app.log.12.gz", "app.log-20261127", "app.log-20261127.xz", "app-2026-11-27.log"]
     names += ["app.1.log", "app.log.2026-11-27T10:00:00", "app.log.old", "app-20261127-1.log", "app.log.2026-11-27_10"]
     assert {family(name) for name in names} == {"app.log"}
-    assert not {family(name) for name in ("app2.log", "app.log.bak", "other.log", "app.log.1.txt")} & {"app.log"}
+    assert not {
+        family(name) for name in ("app2.log", "app-8080.log", "app.log.bak", "other.log", "app.log.1.txt", "app_12.log")
+    } & {"app.log"}
 
 
 # -- what is missing -------------------------------------------------------------------------------------------------
@@ -595,8 +615,11 @@ def test_what_was_there_at_the_first_start_can_be_skipped(log: Log) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "x", "1", "[]", "{}", '{"version": 2, "looked": 0, "files": []}', "1 2 3", "[" * 100_000,
-        '{"version": 1, "looked": 0, "files": [{"path": 1}]}', '{"version": 1, "looked": "x", "files": []}', "\0" * 100,
+        "", "x", "1", "[]", "{}", "1 2 3", "[" * 100_000, "\0" * 100,
+        '{"version": 2, "looked": 0, "files": [], "others": []}',
+        '{"version": 1, "looked": 0, "files": [{"path": 1}], "others": []}',
+        '{"version": 1, "looked": "x", "files": [], "others": []}',
+        '{"version": 1, "looked": 0, "files": [], "others": [[1]]}',
     ],
 )  # fmt: skip
 def test_position_that_cannot_be_understood_is_moved_aside_and_all_is_read(log: Log, text: str) -> None:

@@ -37,8 +37,10 @@ _LOOK = 1.0
 _SLACK = 2.0
 #: Files that are kept in mind after they have gone, since a copy of them may turn up.
 _GONE_MAX = 50
-#: What a rotation adds to a name: a number, a date, a word.
-_ROTATION = re.compile(r"[-_.]\d[\d.:_T+-]*(?=[-_.]|$)|[.-](?:old|prev)$")
+#: What a rotation adds to a name: at its end, a number, a date or a word; before its suffix, a date or a small number.
+#: A larger one there, as in app-8080.log, tells programs apart.
+_DATE = r"\d{4}[-_.]?\d\d[-_.]?\d\d[\d.:_T+-]*"
+_ROTATION = re.compile(rf"[-_.]{_DATE}(?=[-_.]|$)|\.\d{{1,3}}(?=\.[a-z]+$)|[-_.]\d[\d.:_T+-]*$|[.-](?:old|prev)$")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Follower:
         self._places: dict[Key, Place] = {}  #: of files that are not open
         self._lost: list[Place] = []  #: of those that are not what they were
         self._gone: collections.deque[Place] = collections.deque(maxlen=_GONE_MAX)  #: of those that have gone
+        self._others: set[Key] = set()  #: relatives that were there without being read: they are other programs'
         self._later: dict[Key, float] = {}  #: files that may not be whole yet, and since when they would be new
         self._looked: float | None = None  #: when files were looked for, in seconds since the epoch
         self._look_at = 0.0  #: monotonic
@@ -93,7 +96,7 @@ class Follower:
 
     def open(self) -> None:
         """Read how far it was. Raises OSError, and NoPosition: then everything is read from its beginning."""
-        places, self._looked = positions.read(self._position)
+        places, self._looked, self._others = positions.read(self._position)
         if any(place.device < 0 for place in places):
             places = [self._of_earlier(place) for place in places]
             self._looked = self._position.stat().st_mtime
@@ -114,7 +117,7 @@ class Follower:
     def remember(self) -> None:
         """Write down how far all was read. Raises OSError."""
         places = [*(tail.place() for tail in self._tails), *self._places.values(), *self._lost]
-        positions.write(self._position, places, self._looked or 0.0)
+        positions.write(self._position, places, self._looked or 0.0, self._others)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -181,6 +184,7 @@ class Follower:
         self._rotate({found.key: found for found in files})
         unknown = [found for found in files if not self._is_known(found)]
         there = {found.key for found in files}
+        self._others &= there
         for key in [key for key in self._places if key not in there]:
             place = self._places.pop(key)
             if place.done:
@@ -194,7 +198,8 @@ class Follower:
         later, self._later = self._later, {}
         for found in unknown:
             since_then = later.get(found.key, since)
-            if not found.current and (first or found.mtime < since_then):
+            if not found.current and (first or found.mtime < since_then or found.key in self._others):
+                self._others.add(found.key)
                 continue  # it was there before, and has its reasons not to be read
             if self._is_being_made(found):
                 self._later[found.key] = since_then

@@ -46,15 +46,16 @@ class NoPosition(PiperError):
     """The file cannot be understood; it has been moved aside."""
 
 
-def read(path: Path) -> tuple[list[Place], float | None]:
-    """The places, and when files were looked for last, in seconds since the epoch; nothing where there is no file.
+def read(path: Path) -> tuple[list[Place], float | None, set[Key]]:
+    """The places, when files were looked for last, in seconds since the epoch, and the files that are none of ours;
+    nothing where there is no file.
 
     Raises NoPosition, and OSError.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return [], None
+        return [], None, set()
     try:
         return _parse(text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -63,10 +64,10 @@ def read(path: Path) -> tuple[list[Place], float | None]:
         raise NoPosition(f"{path} does not say how far files were read ({error}); it is {aside} now") from None
 
 
-def _parse(text: str) -> tuple[list[Place], float | None]:
+def _parse(text: str) -> tuple[list[Place], float | None, set[Key]]:
     words = text.split()
     if len(words) == 2 and all(word.isdecimal() for word in words):  # as templates before 0.5 wrote it
-        return [Place("", -1, int(words[0]), int(words[1]))], None
+        return [Place("", -1, int(words[0]), int(words[1]))], None, set()
     found: dict[str, Any] = json.loads(text)
     if found["version"] != _VERSION:
         raise ValueError(f"its version is {found['version']!r}, and not {_VERSION}")
@@ -76,12 +77,13 @@ def _parse(text: str) -> tuple[list[Place], float | None]:
             value = getattr(place, field.name)
             if type(value).__name__ != field.type or (isinstance(value, int) and value < -1):
                 raise ValueError(f"{field.name} is {value!r:.80}")
-    return places, float(found["looked"])
+    return places, float(found["looked"]), {(int(device), int(inode)) for device, inode in found["others"]}
 
 
-def write(path: Path, places: Iterable[Place], looked: float) -> None:
+def write(path: Path, places: Iterable[Place], looked: float, others: Iterable[Key]) -> None:
     """Replace the file, atomically and durably. Raises OSError."""
-    record = {"version": _VERSION, "looked": looked, "files": [dataclasses.asdict(place) for place in places]}
+    files = [dataclasses.asdict(place) for place in places]
+    record = {"version": _VERSION, "looked": looked, "files": files, "others": sorted(others)}
     new = path.with_name(f"{path.name}.new")
     with open(new, "w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)
