@@ -371,6 +371,25 @@ def test_log_of_another_program_beside_it_is_left_alone(log: Log, name: str) -> 
     assert log.numbers() == list(range(1, log.written + 1))
 
 
+@pytest.mark.parametrize("state", ["paused", "stopped"])
+def test_inode_of_an_old_relative_that_the_next_file_is_given_is_no_reason_to_pass_it_by(log: Log, state: str) -> None:
+    """As ext4 does it: the oldest is removed, and its inode is that of a file which is rotated before the next look."""
+    old = Path(f"{log.path}.1")
+    old.write_text("old 0\n")
+    log.write()
+    log.read()
+    if state == "stopped":
+        log.close()
+    log.path.rename(f"{log.path}.2")
+    old.write_text("")  # one file all the time, which stands for two with the same inode
+    old.rename(log.path)
+    log.write()
+    log.path.rename(f"{log.path}.1")
+    log.write()
+    log.read()
+    assert log.numbers() == list(range(1, log.written + 1))
+
+
 def test_names_of_rotations_belong_to_one_family() -> None:
     names = ["app.log", "app.log.1", "app.log.12.gz", "app.log-20261127", "app.log-20261127.xz", "app-2026-11-27.log"]
     names += ["app.1.log", "app.log.2026-11-27T10:00:00", "app.log.old", "app-20261127-1.log", "app.log.2026-11-27_10"]

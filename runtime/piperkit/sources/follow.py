@@ -29,12 +29,14 @@ from pathlib import Path
 
 from piperkit.sources import positions
 from piperkit.sources.positions import Key, NoPosition, Place
-from piperkit.sources.tail import COMPRESSED, READABLE, Tail, Text, contents, fits, is_whole
+from piperkit.sources.tail import COMPRESSED, READABLE, Tail, Text, contents, digest, fits, is_whole
 
 #: Seconds between looks while there is always something to read.
 _LOOK = 1.0
 #: Seconds by which the clock of a file system may differ from ours.
 _SLACK = 2.0
+#: Bytes by which a file is known that is not read.
+_HEAD = 256
 #: Files that are kept in mind after they have gone, since a copy of them may turn up.
 _GONE_MAX = 50
 #: What a rotation adds to a name: at its end, a number, a date or a word; before its suffix, a date or a small number.
@@ -88,7 +90,7 @@ class Follower:
         self._places: dict[Key, Place] = {}  #: of files that are not open
         self._lost: list[Place] = []  #: of those that are not what they were
         self._gone: collections.deque[Place] = collections.deque(maxlen=_GONE_MAX)  #: of those that have gone
-        self._others: set[Key] = set()  #: relatives that were there without being read: they are other programs'
+        self._others: dict[Key, Place] = {}  #: relatives that were there and not to be read: other programs', or old
         self._later: dict[Key, float] = {}  #: files that may not be whole yet, and since when they would be new
         self._looked: float | None = None  #: when files were looked for, in seconds since the epoch
         self._look_at = 0.0  #: monotonic
@@ -96,7 +98,8 @@ class Follower:
 
     def open(self) -> None:
         """Read how far it was. Raises OSError, and NoPosition: then everything is read from its beginning."""
-        places, self._looked, self._others = positions.read(self._position)
+        places, self._looked, others = positions.read(self._position)
+        self._others = {other.key: other for other in others}
         if any(place.device < 0 for place in places):
             places = [self._of_earlier(place) for place in places]
             self._looked = self._position.stat().st_mtime
@@ -117,7 +120,7 @@ class Follower:
     def remember(self) -> None:
         """Write down how far all was read. Raises OSError."""
         places = [*(tail.place() for tail in self._tails), *self._places.values(), *self._lost]
-        positions.write(self._position, places, self._looked or 0.0, self._others)
+        positions.write(self._position, places, self._looked or 0.0, self._others.values())
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -184,7 +187,7 @@ class Follower:
         self._rotate({found.key: found for found in files})
         unknown = [found for found in files if not self._is_known(found)]
         there = {found.key for found in files}
-        self._others &= there
+        self._others = {key: other for key, other in self._others.items() if key in there}
         for key in [key for key in self._places if key not in there]:
             place = self._places.pop(key)
             if place.done:
@@ -198,9 +201,12 @@ class Follower:
         later, self._later = self._later, {}
         for found in unknown:
             since_then = later.get(found.key, since)
-            if not found.current and (first or found.mtime < since_then or found.key in self._others):
-                self._others.add(found.key)
-                continue  # it was there before, and has its reasons not to be read
+            if not found.current and (first or found.mtime < since_then):
+                if found.key not in self._others:
+                    self._leave(found)
+                continue
+            if not found.current and self._is_another(found):
+                continue
             if self._is_being_made(found):
                 self._later[found.key] = since_then
             elif not self._is_copy(found):
@@ -234,6 +240,26 @@ class Follower:
             del self._places[found.key]
             self._begin(found, place)
         return True
+
+    def _is_another(self, found: _Found) -> bool:
+        """Whether a relative was there before, and not to be read. By its contents, too: inodes are given out again."""
+        other = self._others.get(found.key)
+        return other is not None and self._is_same(found, other)
+
+    def _leave(self, found: _Found) -> None:
+        """Remember that a relative is not to be read."""
+        try:
+            there = contents(found.path)
+        except OSError:
+            return
+        try:
+            head = there.read(0, _HEAD)
+        except OSError:
+            return
+        finally:
+            there.close()
+        if head:
+            self._others[found.key] = Place(found.path, *found.key, head_size=len(head), head=digest(head))
 
     def _is_being_made(self, found: _Found) -> bool:
         """Whether a relative may be a copy that is not whole yet: compressed, or as one of ours so far."""

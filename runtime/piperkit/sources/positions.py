@@ -46,7 +46,7 @@ class NoPosition(PiperError):
     """The file cannot be understood; it has been moved aside."""
 
 
-def read(path: Path) -> tuple[list[Place], float | None, set[Key]]:
+def read(path: Path) -> tuple[list[Place], float | None, list[Place]]:
     """The places, when files were looked for last, in seconds since the epoch, and the files that are none of ours;
     nothing where there is no file.
 
@@ -55,7 +55,7 @@ def read(path: Path) -> tuple[list[Place], float | None, set[Key]]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return [], None, set()
+        return [], None, []
     try:
         return _parse(text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -64,26 +64,27 @@ def read(path: Path) -> tuple[list[Place], float | None, set[Key]]:
         raise NoPosition(f"{path} does not say how far files were read ({error}); it is {aside} now") from None
 
 
-def _parse(text: str) -> tuple[list[Place], float | None, set[Key]]:
+def _parse(text: str) -> tuple[list[Place], float | None, list[Place]]:
     words = text.split()
     if len(words) == 2 and all(word.isdecimal() for word in words):  # as templates before 0.5 wrote it
-        return [Place("", -1, int(words[0]), int(words[1]))], None, set()
+        return [Place("", -1, int(words[0]), int(words[1]))], None, []
     found: dict[str, Any] = json.loads(text)
     if found["version"] != _VERSION:
         raise ValueError(f"its version is {found['version']!r}, and not {_VERSION}")
     places = [Place(**each) for each in found["files"]]
-    for place in places:
+    others = [Place(**each) for each in found["others"]]
+    for place in (*places, *others):
         for field in dataclasses.fields(Place):
             value = getattr(place, field.name)
             if type(value).__name__ != field.type or (isinstance(value, int) and value < -1):
                 raise ValueError(f"{field.name} is {value!r:.80}")
-    return places, float(found["looked"]), {(int(device), int(inode)) for device, inode in found["others"]}
+    return places, float(found["looked"]), others
 
 
-def write(path: Path, places: Iterable[Place], looked: float, others: Iterable[Key]) -> None:
+def write(path: Path, places: Iterable[Place], looked: float, others: Iterable[Place]) -> None:
     """Replace the file, atomically and durably. Raises OSError."""
-    files = [dataclasses.asdict(place) for place in places]
-    record = {"version": _VERSION, "looked": looked, "files": files, "others": sorted(others)}
+    files, left = ([dataclasses.asdict(each) for each in group] for group in (places, others))
+    record = {"version": _VERSION, "looked": looked, "files": files, "others": left}
     new = path.with_name(f"{path.name}.new")
     with open(new, "w", encoding="utf-8") as file:
         json.dump(record, file, indent=1)
