@@ -371,6 +371,26 @@ def test_log_of_another_program_beside_it_is_left_alone(log: Log, name: str) -> 
     assert log.numbers() == list(range(1, log.written + 1))
 
 
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_files_that_hold_the_same_are_all_read(log: Log, state: str) -> None:
+    """As logs without times, of which one begins as the other did."""
+    log.pattern = f"{log.directory}/*.log"
+    for path in (log.path, log.directory / "b.log", log.directory / "c.log"):
+        path.write_text("same\n" * 3)
+        log.read()
+    assert len(log.lines) == 9
+    for times in (1, 2, 3):
+        if state == "stopped":
+            log.close()
+        rename(log)
+        log.path.write_text("same\n" * 3)
+        log.read()
+        with open(log.path, "a", encoding="ascii") as file:
+            file.write("same\n")
+        log.read()
+        assert len(log.lines) == 9 + 4 * times
+
+
 @pytest.mark.parametrize("state", ["paused", "stopped"])
 def test_inode_of_an_old_relative_that_the_next_file_is_given_is_no_reason_to_pass_it_by(log: Log, state: str) -> None:
     """As ext4 does it: the oldest is removed, and its inode is that of a file which is rotated before the next look."""

@@ -270,16 +270,22 @@ class Follower:
         return any(tail.begins_like(found.path) for tail in self._tails)
 
     def _is_copy(self, found: _Found) -> bool:
-        """Whether what is in a file is read already from another one, or was. That goes on in this one, if it is that
-        which has the name now.
+        """Whether what is in a relative is read already from another file, or was.
+
+        One that has the name now is a new file, though it may begin as others do; but where a file was replaced by a
+        copy of it, and is nowhere any more, it goes on there.
         """
         for tail in self._tails:
             place = tail.place()
+            if found.current and (tail.current or not tail.is_removed()):
+                continue
             if place.last and self._is_same(found, place):
-                if found.current and not tail.current:
+                if found.current:
                     self._end(tail)
                     self._begin(found, dataclasses.replace(place, path=found.path))
                 return True
+        if found.current:
+            return False
         return any(place.last and self._is_same(found, place) for place in (*self._places.values(), *self._gone))
 
     def _find(self, place: Place, unknown: list[_Found]) -> None:

@@ -180,6 +180,10 @@ class Tail:
             return there.st_size, there.st_mtime_ns
         return self.offset, 0
 
+    def is_removed(self) -> bool:
+        """Whether it has no name any more."""
+        return isinstance(self._contents, Plain) and os.fstat(self._contents.fd).st_nlink == 0
+
     def is_intact(self) -> bool:
         """Whether what was read is still there: it was not cut short, nor written anew under the same name.
 
