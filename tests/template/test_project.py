@@ -294,7 +294,8 @@ def test_ctrl_c_ends_a_daemon_in_the_foreground(generate: Generate, until: Calla
         cwd=project,
     )
     try:
-        until((project / "var" / "run" / "mydaemon.pid").exists, "the pid file")
+        log = project / "var" / "log" / "mydaemon.log"
+        until(lambda: log.exists() and "The daemon starts" in log.read_text(), "the start")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
     finally:

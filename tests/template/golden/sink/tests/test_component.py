@@ -75,7 +75,10 @@ def test_a_database_that_was_replaced_is_opened_anew(piper: Piper) -> None:
     piper.put("one", "two")
     piper.run(
         lambda argv: PiperDaemon(
-            name="mydaemon", argv=argv, components=[Replaced()], default_database="stored.sqlite"
+            name="mydaemon",
+            argv=argv,
+            components=[Replaced()],
+            default_database="stored.sqlite",
         ),
         "--batch-size=1",
     )
