@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from needs import need
-from piperkit.sources.follow import Follower, advice, family
+from piperkit.sources.finding import advice, family
+from piperkit.sources.follow import Follower
 from piperkit.sources.positions import NoPosition
 from piperkit.sources.tail import Text
 

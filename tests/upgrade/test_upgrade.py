@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from repository import commit_all, git
 from upgrade_project import ADDRESS, NEXT, change, environment, released, run, tree
 
 pytestmark = pytest.mark.slow
+
+#: The condition of the template's own migration.
+DONE_HERE = "{{ _stage == 'after' and 'piperctl' not in _copier_conf.data }}"
 
 Release = Callable[[str, Callable[[Path], None]], None]
 
@@ -400,6 +406,29 @@ def test_what_git_ignores_is_never_overwritten(
         assert (project / name).read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_who_has_a_terminal_is_asked_what_the_template_may_execute(
+    project: Path, world: dict[str, str], release: Release, tmp_path: Path, answer: str
+) -> None:
+    executed = tmp_path / "executed"
+
+    def dangerous(work: Path) -> None:
+        makefile(work)
+        with open(work / "copier.yml", "a", encoding="utf-8") as file:
+            file.write(f"_tasks:\n  - touch {executed}\n")
+
+    release("v99.1.0", dangerous)
+    ours, theirs = os.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    command = [sys.executable, "-m", "piperkit.cli", "upgrade", "--no-tests"]
+    done = subprocess.run(command, cwd=project, env=world, stdin=theirs, capture_output=True, text=True, check=False)
+    os.close(ours)
+    os.close(theirs)
+    assert f"executes commands on this machine in an upgrade:\n  touch {executed}\n" in done.stdout
+    assert executed.exists() is (answer == "y")
+    assert (done.returncode == 0) is (answer == "y"), done.stderr
+
+
 def test_project_whose_name_has_been_reserved_since_is_upgraded_all_the_same(
     made: Callable[..., Path], world: dict[str, str], tmp_path: Path
 ) -> None:
@@ -416,6 +445,7 @@ def test_project_whose_name_has_been_reserved_since_is_upgraded_all_the_same(
         "_migrations:\n  - touch EXECUTED\n",
         "_migrations:\n  - version: 99.0.5\n    before: [touch EXECUTED]\n",
         "_migrations:\n  - command: touch EXECUTED\n    when: \"{{ _stage == 'after' }}\"\n",
+        f'_migrations:\n  - version: 99.0.5\n    before: [touch EXECUTED]\n    when: "{DONE_HERE}"\n',
     ],
 )
 def test_template_executes_nothing_in_a_look_and_else_only_what_its_user_has_allowed(

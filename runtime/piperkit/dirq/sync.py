@@ -93,18 +93,14 @@ class Syncer:
     @contextlib.contextmanager
     def operation(self) -> Iterator[None]:
         """The steps of one operation: what they changed is synced at its end, or at that of the batch around it."""
-        self.enter()
+        self.depth += 1
         try:
             yield
         finally:
             self.leave()
 
-    def enter(self) -> None:
-        """Begin an operation; `leave` ends it. For where each microsecond counts; else, see `operation`."""
-        self.depth += 1
-
     def leave(self) -> None:
-        """End it."""
+        """End what began with one more in `depth`: for where each microsecond counts; else, see `operation`."""
         self.depth -= 1
         if self.syncs and not self.depth:
             self.flush()

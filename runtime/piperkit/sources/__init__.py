@@ -5,7 +5,7 @@ Each is a `piperkit.source.Source` to subclass, or to use as it is:
 - `FileSource`: the lines of files that grow, and are rotated;
 - `SocketSource`: datagrams, or the lines of connections, of a Unix socket.
 
-`follow` finds the files and remembers how far each was read, in the file that `positions` describes; `tail` reads one.
+`finding` knows which files there are, `follow` decides which are read, `tail` reads one, and `positions` keeps how far.
 """
 
 from piperkit.sources.files import FileSource

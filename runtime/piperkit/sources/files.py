@@ -11,7 +11,8 @@ from piperkit.host import Host
 from piperkit.message import Contents
 from piperkit.option import Option
 from piperkit.source import Source
-from piperkit.sources.follow import Follower, NoPosition
+from piperkit.sources.follow import Follower
+from piperkit.sources.positions import NoPosition
 from piperkit.sources.tail import Text
 
 #: Lines that are fetched at once.

@@ -17,19 +17,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import glob
-import grp
-import os
-import pwd
-import re
-import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from piperkit.sources import positions
-from piperkit.sources.positions import Key, NoPosition, Place
-from piperkit.sources.tail import COMPRESSED, READABLE, Tail, Text, contents, digest, fits, is_whole
+from piperkit.sources.finding import Finder, Found, is_unreadable, relatives
+from piperkit.sources.positions import Key, Place
+from piperkit.sources.tail import COMPRESSED, Tail, Text, contents, digest, fits, is_whole
 
 #: Seconds between looks while there is always something to read.
 _LOOK = 1.0
@@ -39,27 +34,12 @@ _SLACK = 2.0
 _HEAD = 256
 #: Files that are kept in mind after they have gone, since a copy of them may turn up.
 _GONE_MAX = 50
-#: What a rotation adds to a name: at its end, a number, a date or a word; before its suffix, a date or a small number.
-#: A larger one there, as in app-8080.log, tells programs apart.
-_DATE = r"\d{4}[-_.]?\d\d[-_.]?\d\d[\d.:_T+-]*"
-_ROTATION = re.compile(rf"[-_.]{_DATE}(?=[-_.]|$)|\.\d{{1,3}}(?=\.[a-z]+$)|[-_.]\d[\d.:_T+-]*$|[.-](?:old|prev)$")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Found:
-    """A file that is there. current: it has a name that is followed; else it is a relative of one."""
-
-    path: str
-    key: Key
-    mtime: float
-    size: int
-    current: bool
 
 
 class Follower:
     """What is to be read, and how far it was.
 
-    pattern: a path, or one with *, ? and [ ] as in a shell, if there is no file of exactly that name.
+    pattern: see `Finder`.
     position: the file that remembers how far.
     grace: seconds.
     from_end: files that are there at the very first look are read from their ends.
@@ -78,12 +58,11 @@ class Follower:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pattern = os.path.abspath(pattern)
+        self._finder = Finder(pattern, say)
         self._position = position
         self._text = text
         self._grace = grace
         self._from_end = from_end
-        self._say = say
         self._clock = clock
         self._monotonic = monotonic
         self._tails: list[Tail] = []  #: in the order in which they are read
@@ -94,7 +73,6 @@ class Follower:
         self._later: dict[Key, float] = {}  #: files that may not be whole yet, and since when they would be new
         self._looked: float | None = None  #: when files were looked for, in seconds since the epoch
         self._look_at = 0.0  #: monotonic
-        self._troubles: dict[str, str] = {}  #: by path
 
     def open(self) -> None:
         """Read how far it was. Raises OSError, and NoPosition: then everything is read from its beginning."""
@@ -110,7 +88,11 @@ class Follower:
         for found in self._files():
             if found.key[1] == place.inode and found.size >= place.offset:
                 return dataclasses.replace(place, path=found.path, device=found.key[0])
-        return dataclasses.replace(place, path=self._pattern)
+        return dataclasses.replace(place, path=self._finder.pattern)
+
+    def _files(self) -> list[Found]:
+        places = (*self._places.values(), *self._lost)
+        return self._finder.files([*(place.path for place in places), *(tail.path for tail in self._tails)])
 
     def close(self) -> None:
         """Close the files. Idempotent."""
@@ -147,7 +129,7 @@ class Follower:
                     found += tail.lines(most - len(found), to_the_end=True)
                     self._end(tail)
             except OSError as error:
-                self._trouble(tail.path, error)
+                self._finder.trouble(tail.path, error)
             if len(found) >= most:
                 break
         return found
@@ -214,7 +196,7 @@ class Follower:
                 self._begin(found, Place(found.path, *found.key, found.size) if end else None)
         self._tails.sort(key=lambda tail: (tail.current, tail.mtime))
 
-    def _rotate(self, there: dict[Key, _Found]) -> None:
+    def _rotate(self, there: dict[Key, Found]) -> None:
         """See which of the open files have the names that are followed."""
         for tail in self._tails:
             found = there.get(tail.key)
@@ -224,7 +206,7 @@ class Follower:
             elif tail.rotated is None:
                 tail.rotated = self._monotonic()
 
-    def _is_known(self, found: _Found) -> bool:
+    def _is_known(self, found: Found) -> bool:
         """Whether a file is being read, or needs not be. One of an earlier run is opened where it was."""
         if any(tail.key == found.key for tail in self._tails):
             return True
@@ -241,12 +223,12 @@ class Follower:
             self._begin(found, place)
         return True
 
-    def _is_another(self, found: _Found) -> bool:
+    def _is_another(self, found: Found) -> bool:
         """Whether a relative was there before, and not to be read. By its contents, too: inodes are given out again."""
         other = self._others.get(found.key)
         return other is not None and self._is_same(found, other)
 
-    def _leave(self, found: _Found) -> None:
+    def _leave(self, found: Found) -> None:
         """Remember that a relative is not to be read."""
         try:
             there = contents(found.path)
@@ -261,7 +243,7 @@ class Follower:
         if head:
             self._others[found.key] = Place(found.path, *found.key, head_size=len(head), head=digest(head))
 
-    def _is_being_made(self, found: _Found) -> bool:
+    def _is_being_made(self, found: Found) -> bool:
         """Whether a relative may be a copy that is not whole yet: compressed, or as one of ours so far."""
         if found.current or self._clock() - found.mtime > _SLACK:
             return False
@@ -269,7 +251,7 @@ class Follower:
             return not is_whole(found.path)
         return any(tail.begins_like(found.path) for tail in self._tails)
 
-    def _is_copy(self, found: _Found) -> bool:
+    def _is_copy(self, found: Found) -> bool:
         """Whether what is in a relative is read already from another file, or was.
 
         One that has the name now is a new file, though it may begin as others do; but where a file was replaced by a
@@ -288,7 +270,7 @@ class Follower:
             return False
         return any(place.last and self._is_same(found, place) for place in (*self._places.values(), *self._gone))
 
-    def _find(self, place: Place, unknown: list[_Found]) -> None:
+    def _find(self, place: Place, unknown: list[Found]) -> None:
         """Look for the contents of a file that is not what it was; say what is missing."""
         for found in unknown:
             if place.last and self._is_same(found, place):
@@ -297,34 +279,32 @@ class Follower:
                 return
         if place.offset >= place.size and not place.offset:
             return  # nothing was in it
-        others = [path for path in self._relatives({place.path}) if path.endswith(COMPRESSED)]
-        others = [path for path in others if not path.endswith(READABLE)]
+        others = list(filter(is_unreadable, relatives([place.path])))
         where = f" ({', '.join(others)} may hold it, and cannot be read)" if others else ""
         least = place.size - place.offset
         much = f", {least} bytes or more," if least > 0 else ", if there was anything,"
-        self._say(f"{place.path}: what came after byte {place.offset}{much} is not there any more{where}")
+        self._finder.say(f"{place.path}: what came after byte {place.offset}{much} is not there any more{where}")
 
-    def _begin(self, found: _Found, place: Place | None) -> None:
+    def _begin(self, found: Found, place: Place | None) -> None:
         try:
-            tail = Tail(found.path, self._text, self._say, place)
+            tail = Tail(found.path, self._text, self._finder.say, place)
         except OSError as error:
-            self._trouble(found.path, error)
+            self._finder.trouble(found.path, error)
             if place is not None:
                 self._places[place.key] = place
             return
-        if self._troubles.pop(found.path, None):
-            self._say(f"{found.path} is read now")
+        self._finder.no_trouble(found.path)
         tail.current = found.current
         tail.rotated = None if found.current else self._monotonic()
         self._tails.append(tail)
 
-    def _is_same(self, found: _Found, place: Place) -> bool:
-        if found.path.endswith(COMPRESSED) and not found.path.endswith(READABLE):
+    def _is_same(self, found: Found, place: Place) -> bool:
+        if is_unreadable(found.path):
             return False
         try:
             there = contents(found.path)
         except OSError as error:
-            self._trouble(found.path, error)
+            self._finder.trouble(found.path, error)
             return found.key == place.key
         try:
             return fits(there, place)
@@ -332,125 +312,3 @@ class Follower:
             return False
         finally:
             there.close()
-
-    # -- files -----------------------------------------------------------------------------------------------
-
-    def _files(self) -> list[_Found]:
-        """The files that are followed, and their relatives, the oldest first."""
-        current = set(map(os.path.realpath, self._matching()))
-        known = {self._pattern, *current, *(place.path for place in (*self._places.values(), *self._lost))}
-        known |= {tail.path for tail in self._tails}
-        files = []
-        for path in current | set(self._relatives(known)):
-            try:
-                there = os.stat(path)
-            except OSError as error:
-                if path in current:
-                    self._trouble(path, error)
-                continue
-            if stat.S_ISREG(there.st_mode):
-                key = (there.st_dev, there.st_ino)
-                files.append(_Found(path, key, there.st_mtime, there.st_size, path in current))
-            elif path in current:
-                self._told(path, f"{path} is not a regular file, and is not followed")
-        files.sort(key=lambda found: (found.mtime, *_age(found.path)))
-        kept: dict[Key, _Found] = {}
-        for found in sorted(files, key=lambda found: found.current):
-            kept[found.key] = found  # of several names of one file, the one that is followed
-        return [found for found in files if kept[found.key] is found]
-
-    def _matching(self) -> list[str]:
-        try:
-            os.lstat(self._pattern)
-        except FileNotFoundError:
-            if not glob.has_magic(self._pattern):
-                return []
-        except OSError as error:
-            self._trouble(self._pattern, error)
-            return []
-        else:
-            return [self._pattern]
-        directory = os.path.dirname(self._pattern)
-        if not glob.has_magic(directory):
-            try:
-                os.listdir(directory)
-            except OSError as error:
-                self._trouble(directory, error)
-        matching = glob.glob(self._pattern, recursive=True, include_hidden=True)
-        return [path for path in matching if os.path.isfile(path) and not path.endswith(COMPRESSED)]
-
-    @staticmethod
-    def _relatives(paths: set[str]) -> Iterator[str]:
-        """The files beside these that have names as a rotation gives them."""
-        families: dict[str, set[str]] = {}
-        for path in paths:
-            if path:
-                families.setdefault(os.path.dirname(path), set()).add(family(os.path.basename(path)))
-        for directory, wanted in families.items():
-            try:
-                names = os.listdir(directory)
-            except OSError:
-                continue
-            yield from (f"{directory}/{name}" for name in names if family(name) in wanted)
-
-    # -- what goes wrong -------------------------------------------------------------------------------------
-
-    def _trouble(self, path: str, error: OSError) -> None:
-        if isinstance(error, FileNotFoundError):
-            return  # it has gone since it was listed
-        text = f"{path} cannot be read: {error.strerror}"
-        if isinstance(error, PermissionError):
-            text += advice(path)
-        self._told(path, text)
-
-    def _told(self, path: str, text: str) -> None:
-        if self._troubles.get(path) != text:
-            self._troubles[path] = text
-            self._say(text)
-
-
-def family(name: str) -> str:
-    """What the names of a file's rotations have in common."""
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    return _ROTATION.sub("", name)
-
-
-def _age(path: str) -> tuple[int, str]:
-    """An order for files of one age: with numbers, as logrotate gives them, the highest is the oldest."""
-    name = os.path.basename(path)
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    number = re.search(r"\.(\d{1,4})$", name)
-    return (-int(number[1]) if number else 0, name)
-
-
-def advice(path: str) -> str:
-    """What an administrator can do so that this user may read a file; "" where nothing is known."""
-    place = path
-    while place != "/":
-        try:
-            there = os.stat(place)
-        except PermissionError:
-            place = os.path.dirname(place)
-            continue
-        except OSError:
-            return ""
-        needed = 0o050 if stat.S_ISDIR(there.st_mode) else 0o040
-        if os.access(place, os.R_OK | (os.X_OK if needed == 0o050 else 0), effective_ids=True):
-            return ""
-        user, group = _name(pwd.getpwuid, os.geteuid(), "pw_name"), _name(grp.getgrgid, there.st_gid, "gr_name")
-        if there.st_mode & needed == needed:
-            return f"; the group {group} may read {place}: `adduser {user} {group}`, then restart the daemon"
-        return f"; nobody but its owner may read {place}: `setfacl -m u:{user}:rX {place}`, or another mode"
-    return ""
-
-
-def _name(look_up: Callable[[int], object], number: int, field: str) -> str:
-    try:
-        return str(getattr(look_up(number), field))
-    except KeyError:
-        return str(number)
-
-
-__all__ = ["Follower", "NoPosition", "advice", "family"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import dataclasses
 import errno
 import gzip
 import hashlib
@@ -148,7 +149,6 @@ class Tail:
         self._say = say
         self._contents = contents(path)
         stat = os.stat(path)
-        self.compressed = not isinstance(self._contents, Plain)
         self.key: Key = (stat.st_dev, stat.st_ino)
         self.mtime = stat.st_mtime
         self.current = True
@@ -159,9 +159,9 @@ class Tail:
         self._left_out = 0  #: bytes of such a line, if it is too long
         self._hole = 0  #: bytes of a hole before it
         self._seen = (-1, -1)  #: its size and time of change, when it was last looked whether it is the same
-        self._head_size, self._head = (place.head_size, place.head) if place else (0, "")
-        self._last_size, self._last = (place.last_size, place.last) if place else (0, "")
-        if self.offset and not self._last:
+        known = dataclasses.replace(place, path=path, device=stat.st_dev, inode=stat.st_ino) if place else None
+        self._known = known or Place(path, *self.key)  #: with what it is recognised by
+        if self.offset and not self._known.last:
             self._recognise()
 
     def close(self) -> None:
@@ -169,9 +169,13 @@ class Tail:
 
     def place(self) -> Place:
         """How far it was read."""
-        known = (self._head_size, self._head, self._last_size, self._last)
         size = self._status()[0]
-        return Place(self.path, *self.key, self.offset, size, *known, done=not self.current and self.offset >= size)
+        done = not self.current and self.offset >= size
+        return dataclasses.replace(self._known, offset=self.offset, size=size, done=done)
+
+    @property
+    def compressed(self) -> bool:
+        return not isinstance(self._contents, Plain)
 
     def _status(self) -> tuple[int, int]:
         """The bytes that are in it, as far as is known, and when it was changed."""
@@ -282,11 +286,12 @@ class Tail:
 
     def _recognise(self) -> None:
         """Remember what the file is to be recognised by."""
-        if self._head_size < _HEAD:
-            self._head_size = min(_HEAD, self.offset)
-            self._head = digest(self._contents.read(0, self._head_size))
-        self._last_size = min(_LAST, self.offset)
-        self._last = digest(self._contents.read(self.offset - self._last_size, self._last_size))
+        known, read = self._known, self._contents.read
+        if known.head_size < _HEAD:
+            size = min(_HEAD, self.offset)
+            known = dataclasses.replace(known, head_size=size, head=digest(read(0, size)))
+        size = min(_LAST, self.offset)
+        self._known = dataclasses.replace(known, last_size=size, last=digest(read(self.offset - size, size)))
 
 
 def is_whole(path: str) -> bool:

@@ -7,7 +7,7 @@ the answer is kept in `trusted` in the user's configuration directory for piperk
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,21 @@ def commands(source: TemplateRepository, target: str, olds: Iterable[str]) -> li
         for task in settings.get("_tasks") or ():
             found[_shown(task)] = None
         for migration in settings.get("_migrations") or () if version == target else ():
-            if not (isinstance(migration, dict) and migration.get("when") == _DONE_HERE):
+            if not _is_done_here(migration, settings):
                 found[_shown(migration)] = None
         for extension in settings.get("_jinja_extensions") or ():
             found[f"Python's module {extension}"] = None
     return list(found)
+
+
+def _is_done_here(migration: Any, settings: Mapping[str, Any]) -> bool:
+    """Whether copier passes a migration by. It has no `when` in its older form, nor one with delimiters of its own."""
+    return (
+        isinstance(migration, dict)
+        and migration.get("when") == _DONE_HERE
+        and not {"before", "after"} & migration.keys()
+        and not settings.get("_envops")
+    )
 
 
 def _shown(task: Any) -> str:

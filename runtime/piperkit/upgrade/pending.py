@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -53,7 +54,7 @@ class Pending:
         if not succeeds(project, "merge-base", "--is-ancestor", pending.head, "HEAD"):
             return None
         committed = git(project, "diff", "--name-only", "-z", "--no-renames", pending.head, "HEAD")
-        return None if set(committed.split("\0")) & set(pending.touched()) else pending
+        return None if set(committed.split("\0")) & set(pending._touched()) else pending
 
     @property
     def conflicts(self) -> list[str]:
@@ -91,12 +92,11 @@ class Pending:
         top = Path(self.top)
         kept = self._keep()
         added = set(self._added())
-        paths = "".join(f"{path}\0" for path in self.touched()).encode(errors="surrogateescape")
-        if paths:
-            git(top, "reset", "--quiet", self.head, "--pathspec-from-file=-", "--pathspec-file-nul", stdin=paths)
-        before = "".join(f"{path}\0" for path in self.touched() if path not in added)
-        if before:
-            git(top, "checkout-index", "--force", "-z", "--stdin", stdin=before.encode(errors="surrogateescape"))
+        touched = self._touched()
+        if touched:
+            names = ("--pathspec-from-file=-", "--pathspec-file-nul")
+            git(top, "reset", "--quiet", self.head, *names, stdin=_ended(touched))
+        git(top, "checkout-index", "--force", "-z", "--stdin", stdin=_ended(set(touched) - added))
         for path in added:
             file = top / path
             if not _is_directory(file):
@@ -113,8 +113,8 @@ class Pending:
         with tempfile.TemporaryDirectory(prefix="piperctl-abort-") as directory:
             index = {"GIT_INDEX_FILE": f"{directory}/index"}
             git(top, "read-tree", self.tree, environment=index)
-            paths = "".join(f"{path}\0" for path in self.touched()).encode(errors="surrogateescape")
-            git(top, "update-index", "--add", "--remove", "-z", "--stdin", stdin=paths, environment=index)
+            names = _ended(self._touched())
+            git(top, "update-index", "--add", "--remove", "-z", "--stdin", stdin=names, environment=index)
             tree = git(top, "write-tree", environment=index)
         if tree in (self.tree, git(top, "rev-parse", f"{self.head}^{{tree}}")):
             return None
@@ -126,18 +126,21 @@ class Pending:
         """Whether the files are as before it: somebody has taken it back by other means."""
         if any(os.path.lexists(Path(self.top, path)) for path in self._added()):
             return False
-        return succeeds(Path(self.top), "diff", "--quiet", self.head, "--", *self.touched())
+        return succeeds(Path(self.top), "diff", "--quiet", self.head, "--", *self._touched())
 
-    def touched(self) -> list[str]:
-        """The files that it changes."""
-        return listed(Path(self.top), "diff-tree", "-r", "-z", "--name-only", "--no-renames", self.head, self.tree)
+    def _touched(self, kinds: str = "AMDT") -> list[str]:
+        """The files that it changes; kinds: git's letters for how."""
+        options = ("-r", "-z", "--name-only", "--no-renames", f"--diff-filter={kinds}")
+        return listed(Path(self.top), "diff-tree", *options, self.head, self.tree)
 
     def _added(self) -> list[str]:
         """The files that were not there before."""
-        top = Path(self.top)
-        return listed(
-            top, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", self.head, self.tree
-        )
+        return self._touched("A")
+
+
+def _ended(paths: Iterable[str]) -> bytes:
+    """Names as git reads them with -z."""
+    return b"".join(os.fsencode(path) + b"\0" for path in paths)
 
 
 def _note(project: Path) -> Path:
