@@ -43,7 +43,7 @@ def test_readme_example_passes_its_own_test(piper: Piper) -> None:
     def build(argv: list[str]) -> PiperDaemon:
         return PiperDaemon(name="mydaemon", argv=argv, components=[own()])
 
-    run(test, build=build)["test_turns_text_into_upper_case"](piper)
+    run(test, build=build, Piper=Piper)["test_turns_text_into_upper_case"](piper)
 
 
 @pytest.mark.slow
