@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import postgresql
 import summary
 from needs import need
 
@@ -90,3 +91,10 @@ def umask_is_the_tests_own() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """The connection string of a PostgreSQL database; the tests share it, each with tables of its own."""
+    with postgresql.Server() as server:
+        yield server.url

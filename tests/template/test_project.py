@@ -21,8 +21,17 @@ import pairwise
 from checkout import ROOT
 from template_project import Generate
 
-KINDS = ["filter", "router", "enrich", "sink", "source", "socket"]
-MESSAGES = {"filter": "text", "router": "json", "enrich": "json", "sink": "text", "source": "bytes", "socket": "bytes"}
+#: What messages of each kind hold; a transform has the choice.
+MESSAGES = {
+    "filter": "text",
+    "router": "json",
+    "enrich": "json",
+    "sink": "text",
+    "sink-postgresql": "text",
+    "source": "bytes",
+    "source-socket": "bytes",
+}
+KINDS = list(MESSAGES)
 FACTORS: dict[str, list[Any]] = {
     "daemon_name": ["mydaemon", "a", "a1-daemon-with-a-name-of-31-char"[:31]],
     "description": ["Passes each message on", "Doesn't lose 50 % of {{ anything }}, “really”", "x" * 80],
@@ -59,9 +68,18 @@ def named(row: dict[str, Any]) -> str:
 
 def given(row: dict[str, Any]) -> dict[str, Any]:
     """The answers of a row, which has kind and messages in one."""
-    kind, _, messages = row["component"].partition("-")
     answers = {key: value for key, value in row.items() if key != "component"}
-    return {**answers, "kind": kind, **({"messages": messages} if messages else {})}
+    if row["component"] in KINDS:
+        return {**answers, "kind": row["component"]}
+    return {**answers, "kind": "transform", "messages": row["component"].removeprefix("transform-")}
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server for the tests of the components that need one: `kind`, or what is in `row`, says which."""
+    parameters = request.node.callspec.params
+    if "sink-postgresql" in (parameters.get("kind"), parameters.get("row", {}).get("component")):
+        monkeypatch.setenv("TEST_DATABASE", request.getfixturevalue("database"))
 
 
 def files(project: Path) -> set[str]:
@@ -117,7 +135,7 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
     assert described["description"] == row["description"]
     assert described["authors"] == [{"name": row["author"]}]
     assert described.get("license") == (None if row["licence"] == "none" else row["licence"])
-    messages = MESSAGES.get(row["component"]) or row["component"].partition("-")[2]
+    messages = MESSAGES.get(row["component"]) or row["component"].removeprefix("transform-")
     assert f'default_message_format="{messages}"' in texts[f"{package}/daemon.py"]
     assert f"RUNTIME_FROM ?= {row['runtime_from']}\n" in texts["Makefile"]
     if row["licence"] != "none":
@@ -130,6 +148,7 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("server")
 def test_it_passes_its_tests(generate: Generate, kind: str) -> None:
     """All of them: each kind's component is killed at every crash point, a transform in test_runtime_from.py."""
     project = generate(kind=kind, metrics=False)
@@ -137,6 +156,7 @@ def test_it_passes_its_tests(generate: Generate, kind: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("row", ROWS, ids=named)
 def test_it_passes_its_own_checks_for_every_pair_of_answers(
     generate: Generate, row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from piperkit import BatchComponent, Message, Option, PiperDaemon, Unavailable
+from piperkit import BatchComponent, Message, Option, PiperDaemon, Reject, Unavailable
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS messages
@@ -34,8 +34,8 @@ class Mydaemon(BatchComponent):
         try:
             with self.connect() as connection:
                 connection.executemany("INSERT INTO messages VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError):
-            raise  # the message's fault
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:  # a message's fault: the others are stored alone
+            raise Reject(f"SQLite: {error}") from error
         except (sqlite3.DatabaseError, OSError) as error:  # locked, full, moved, damaged, not to be written to
             self.teardown(None)
             raise Unavailable(f"{self.path}: {error}") from error

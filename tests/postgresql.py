@@ -1,0 +1,70 @@
+"""A PostgreSQL server of a test's own: its data in a directory, and no network."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from needs import need
+
+#: Where Debian has the programs of the server, which are not in the path; the newest version is the last.
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[-3]))
+
+
+class Server:
+    """As a context manager, it is there inside, and gone after it.
+
+    It does not sync (a test cuts no power), and listens on a socket in `directory` only.
+    """
+
+    def __init__(self) -> None:
+        found = shutil.which("pg_ctl") or (str(PROGRAMS[-1]) if PROGRAMS else None)
+        need("postgresql", found is not None, "the server of PostgreSQL (apt-get install postgresql)")
+        assert found is not None
+        self._bin = Path(found).parent
+        self.directory = Path(tempfile.mkdtemp(prefix="piper-pg-"))
+        self._as_account: list[str] = []
+        if os.geteuid() == 0:  # which it refuses
+            account = pwd.getpwnam("postgres")
+            os.chown(self.directory, account.pw_uid, account.pw_gid)
+            ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
+            self._as_account = ["setpriv", *ids, "--clear-groups"]
+
+    @property
+    def url(self) -> str:
+        """The connection string of its database, for anybody on this machine."""
+        return f"postgresql:///postgres?host={self.directory}&user=postgres"
+
+    def start(self) -> None:
+        """Start it; returns when it takes connections."""
+        options = f"-c listen_addresses= -c unix_socket_directories={self.directory} -c fsync=off"
+        self._run("pg_ctl", "--wait", "-D", "data", "-l", "log", "-o", options, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: `immediate` is as if it had crashed."""
+        self._run("pg_ctl", "--wait", "-D", "data", "-m", mode, "stop")
+
+    def __enter__(self) -> Self:
+        self.directory.chmod(0o755)
+        self._run("initdb", "-D", "data", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (self.directory / "data" / "postmaster.pid").exists():
+            self.stop("immediate")
+        shutil.rmtree(self.directory)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_account, str(self._bin / program), *arguments]
+        # Not to a pipe: the server inherits it, and its end would never come.
+        done = subprocess.run(
+            command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        log = self.directory / "log"
+        assert done.returncode == 0, f"{program} failed: {log.read_text() if log.exists() else 'it wrote no log'}"
