@@ -62,9 +62,7 @@ class Server:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._as_account, str(self._bin / program), *arguments]
-        # Not to a pipe: the server inherits it, and its end would never come.
-        done = subprocess.run(
-            command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        null = subprocess.DEVNULL  # the server would keep a pipe open for ever
+        done = subprocess.run(command, check=False, cwd=self.directory, stdin=null, stdout=null, stderr=null)
         log = self.directory / "log"
         assert done.returncode == 0, f"{program} failed: {log.read_text() if log.exists() else 'it wrote no log'}"

@@ -22,7 +22,10 @@ PARTS: dict[str, dict[str, Any]] = {
     BASE: {},
     "transform-bytes": {"messages": "bytes"},
     "transform-json": {"messages": "json"},
-    **{kind: {"kind": kind} for kind in ("filter", "router", "enrich", "sink", "sink-postgresql", "source", "source-socket")},
+    **{
+        kind: {"kind": kind}
+        for kind in ("filter", "router", "enrich", "sink", "sink-postgresql", "source", "source-socket")
+    },
     "everything": {"network": True, "container": True, "debian": True, "email": "jane@example.org", "ci": "github"},
     "as-little-as-possible": {"licence": "none", "systemd": False, "metrics": False, "ci": "gitlab"},
     "added-daemon": {"part": "daemon", "daemon_name": "second"},

@@ -151,6 +151,16 @@ def test_what_was_added_updates_by_itself_and_keeps_what_its_owner_wrote(
 
 
 @pytest.mark.slow
+def test_what_it_imports_is_said_until_pyproject_names_it(piperctl: Piperctl, project: Path) -> None:
+    done = piperctl("add", "component", "first-sink", "--kind", "sink-postgresql", cwd=project)
+    assert 'among the dependencies in pyproject.toml:\n\n    "psycopg[binary]>=3.2,<4",\n' in done.stdout, done.stderr
+    described = project / "pyproject.toml"
+    described.write_text(
+        described.read_text().replace("dependencies = [", 'dependencies = ["psycopg[binary]>=3.2,<4", ', 1)
+    )
+    assert "pyproject" not in piperctl("add", "component", "next-sink", "--kind", "sink-postgresql", cwd=project).stdout
+
+
 def test_it_is_the_version_of_the_template_that_the_project_is_at(
     piperctl: Piperctl, source: Path, project: Path
 ) -> None:

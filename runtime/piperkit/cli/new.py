@@ -103,6 +103,7 @@ def component(
     adding = _load_add()
     added: Added = adding.component(project, name, answers, daemon=daemon, version=vcs_ref)
     _tell(added.files)
+    _tell_needs(added.needs)
     print(f"""
 Left to do: have the daemon use it, in src/{added.package}/daemon.py, after the components that come before it:
 
@@ -137,6 +138,7 @@ def daemon(
         print("  pyproject.toml   one line added, for its command")
     else:
         print(f"\nLeft to do: its command, in pyproject.toml:\n\n    [project.scripts]\n    {added.script}")
+    _tell_needs(added.needs)
     print(f"""
     make test
     make run DAEMON={name}
@@ -175,6 +177,11 @@ def _answers(data: list[str] | None, **given: str | None) -> dict[str, str]:
 def _address(template: str) -> str:
     """A path is named from the root, so that an update finds it from everywhere."""
     return str(Path(template).resolve()) if Path(template).is_dir() else template
+
+
+def _tell_needs(requirement: str) -> None:
+    if requirement:
+        print(f'\nLeft to do: what it imports, among the dependencies in pyproject.toml:\n\n    "{requirement}",')
 
 
 def _tell(files: list[str]) -> None:

@@ -43,6 +43,7 @@ class Added:
     module: str = ""  #: of a component
     class_name: str = ""
     script: str | None = None  #: the line that is missing in pyproject.toml, where it could not be added
+    needs: str = ""  #: a requirement of it that the project has to name among its own
 
 
 def daemons(project: list[Answers]) -> list[str]:
@@ -67,9 +68,9 @@ def component(
     if daemon not in known:
         raise UsageError(f"this project has no daemon {daemon}{nearest(daemon, known)}; it has: {', '.join(known)}")
     given = {"part": "component", "daemon_name": daemon, "component_name": name, **answers}
-    files = _add(project, found[0], name, given, version)
+    files, needs = _add(project, found[0], name, given, version)
     class_name = "".join(word.capitalize() for word in name.split("-"))
-    return Added(files, daemon, daemon.replace("-", "_"), name.replace("-", "_"), class_name)
+    return Added(files, daemon, daemon.replace("-", "_"), name.replace("-", "_"), class_name, needs=needs)
 
 
 def daemon(project: Path, name: str, answers: Mapping[str, Any], *, version: str | None = None) -> Added:
@@ -80,14 +81,17 @@ def daemon(project: Path, name: str, answers: Mapping[str, Any], *, version: str
     found = answers_files.load(project)
     shared = {key: found[0].values[key] for key in _SHARED if key in found[0].values}
     given = {"part": "daemon", "daemon_name": name, **shared, **answers}
-    files = _add(project, found[0], name, given, version)
+    files, needs = _add(project, found[0], name, given, version)
     package = name.replace("-", "_")
     line = f'{name} = "{package}.daemon:main"'
-    return Added(files, name, package, script=None if _add_script(project / "pyproject.toml", name, line) else line)
+    script = None if _add_script(project / "pyproject.toml", name, line) else line
+    return Added(files, name, package, script=script, needs=needs)
 
 
-def _add(project: Path, main: Answers, name: str, given: Mapping[str, Any], version: str | None) -> list[str]:
-    """Render a part, and lay it beside what is there; returns its files."""
+def _add(
+    project: Path, main: Answers, name: str, given: Mapping[str, Any], version: str | None
+) -> tuple[list[str], str]:
+    """Render a part, and lay it beside what is there; returns its files, and a requirement that is not named yet."""
     version = version or main.version
     known = questions(main.template, version)
     if "part" not in known:
@@ -98,7 +102,7 @@ def _add(project: Path, main: Answers, name: str, given: Mapping[str, Any], vers
         raise InTheWay(f"{project / answers_file} is there already: the project has a {name}; choose another name")
     with tempfile.TemporaryDirectory(prefix="piperctl-add-") as directory:
         part = Path(directory, project.resolve().name or "project")
-        render(main.template, version, part, given, answers_file=answers_file)
+        needs = render(main.template, version, part, given, answers_file=answers_file).get("needs", "")
         files = sorted(str(path.relative_to(part)) for path in part.rglob("*") if path.is_file())
         there = [file for file in files if (project / file).exists()]
         if there:
@@ -106,7 +110,7 @@ def _add(project: Path, main: Answers, name: str, given: Mapping[str, Any], vers
         for file in files:
             (project / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(part / file, project / file)
-    return files
+    return files, "" if needs and needs in (project / "pyproject.toml").read_text(encoding="utf-8") else needs
 
 
 def _add_script(path: Path, name: str, line: str) -> bool:

@@ -56,17 +56,18 @@ def render(
     *,
     answers_file: str | None = None,
     defaults: bool = True,
-) -> None:
+) -> dict[str, Any]:
     """Render a version of the template into a directory, which is removed again if that fails.
 
     version: a tag or commit; None: the newest release. defaults: ask nothing.
+    Returns all answers, with those that the template derives from the others.
 
     Raises UsageError for a wrong answer, and where copier cannot do it; KeyboardInterrupt.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DirtyLocalWarning)
-            copier.run_copy(
+            done = copier.run_copy(
                 template,
                 target,
                 dict(answers),
@@ -75,6 +76,7 @@ def render(
                 defaults=defaults,
                 quiet=True,
             )
+        return dict(done.answers.combined)
     except CopierAnswersInterrupt:
         raise KeyboardInterrupt from None
     except (CopierError, ValueError) as error:
