@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
-from psycopg.sql import SQL, Identifier
+from psycopg import sql
 
 from mydaemon.component import Mydaemon
 
@@ -35,7 +35,7 @@ def build(argv: list[str]) -> PiperDaemon:
 def execute(query: str, directory: Path) -> list[tuple[str]]:
     """What a query about a table returns."""
     with psycopg.connect(DATABASE, autocommit=True) as connection:
-        cursor = connection.execute(SQL(query).format(Identifier(table(directory))))
+        cursor = connection.execute(sql.SQL(query).format(sql.Identifier(table(directory))))
         return cursor.fetchall() if cursor.description else []
 
 

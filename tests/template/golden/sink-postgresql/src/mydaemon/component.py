@@ -5,14 +5,14 @@ from typing import Any
 
 import psycopg
 from piperkit import BatchComponent, ConfigError, Message, Option, PiperDaemon, Reject, Unavailable
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.sql import SQL, Identifier
 
-CREATE = SQL("""
+CREATE = sql.SQL("""
 CREATE TABLE {}
     (id text NOT NULL, arrived double precision NOT NULL, contents text NOT NULL, PRIMARY KEY (id, arrived))
 """)
-INSERT = SQL("INSERT INTO {} (id, arrived, contents) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING")
+INSERT = sql.SQL("INSERT INTO {} (id, arrived, contents) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING")
 
 #: What holds unless `database` says otherwise: of several servers the one that takes data, and nothing waits for ever.
 DEFAULTS: dict[str, Any] = {
@@ -40,7 +40,7 @@ class Mydaemon(BatchComponent):
         if "password" in given:
             raise ConfigError("database holds a password, which others could see; use passfile= or ~/.pgpass")
         self.parameters = {"application_name": daemon.name, **DEFAULTS, **given}
-        self.name = Identifier(*self.table.split("."))
+        self.name = sql.Identifier(*self.table.split("."))
         self.connection: psycopg.Connection | None = None
 
     def process_batch(self, messages: Sequence[Message]) -> None:
