@@ -19,7 +19,10 @@ from checkout import copy_parts
 HERE = Path(__file__).parent
 #: The answers that each kind of component comes from.
 KINDS: dict[str, dict[str, str]] = {
-    **{kind: {"kind": kind} for kind in ("filter", "router", "enrich", "sink", "source", "socket")},
+    **{
+        kind: {"kind": kind}
+        for kind in ("filter", "router", "enrich", "sink", "sink-postgresql", "source", "source-socket")
+    },
     **{messages: {"messages": messages} for messages in ("text", "bytes", "json")},
 }
 

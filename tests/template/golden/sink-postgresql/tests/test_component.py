@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -32,7 +33,7 @@ def build(argv: list[str]) -> PiperDaemon:
     )
 
 
-def execute(query: str, directory: Path) -> list[tuple[str]]:
+def execute(query: LiteralString, directory: Path) -> list[tuple[str]]:
     """What a query about a table returns."""
     with psycopg.connect(DATABASE, autocommit=True) as connection:
         cursor = connection.execute(sql.SQL(query).format(sql.Identifier(table(directory))))

@@ -1,12 +1,11 @@
 """Where messages end. This file is yours: an update of the template does not touch it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import psycopg
 from piperkit import BatchComponent, ConfigError, Message, Option, PiperDaemon, Reject, Unavailable
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 CREATE = sql.SQL("""
 CREATE TABLE {}
@@ -15,7 +14,8 @@ CREATE TABLE {}
 INSERT = sql.SQL("INSERT INTO {} (id, arrived, contents) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING")
 
 #: What holds unless `database` says otherwise: of several servers the one that takes data, and nothing waits for ever.
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, str | int] = {
+    "application_name": "mydaemon",
     "target_session_attrs": "read-write",
     "connect_timeout": 10,
     "tcp_user_timeout": 30_000,
@@ -39,7 +39,7 @@ class Mydaemon(BatchComponent):
             raise ConfigError('database must be such as "host=db1 dbname=it" or "postgresql://db1/it"') from None
         if "password" in given:
             raise ConfigError("database holds a password, which others could see; use passfile= or ~/.pgpass")
-        self.parameters = {"application_name": daemon.name, **DEFAULTS, **given}
+        self.server = make_conninfo("", **{**DEFAULTS, **given})
         self.name = sql.Identifier(*self.table.split("."))
         self.connection: psycopg.Connection | None = None
 
@@ -64,7 +64,7 @@ class Mydaemon(BatchComponent):
         if self.connection is not None and not self.connection.broken:
             return self.connection
         try:
-            self.connection = psycopg.connect(**self.parameters, autocommit=True)
+            self.connection = psycopg.connect(self.server, autocommit=True)
             there = self.connection.execute("SELECT to_regclass(%s)", [self.name.as_string(self.connection)]).fetchone()
             if there == (None,):
                 self.connection.execute(CREATE.format(self.name))
