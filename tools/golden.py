@@ -18,14 +18,13 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "template" / "golden"
 NAME = "mydaemon"
 BASE = "transform"
+#: All but a transform, whose folders there are for what its messages hold.
+KINDS = sorted(path.name for path in (ROOT / "template" / "kinds").iterdir() if not path.name.startswith("transform-"))
 PARTS: dict[str, dict[str, Any]] = {
     BASE: {},
     "transform-bytes": {"messages": "bytes"},
     "transform-json": {"messages": "json"},
-    **{
-        kind: {"kind": kind}
-        for kind in ("filter", "router", "enrich", "sink", "sink-postgresql", "source", "source-socket")
-    },
+    **{kind: {"kind": kind} for kind in KINDS},
     "everything": {"network": True, "container": True, "debian": True, "email": "jane@example.org", "ci": "github"},
     "as-little-as-possible": {"licence": "none", "systemd": False, "metrics": False, "ci": "gitlab"},
     "added-daemon": {"part": "daemon", "daemon_name": "second"},

@@ -66,11 +66,17 @@ def test_make_image_gives_the_image_the_python_that_its_wheels_are_for(generate:
     ("ci", "path", "schema"),
     [("github", ".github/workflows/test.yml", "github-workflows"), ("gitlab", ".gitlab-ci.yml", "gitlab-ci")],
 )
-def test_a_ci_workflow_is_valid(generate: Generate, ci: str, path: str, schema: str, runtime_from: str) -> None:
-    project = generate(ci=ci, runtime_from=runtime_from)
+@pytest.mark.parametrize("kind", ["transform", "sink-postgresql"])
+def test_a_ci_workflow_is_valid(
+    generate: Generate, ci: str, path: str, schema: str, kind: str, runtime_from: str
+) -> None:
+    project = generate(ci=ci, kind=kind, runtime_from=runtime_from)
     validate = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
     checked(*validate, project / path)
-    assert "make test lint" in (project / path).read_text()
+    text = (project / path).read_text()
+    assert "make test lint" in text
+    assert ("image: postgres:" in text or "name: postgres:" in text) is (kind == "sink-postgresql")
+    assert ("TEST_DATABASE=" in text) is (kind == "sink-postgresql")
     (project / path).write_text("jobs: [1]\n")
     assert complains(*validate, project / path)
 

@@ -95,8 +95,10 @@ def in_project(project: Path, *command: str) -> subprocess.CompletedProcess[str]
 
 
 def passes(project: Path, *command: str) -> None:
+    """It does, and no test is skipped for want of a server, since `server` has started one."""
     done = in_project(project, *command)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
+    assert "needs a PostgreSQL server" not in done.stdout
 
 
 @pytest.mark.slow

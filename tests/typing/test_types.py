@@ -14,14 +14,15 @@ from pathlib import Path
 import copier
 import pytest
 
-from checkout import copy_parts
+from checkout import ROOT, copy_parts
 
 HERE = Path(__file__).parent
 #: The answers that each kind of component comes from.
 KINDS: dict[str, dict[str, str]] = {
     **{
-        kind: {"kind": kind}
-        for kind in ("filter", "router", "enrich", "sink", "sink-postgresql", "source", "source-socket")
+        path.name: {"kind": path.name}
+        for path in (ROOT / "template" / "kinds").iterdir()
+        if not path.name.startswith("transform-")
     },
     **{messages: {"messages": messages} for messages in ("text", "bytes", "json")},
 }

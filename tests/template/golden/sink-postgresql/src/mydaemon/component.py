@@ -40,7 +40,7 @@ class Mydaemon(BatchComponent):
         if "password" in given:
             raise ConfigError("database holds a password, which others could see; use passfile= or ~/.pgpass")
         self.server = make_conninfo("", **{**DEFAULTS, **given})
-        self.name = sql.Identifier(*self.table.split("."))
+        self.identifier = sql.Identifier(*self.table.split("."))
         self.connection: psycopg.Connection | None = None
 
     def process_batch(self, messages: Sequence[Message]) -> None:
@@ -52,7 +52,7 @@ class Mydaemon(BatchComponent):
         connection = self.connect()
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                cursor.executemany(INSERT.format(self.name), rows)
+                cursor.executemany(INSERT.format(self.identifier), rows)
         except (psycopg.IntegrityError, psycopg.DataError) as error:  # a message's fault: the others are stored alone
             raise Reject(f"PostgreSQL: {error}") from error
         except psycopg.Error as error:  # gone, full, locked, read-only, another table
@@ -60,14 +60,14 @@ class Mydaemon(BatchComponent):
             raise Unavailable(f"PostgreSQL: {error}") from error
 
     def connect(self) -> psycopg.Connection:
-        """The connection; a new one where that is broken. The table is there then."""
-        if self.connection is not None and not self.connection.broken:
+        """The connection, made anew after a failure. The table is there then."""
+        if self.connection is not None:
             return self.connection
         try:
             self.connection = psycopg.connect(self.server, autocommit=True)
-            there = self.connection.execute("SELECT to_regclass(%s)", [self.name.as_string(self.connection)]).fetchone()
-            if there == (None,):
-                self.connection.execute(CREATE.format(self.name))
+            name = self.identifier.as_string(self.connection)
+            if self.connection.execute("SELECT to_regclass(%s)", [name]).fetchone() == (None,):
+                self.connection.execute(CREATE.format(self.identifier))
         except psycopg.Error as error:  # not there, starting, a wrong password, no right to make a table
             self.teardown(None)
             raise Unavailable(f"PostgreSQL: {error}") from error
