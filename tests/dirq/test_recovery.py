@@ -177,6 +177,24 @@ def test_messages_that_were_only_claimed_at_the_death_are_not_suspected(make_que
     assert everything(make_queue()) == {"incoming": {"bystander": b"bystander"}}
 
 
+def test_what_an_instance_died_of_is_counted_though_another_one_had_a_message_of_its_name(
+    make_queue: MakeQueue,
+) -> None:
+    other, queue = make_queue(), make_queue()
+    other.enqueue("first", "a")
+    other.commit(claim_one(other))  # and claims nothing for a while, so its list still has the name
+    for name in ("a", "b"):
+        queue.enqueue(name, name)
+    assert [claim.id for claim in queue.claim(2)] == ["a", "b"]
+    queue.read("a")
+    crash(queue)
+    third = make_queue()
+    assert third.recover().returned == ("b",)
+    other.close()
+    assert third.recover().returned == ("a",)
+    assert {claim.id: claim.attempt for claim in third.claim(2)}["a"] == 2
+
+
 # -- put off, over restarts ----------------------------------------------------------------------------------
 
 

@@ -94,6 +94,7 @@ class Model:
     begun: bool = False  #: its holder has read it
     copied: bytes | None = None  #: what was duplicated; the same is not duplicated again
     place: Place | None = None  #: in `outgoing`: where it is to go
+    original: bytes | None = None  #: what is still in `pending` of it then
 
 
 def serial(data: bytes) -> int:
@@ -251,14 +252,20 @@ class QueueMachine(RuleBasedStateMachine):
             return
         do, place, left = self.plan(self.instances[instance], message, operation)
         undone = dataclasses.replace(message, part="incoming", holder=None, begun=False)
-        if left is not None and left.part == "pending":
+        still_claimed = left is not None and left.part == "pending"
+        if left is not None and still_claimed:
             left = dataclasses.replace(undone, data=left.data, copied=left.copied)
         del self.messages[serial(message.data)]
         self.die_in(instance, do, calls)
         # Where a living instance had claimed a message of that name, and has not claimed since, it waits for that.
         waiting = dataclasses.replace(undone, part="pending")
-        moving = dataclasses.replace(waiting, part="outgoing", data=place[2], place=place) if place else waiting
-        for elsewhere, here in ((None, undone), (place, left), (None, waiting), (None, moving)):
+        ends = [(None, undone), (place, left), (None, waiting)]
+        if left is not None and still_claimed:
+            ends.append((place, dataclasses.replace(left, part="pending")))
+        if place is not None:
+            moving = dataclasses.replace(waiting, part="outgoing", data=place[2], place=place)
+            ends += [(None, moving), (None, dataclasses.replace(moving, original=message.data))]
+        for elsewhere, here in ends:
             self.put(message, elsewhere, here)
             if self.books() == self.expected():
                 break
@@ -271,6 +278,9 @@ class QueueMachine(RuleBasedStateMachine):
             assert path is not None
             assert self.is_listed(path), f"cut off in {operation}, and not recovered"
             now.begun = message.begun
+            if now.part == "pending":  # it may have failed, and not be put off yet
+                now.attempts = self.attempts(now)
+                assert message.attempts <= now.attempts <= message.attempts + operation.startswith("retry")
         elif now is not None and now.part != "errors":
             now.attempts = self.attempts(now)
             more = now.attempts - message.attempts
@@ -553,7 +563,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     def expected(self) -> Counter[Place]:
         """What the model says is where."""
-        return +self.gone + Counter(("in", self.part(message), message.data) for message in self.messages.values())
+        messages = self.messages.values()
+        originals = Counter(("in", "pending", each.original) for each in messages if each.original is not None)
+        return +self.gone + originals + Counter(("in", self.part(each), each.data) for each in messages)
 
     def part(self, message: Model) -> str:
         """Where it is; a message that is due may be back in `incoming`, which is as good."""

@@ -25,7 +25,7 @@ import re
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from piperkit.dirq import fs
 from piperkit.dirq.fs import Directory
@@ -116,10 +116,11 @@ class Instance:
         self._listed, self.working = names, working
         self._write(_WORKING if working else _RESTING)
 
-    def also(self, name: str) -> None:
-        """List another name: a claimed message is about to get it. Raises as `announce`."""
-        self._listed = [*self._listed, name]
+    def also(self, name: str, new: str) -> None:
+        """List a new name that a claimed message is about to get, in its place. Raises as `announce`."""
+        self._listed, self.begun = [*beside(self._listed, name, new)], beside(self.begun, name, new)
         self._write(_WORKING if self.working else _RESTING)
+        self.settled(name)
 
     def in_turn(self) -> None:
         """Work on the first message that is still claimed begins. Raises OSError: then it is not known of it, should
@@ -195,6 +196,11 @@ class Instance:
                 os.close(fd)
         self._fd = self._recovery = -1
         self._listed, self.begun, self.working = [], (), False
+
+
+def beside(names: Sequence[str], name: str, new: str) -> tuple[str, ...]:
+    """The names, with a new one right after the one that it is to replace, if that is among them."""
+    return tuple(each for known in names for each in ((known, new) if known == name else (known,)))
 
 
 def lock_recovery(directory: Directory) -> int | None:

@@ -13,7 +13,6 @@ Nothing here changes anything.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -73,12 +72,12 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
         found.again = 0.1  # it is being written just now
         return found
     alive = {name for listed in living.values() if listed is not None for name in listed.claimed} | set(ours)
-    accused, listed_by_dead, in_pending = dict(earlier), set[str](), set(pending) - alive
+    accused, listed_by_dead = dict(earlier), set[str]()
+    claimed, orphaned = set(pending), set(pending) - alive
     for record, listed in dead.items():
         if listed is not None:
             listed_by_dead.update(listed.claimed)
-            in_turn = (name for name in listed.claimed if listed.working and name in in_pending)
-            begun = (*itertools.islice(in_turn, 1), *listed.begun)
+            begun = (*_first(listed, claimed, orphaned), *listed.begun)
             dead[record] = dataclasses.replace(listed, working=False, begun=begun)
             accused |= dict.fromkeys(begun, record)
     on_its_way = set(outgoing)
@@ -101,3 +100,13 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
     ages.next_round()
     found.again = min(waits, default=None)
     return found
+
+
+def _first(listed: Listed, claimed: set[str], orphaned: set[str]) -> list[str]:
+    """What a dead instance was working on in turn: the first that it lists of those that are claimed.
+
+    Where a living instance lists that one too, nobody knows whose it is, and the first other is accused, too:
+    a message that kills its daemons must not come through for ever.
+    """
+    names = [name for name in listed.claimed if name in claimed] if listed.working else []
+    return list(dict.fromkeys([*names[:1], *[name for name in names if name in orphaned][:1]]))

@@ -143,6 +143,14 @@ class Recovery:
             if not any(message in left for message, record in accused.items() if record == name):
                 self._try(lambda name=name: parts.state.remove(name))  # type: ignore[misc]
 
+    def _accuse_also(self, death: str, name: str, new: str) -> None:
+        """A message of which that one died is about to get a new name. Raises OSError."""
+        listed = self._dead.get(death)
+        if listed is not None:
+            begun, claimed = (instances.beside(names, name, new) for names in (listed.begun, listed.claimed))
+            instances.rewrite(self._store.parts.instances, death, Listed(False, begun, claimed))
+            self._dead[death] = Listed(False, tuple(each for each in begun if each != name), claimed)
+
     def _acquit(self, death: str, name: str) -> None:
         """That death is counted for the message: note that in its record, or another one would be accused of it, should
         we die too. Raises OSError.
@@ -215,15 +223,15 @@ class Recovery:
 
         death: the record of the instance that died while it worked on the message.
         """
-        name, given = fs.display(held.name), held.name
+        name = fs.display(held.name)
         incoming = self._store.parts.incoming
         about = self._store.about(held)
         record = held.record
         if death is not None:
             failure = Failure("the daemon died while it was working on this message")
             record = record.failed(failure, self._store.timestamp(), death=death)
-            given = self._store.own_name(held)
-            self._store.write_record(held, record, given, self._store.clock())
+            self._store.take_own_name(held, functools.partial(self._accuse_also, death))
+            self._store.write_record(held, record, held.name, self._store.clock())
             self._acquit(death, held.name)
         if record.crashes >= self._crash_limit:
             held.record = record
@@ -231,7 +239,7 @@ class Recovery:
             self._store.banish(held, Failure(reason, "Crash"))
             self._store.logger.error("%s: banished: %s", name, reason, extra=about)
             return True
-        self._store.give_back(held, incoming, given)
+        self._store.give_back(held, incoming, held.name)
         if death is None:
             self._store.logger.warning("%s: given back, since nobody holds its claim any more", name, extra=about)
             return False

@@ -65,8 +65,8 @@ class Store:
         self.delivery = Delivery(self.syncer, ids.new)
         self.limits = Limits(path, settings.message_max, settings.min_free)
         self.passes_on = False  #: whether messages are likely to go on as they came
-        #: Told of a new name that a claimed message is about to get.
-        self.announce: Callable[[str], None] = lambda name: None
+        #: Told of a claimed message's name and the new one that it is about to get.
+        self.announce: Callable[[str, str], None] = lambda name, new: None
         self.writer = Writer(self.parts, layout.file_mode(settings.perms), settings.owner, self.syncer, ids.new)
 
     def held(self, name: str, where: Directory) -> Held:
@@ -282,11 +282,11 @@ class Store:
         taken = any(part.has(held.name) for part in (parts.outgoing, parts.deferred, parts.incoming))
         return self.ids.new() if taken else held.name
 
-    def take_own_name(self, held: Held) -> None:
-        """Give a message in `pending` that name."""
+    def take_own_name(self, held: Held, announce: Callable[[str, str], None] | None = None) -> None:
+        """Give a message in `pending` that name, which is announced before: by default, as our claim's."""
         name = self.own_name(held)
         if name != held.name:
-            self.announce(name)
+            (announce or self.announce)(held.name, name)
             placed = place(held.where, held.name, held.stat, held.where, name, self.ids.new)
             self._rename_record(held, held.name, placed)
             self.syncer.changed(target=held.where)
