@@ -176,19 +176,28 @@ def _files(repository: Repository, revision: str | None) -> set[str]:
 
 
 def migration(repository: Repository) -> Iterator[str]:
-    """The migration in copier.yml meets whoever comes from before the newest release with renamed files."""
-    pairs = list(itertools.pairwise(repository.releases))
-    renaming = [(last, each) for last, each in pairs if each.renamed_files or each.deleted_files]
-    if not renaming:
+    """The migration in copier.yml meets whoever comes from before the newest release that needs it: one that renames or
+    deletes files, or has other options for the components that it makes.
+    """
+    needing = None
+    for (last, each), (before, after, _) in zip(
+        itertools.pairwise(repository.releases), repository.steps(), strict=False
+    ):
+        revisions = [before, after] if after else [before]
+        options = succeeds(repository.root, "diff", "--quiet", *revisions, "--", "template/kinds/*/keys.conf.jinja")
+        if each.renamed_files or each.deleted_files or not options:
+            needing = last, each
+    if needing is None:
         return
-    last, wanted = renaming[-1]
+    last, each = needing
     for found in yaml.safe_load(repository.read("copier.yml")).get("_migrations", ()):
-        version = Version(str(found["version"]))
-        after = Version(last.version or "0") < version
-        if after and (wanted.version is None or version <= Version(wanted.version)):
+        if Version(str(found["version"])) == Version(f"{last.version}.post0"):
             return
-    name = wanted.version or "what is unreleased"
-    yield f"copier.yml: {name} renames or deletes files; the version of the migration must be {last.version}.post0"
+    name = each.version or "what is unreleased"
+    yield (
+        f"copier.yml: {name} renames or deletes files, or changes options of components;"
+        f" the version of the migration must be {last.version}.post0"
+    )
 
 
 CHECKS = (entries, versions, commits, changelog, keys, files, migration)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ from packaging.version import Version
 
 from checkout import ROOT, VERSION
 from piperkit.upgrade import releases
-from repository import git
+from repository import commit_all, git
 from upgrade_edits import check_kept, edit, settle
-from upgrade_project import GITHUB, NEXT, environment, released, run, tree
+from upgrade_project import GITHUB, NEXT, change, environment, released, run, tree
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +32,18 @@ ANSWERS: dict[str, dict[str, object]] = {
              "description": "Doesn't lose 50 % of {{ anything }}, “really”"},
 }  # fmt: skip
 
+
+def kinds() -> Iterator[tuple[str, str]]:
+    """Each released version, with each kind of component that its template has besides the first."""
+    for version, at in released().items():
+        asked = yaml.safe_load(git(ROOT, "show", f"{at}:copier.yml")).get("kind")
+        for kind in asked["choices"].values() if asked else ():
+            if kind != asked["default"]:
+                yield version, kind
+
+
+KINDS = list(kinds())
+OPTIONS = "\n    # --- options of this daemon ---\n"
 LISTED = releases.parse((ROOT / releases.FILE).read_text(encoding="utf-8"))
 
 
@@ -113,6 +125,60 @@ def test_an_edited_project_is_brought_up_to_date(
     # The walk over all crash points takes long: the next test has it.
     in_project(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", "not wherever_it_is_killed")
     passes_a_message_on(project, until)
+
+
+def configure(project: Path) -> dict[str, bytes]:
+    """A user sets the first option of the component, and a key in the middle; returns all files."""
+    file = project / "etc" / "birds.conf"
+    change(file, '# "retry_limit": 5', '"retry_limit": 7,')
+    before, mark, options = file.read_text(encoding="utf-8").partition(OPTIONS)
+    file.write_text(before + mark + options.replace('# "', '"', 1), encoding="utf-8")
+    commit_all(project, "Ours")
+    return tree(project)
+
+
+def check_configuration(before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    """What the component was made with is there, and what the template has now of it is not."""
+    old, new = (files["etc/birds.conf"].decode() for files in (before, after))
+    assert OPTIONS in old
+    assert new.partition(OPTIONS)[1:] == old.partition(OPTIONS)[1:]
+    assert '"retry_limit": 7,' in new
+    assert "queue_seal" in new
+
+
+@pytest.mark.parametrize(("version", "kind"), [pair for pair in KINDS if "source" in pair])
+def test_plain_copier_leaves_the_options_of_a_component_alone_too(
+    made: Callable[..., Path], world: dict[str, str], tmp_path: Path, version: str, kind: str
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(made(version, daemon_name="birds", kind=kind), project)
+    before = configure(project)
+    done = run(project, world, "copier", "update", "--trust", "--defaults")
+    assert done.returncode == 0, done.stdout
+    check_configuration(before, tree(project))
+    assert not git(project, "ls-files", "--unmerged")
+
+
+@pytest.mark.parametrize(("version", "kind"), KINDS)
+def test_a_component_runs_as_the_template_of_its_time_made_it(
+    made: Callable[..., Path], world: dict[str, str], tmp_path: Path, version: str, kind: str
+) -> None:
+    """On its own and as one of two, with its tests; what it takes from elsewhere is as it was."""
+    project = tmp_path / "project"
+    shutil.copytree(made(version, daemon_name="birds", kind=kind), project)
+    added = run(project, world, "piperkit.cli", "add", "component", "second", "--data", f"kind={kind}")
+    assert added.returncode == 0, added.stdout
+    before = configure(project)
+    done = run(project, world, "piperkit.cli", "upgrade", "--no-tests")
+    assert done.returncode == 0, done.stdout
+    after = tree(project)
+    for path in before:
+        if path.endswith(("component.py", "second.py")):
+            assert after[path] == before[path], path
+    check_configuration(before, after)
+    in_project(project, "mypy", "--strict", "--cache-dir", str(tmp_path / "mypy-cache"))
+    in_project(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", "not wherever_it_is_killed")
+    in_project(project, "birds", "--action", "config-check")
 
 
 @pytest.mark.timeout(600)

@@ -1,8 +1,9 @@
-"""An update of the template and the files that it renames or deletes: what the user wrote in them is not lost.
+"""What belongs to the user stays theirs in an update of the template, where copier alone would not see to it.
 
 copier forgets a user's changes to a file that the new version has renamed, and deletes a file that the new version
 does not have, whatever is in it. This puts that right afterwards, from what the old version had generated, what the
-user had made of it (HEAD), and what is there now. It can be done twice.
+user had made of it (HEAD), and what is there now. And since components are the user's, so are their options: that
+section of a configuration file stays as it is. It can be done twice.
 
 `piperctl upgrade` does so, and the template's migration after a plain `copier update` does, as
 `python -m piperkit.upgrade.carry_over TEMPLATE ANSWERS_FILE` in the project.
@@ -22,13 +23,15 @@ import copier
 import yaml
 
 from piperkit.errors import PiperError
-from piperkit.project.git import contents, git, git_bytes
+from piperkit.project.git import contents, git, git_bytes, listed
 from piperkit.upgrade import releases
 from piperkit.upgrade.releases import Release
 
 #: As copier calls the three sides.
 _LABELS = ("before updating", "last update", "after updating")
 MARKERS = (b"<<<<<<< ", b">>>>>>> ")
+#: The last section of a configuration file, of which the template has what the component it made knows.
+_OPTIONS = b"\n    # --- options of this daemon ---\n"
 
 
 class What(enum.Enum):
@@ -120,6 +123,31 @@ def _renamed(project: Path, prefix: str, base: Path, old: str, new: str, yours: 
     return Carried(old, new, What.CONFLICT)
 
 
+def keep_options(project: Path) -> None:
+    """In the configuration files, the section of the components' options is as in HEAD."""
+    prefix = git(project, "rev-parse", "--show-prefix")
+    for file in sorted((project / "etc").glob("*.conf")):
+        path = str(file.relative_to(project))
+        _, found, options = (contents(project, "HEAD", prefix + path) or b"").partition(_OPTIONS)
+        if not found:
+            continue
+        stages = listed(project, "ls-files", "-z", "--unmerged", "--format=%(objectname)", "--", path)
+        if not stages:
+            file.write_bytes(_with_options(file.read_bytes(), options))
+            continue
+        base, yours, theirs = (git_bytes(project, "cat-file", "blob", stage) for stage in stages)
+        sides = [yours, _with_options(base, options), _with_options(theirs, options)]
+        git(project, "reset", "--quiet", "--", path)
+        file.write_bytes(_merge(project, sides))
+        if has_markers(file):
+            _unmerged(project, path, sides)
+
+
+def _with_options(text: bytes, options: bytes) -> bytes:
+    before, found, _ = text.partition(_OPTIONS)
+    return before + found + options if found else text
+
+
 def _merge(project: Path, sides: Sequence[bytes]) -> bytes:
     """Yours, the common base and theirs in one, with conflict markers where both changed a place."""
     with tempfile.TemporaryDirectory() as directory:
@@ -164,6 +192,7 @@ def main(template: str, answers_file: str) -> None:
         for carried in carry(project, base, new, answers):
             names = carried.old if carried.new is None else f"{carried.old}, now {carried.new}"
             print(f"{names}: {carried.what.value}", file=sys.stderr)
+    keep_options(project)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ def _update(
             quiet=True,
             unsafe=True,  # it may have migrations: whose runtime a project installs, it trusts with these too
         )
+        carry_over.keep_options(place)
         if not git(place, "ls-files", "--deleted") and not any(release.renamed_files for release in news):
             return []
         with _rendered(place, each) as base:
