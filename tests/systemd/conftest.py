@@ -11,6 +11,7 @@ import pytest
 import systemd_box
 from checkout import copy_parts
 from needs import need
+from piperkit.project import add
 from systemd_project import COMPONENT, Generate, make, public_python
 
 
@@ -35,12 +36,13 @@ def generate(template: Path, tmp_path: Path) -> Generate:
 
 @pytest.fixture(scope="session")
 def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a component of its owner, and with its wheels made."""
+    """A project with a component of its owner, and another daemon, and with its wheels made."""
     python = public_python()
     need("systemd", python is not None, "a Python 3.11 or newer, with venv, that any account may run")
     target = tmp_path_factory.mktemp("shared") / "mydaemon"
     copier.run_copy(str(template), target, defaults=True, quiet=True)
     (target / "src/mydaemon/component.py").write_text(COMPONENT.lstrip(), encoding="utf-8")
+    add.daemon(target, "other", {})
     make(target, "wheels", f"PYTHON={python}")
     return target
 

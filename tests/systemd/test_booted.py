@@ -128,6 +128,22 @@ def test_the_installed_units_are_verified_and_rated(box: Box) -> None:
         box.run("systemd-analyze", "security", "--threshold=15", "--no-pager", unit)
 
 
+def test_what_make_install_says_is_next_starts_all_daemons_of_the_project(service: Service, project: Path) -> None:
+    said = service.box.run("make", "install", cwd=str(project)).stdout
+    assert "/usr/local/bin/mydaemon /usr/local/bin/other" in said
+    assert "/etc/mydaemon.conf /etc/other.conf" in said
+    commands = [line.strip() for line in said.partition("Next, as root:\n")[2].splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        service.box.run("sh", "-c", command)
+    for name in ("mydaemon", "other"):
+        service.until("ActiveState", "active", f"{name}.service")
+        assert (
+            service.box.run("stat", "--format=%a %U:%G", f"/var/spool/{name}/pending").stdout == f"700 {name}:piper\n"
+        )
+    service.systemctl("disable", "--now", "mydaemon", "other")
+
+
 def test_it_is_active_only_when_its_components_are_set_up(service: Service) -> None:
     # Its directories are made by systemd, so this one is there after a first run.
     service.systemctl("start", PLAIN)
