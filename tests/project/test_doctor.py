@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import repository
 from needs import need
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.layout import HOLDING
@@ -440,11 +441,64 @@ def test_a_wrong_configuration(project: Path, doctor: Doctor, mended: Callable[.
 
 
 @pytest.mark.slow
-def test_a_daemon_that_cannot_be_started(project: Path, doctor: Doctor) -> None:
-    (project / "src" / "birds" / "daemon.py").write_text("import nothing_of_that_name  # PiperDaemon\n")
+def test_a_program_that_is_none(project: Path, doctor: Doctor) -> None:
+    file = project / "src" / "birds" / "daemon.py"
+    file.write_text("import PiperDaemon as\n")
     (found,) = doctor(project)
+    assert found["what"] == f"{file}, line 1: invalid syntax"
+    assert found["mend"] == f"${{EDITOR:-vi}} {file}"
+
+
+@pytest.mark.slow
+def test_nothing_of_a_project_is_executed(project: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Not its program, nor a Python that comes with it, nor what its git is told to run."""
+    ran = tmp_path / "ran"
+    queue = configure(project)
+    touch = f"open({str(ran)!r}, 'w')\n"
+    for path in ("src/birds/__init__.py", "src/birds/component.py", "sitecustomize.py", "src/sitecustomize.py"):
+        (project / path).write_text(touch)
+    with open(project / "src" / "birds" / "daemon.py", "a", encoding="utf-8") as daemon:
+        daemon.write(touch)
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (project / ".venv" / "bin").mkdir(parents=True)
+    for path in (program, project / ".venv" / "bin" / "python", project / ".venv" / "bin" / "birds"):
+        shutil.copy(program, path) if path != program else None
+        path.chmod(0o755)
+    repository.git(project, "init", "--quiet")
+    (project / ".gitattributes").write_text("* filter=ours diff=ours\n")
+    (project / ".gitignore").write_text(".venv\n")
+    repository.commit_all(project, "All")
+    for setting in ("core.fsmonitor", "filter.ours.clean", "filter.ours.smudge", "diff.ours.textconv"):
+        repository.git(project, "config", setting, str(program))
+    kill_in("queue.enqueue('hello', 'message'); queue.claim()", queue)
+    (project / "src" / "birds" / "component.py").touch()
+    for fix in ((), ("--fix",)):
+        command = ["piperctl", "doctor", *fix]
+        done = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True, check=False)
+        assert "1 of its messages is claimed by a process that is dead" in done.stdout, done.stderr
+    assert not ran.exists()
+
+
+@pytest.mark.slow
+def test_options_of_components_are_theirs(project: Path, doctor: Doctor) -> None:
+    """Be they the runtime's, the project's, or unknown here."""
+    configure(project, batch_size=7, follow="/var/log/app", elsewhere=True, retry_limits=3)
+    with open(project / "src" / "birds" / "daemon.py", "a", encoding="utf-8") as daemon:
+        daemon.write("OWN = 'retry_limits'\n")
+    assert doctor(project) == []
+
+
+@pytest.mark.slow
+def test_a_daemon_that_cannot_be_started(tmp_path: Path, doctor: Doctor, environment: dict[str, str]) -> None:
+    command = tmp_path / "bin" / "birds"
+    command.parent.mkdir()
+    command.write_text(f"#!{sys.executable}\nimport nothing_of_that_name\n")
+    command.chmod(0o755)
+    environment["PATH"] = f"{command.parent}:{environment['PATH']}"
+    (found,) = doctor("--config", tmp_path / "birds.conf")
     assert "it cannot be started: ModuleNotFoundError: No module named 'nothing_of_that_name'" in found["what"]
-    assert found["mend"] == f"make -C {project} clean test"
+    assert found["mend"] == "birds --action describe"
 
 
 @pytest.mark.slow

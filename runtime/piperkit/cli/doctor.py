@@ -33,7 +33,8 @@ def doctor(
     """Find what is wrong with a project, its daemons and queues, or with an installed daemon.
 
     Template, runtime, configuration, queues, free space, inotify, units, clock: each finding comes with the command
-    that mends it. The exit status is 0 if nothing is wrong, else 1; warnings do not count.
+    that mends it. Nothing of a project is executed: of the options of its components, its own `--action config-check`
+    knows. The exit status is 0 if nothing is wrong, else 1; warnings do not count.
     """
     from piperkit.doctor import examine as doctoring  # here: the daemon comes with it
 

@@ -29,8 +29,8 @@ def send_signal(name: str, config: Mapping[str, Any], sign: int) -> ExitStatus:
     """
     status = ExitStatus.OK
     word = signal.Signals(sign).name if sign else "0"
-    running = _running(config)
-    for pid in running.values():
+    found = running(config)
+    for pid in found.values():
         try:
             os.kill(pid, sign)
         except ProcessLookupError:
@@ -40,16 +40,16 @@ def send_signal(name: str, config: Mapping[str, Any], sign: int) -> ExitStatus:
             status = ExitStatus.FAILURE
             continue
         print(f"{name}: signal {word} sent to pid {pid}" if sign else f"{name}: running, pid {pid}")
-    return status if running else _not_running(name, config)
+    return status if found else _notrunning(name, config)
 
 
-def _not_running(name: str, config: Mapping[str, Any]) -> ExitStatus:
+def _notrunning(name: str, config: Mapping[str, Any]) -> ExitStatus:
     path = config["pid_file"]
     print(f"{name}: not running ({path})" if path else f"{name}: has no pid file")
     return ExitStatus.NOT_RUNNING
 
 
-def _running(config: Mapping[str, Any]) -> dict[str, int]:
+def running(config: Mapping[str, Any]) -> dict[str, int]:
     """The pid of each instance that runs, by its pid file. Raises NotAllowed where these are not ours to read."""
     path = config["pid_file"]
     files = process.pid_files(path, config["paralel"]) if path else []
@@ -71,7 +71,7 @@ def describe(name: str, configuration: Configuration, config: Mapping[str, Any],
     """Print, as JSON, what a daemon is and where its queues are: for `piperctl doctor`, and other programs."""
     queues = config[core]["filequeue"]
     try:
-        pids = list(_running(config).values())
+        pids = list(running(config).values())
     except process.NotAllowed:
         pids = None
     facts = {
@@ -89,14 +89,14 @@ def describe(name: str, configuration: Configuration, config: Mapping[str, Any],
 
 def status(name: str, config: Mapping[str, Any], queue: str) -> ExitStatus:
     """Print how the running daemon is: for its user, or root. NOT_RUNNING where it does not run. Raises NotAllowed."""
-    running = _running(config)
-    for file, pid in running.items():
+    found = running(config)
+    for file, pid in found.items():
         serial = file.removesuffix(".pid").rpartition(".")[2]
         path: str | None = config["state_file"]
         if path and config["paralel"]:
             path = f"{path.removesuffix('.state')}.{serial}.state"
         print(_status(name, path, pid, queue))
-    return ExitStatus.OK if running else _not_running(name, config)
+    return ExitStatus.OK if found else _notrunning(name, config)
 
 
 def _status(name: str, path: str | None, pid: int, queue: str) -> str:

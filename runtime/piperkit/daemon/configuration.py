@@ -31,7 +31,7 @@ class Configuration:
     """The keys that a daemon has, where their values come from, and the rules for them.
 
     options: all keys. argv: the command line; None: the process's own. defaults: what the application has instead of
-    the keys' own defaults. Relative paths begin at the directory in which this is made. Raises ConfigError.
+    the keys' own defaults. start_dir: where relative paths begin; by default, where this is made. Raises ConfigError.
     """
 
     def __init__(
@@ -39,9 +39,10 @@ class Configuration:
         options: Mapping[str, Option],
         argv: Sequence[str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        start_dir: str | None = None,
     ) -> None:
         self._argv = None if argv is None else list(argv)
-        self._start_dir = os.getcwd()
+        self._start_dir = start_dir or os.getcwd()
         for key in defaults or ():
             if key not in options or options[key].cli_only:
                 raise TypeError(f"PiperDaemon has no keyword default_{key}{nearest(key, options)}")

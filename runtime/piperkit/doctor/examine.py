@@ -1,8 +1,9 @@
 """`piperctl doctor`: what is wrong with projects, daemons, their queues and the machine, and what mends it.
 
-A daemon describes itself (`--action describe`), with the runtime and the configuration that it really has. To look
-changes nothing, except that a file is made in each queue, renamed, and removed. What can be put right without a doubt,
-`mend` does: what is missing of a queue, and what dead processes have left there.
+An installed daemon describes itself (`--action describe`), with the runtime and the configuration that it really has;
+of a project nothing is executed. To look changes nothing, except that a file is made in each queue, renamed, and
+removed. What can be put right without a doubt, `mend` does: what is missing of a queue, and what dead processes have
+left there.
 """
 
 from __future__ import annotations

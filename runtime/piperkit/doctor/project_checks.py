@@ -109,10 +109,7 @@ def configuration(daemon: Daemon) -> Iterator[Finding]:
         file = named[1] if named and os.path.exists(named[1]) else daemon.config_file
         yield Finding(daemon.name, daemon.said, f"${{EDITOR:-vi}} {quote(file)}")
     else:
-        again = (
-            f"make -C {quote(str(daemon.project))} clean test" if daemon.project else f"{daemon.name} --action describe"
-        )
-        yield Finding(daemon.name, f"it cannot be started: {daemon.said}", again)
+        yield Finding(daemon.name, f"it cannot be started: {daemon.said}", f"{daemon.name} --action describe")
 
 
 def template_and_runtime(daemon: Daemon) -> Iterator[Finding]:

@@ -11,14 +11,14 @@ import shlex
 import shutil
 import stat
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from piperkit.daemon.options import OPTIONS
 from piperkit.daemon.process import Identity
-from piperkit.errors import ExitStatus, PiperError
+from piperkit.doctor import reading
+from piperkit.errors import ConfigError, ExitStatus, PiperError
 
 _ANSWER_WAIT = 60.0  # seconds
 #: What a daemon does where nothing is configured.
@@ -48,18 +48,18 @@ class Queue:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon, as it describes itself."""
+    """A daemon: an installed one as it describes itself, a project's as its files do."""
 
     name: str
     config_file: str
-    facts: dict[str, Any] | None  #: None where it does not answer
+    facts: dict[str, Any] | None  #: None where there is no knowing
     said: str  #: what it says is wrong
     status: int
     project: Path | None
     again: str
 
     def queues(self) -> list[Queue]:
-        """Its queues; none where it does not answer."""
+        """Its queues; none where there is no knowing."""
         if self.facts is None:
             return []
         config = self.facts["config"]
@@ -75,57 +75,50 @@ class Daemon:
         return [own, Queue(following, account=owner(following) or configured, producer=own.account, **common)]
 
 
-def ask(
-    name: str, command: list[str], config_file: str, again: str, project: Path | None = None, **more: str
-) -> Daemon:
-    """Have a daemon describe itself, in its project or in `/`: the current directory may be anybody's."""
-    environment = {**os.environ, **more}
-    try:
-        done = subprocess.run([*command, "--action", "describe"], env=environment, cwd=project or "/",
-                              capture_output=True, text=True, timeout=_ANSWER_WAIT, check=False)  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Daemon(name, config_file, None, str(error), 1, project, again)
-    said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-    try:
-        facts = json.loads(done.stdout) if done.returncode == 0 else None
-    except ValueError:
-        facts, said = None, "its runtime is too old to describe itself"
-    return Daemon(name, config_file, facts, said.removeprefix(f"{name}: "), done.returncode, project, again)
-
-
 def daemons_of(project: Path) -> list[Daemon]:
-    """The daemons of a project, in its virtual environment where it has one. Raises NoSubject."""
+    """The daemons of a project, of which nothing is executed. Raises NoSubject."""
     try:
         described = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise NoSubject(f"{project / 'pyproject.toml'}, which names the daemons, cannot be read: {error}") from error
-    python = project / ".venv" / "bin" / "python"
-    path = ":".join([str(project / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    again = f"piperctl doctor --fix {shlex.quote(str(project))}"
     found = []
     for name, target in described.get("project", {}).get("scripts", {}).items():
-        module, _, function = target.partition(":")
-        file = project / "src" / Path(*module.split(".")).with_suffix(".py")
-        if not file.is_file() or "PiperDaemon" not in file.read_text(encoding="utf-8"):
+        file = project / "src" / Path(*target.partition(":")[0].split(".")).with_suffix(".py")
+        if not file.is_file() or "PiperDaemon" not in file.read_text(encoding="utf-8", errors="replace"):
             continue
-        command = [
-            str(python) if python.exists() else sys.executable,
-            "-Pc",
-            f"from {module} import {function} as main; main()",
-        ]
-        again = f"piperctl doctor --fix {shlex.quote(str(project))}"
-        found.append(ask(name, command, str(project / "etc" / f"{name}.conf"), again, project, PYTHONPATH=path))
+        config_file = str(project / "etc" / f"{name}.conf")
+        try:
+            facts = reading.describe(name, file, project)
+        except ConfigError as error:
+            found.append(Daemon(name, config_file, None, str(error), ExitStatus.CONFIG, project, again))
+        else:
+            found.append(Daemon(name, config_file, facts, "", ExitStatus.OK, project, again))
     return found
 
 
 def installed(config_file: Path) -> Daemon:
-    """The installed daemon that a configuration file belongs to, which is called as that is. Raises NoSubject."""
+    """The installed daemon that a configuration file belongs to, which is called as that is. Raises NoSubject.
+
+    It describes itself, run in `/`: the current directory may be anybody's.
+    """
     name = re.sub(r"\.conf$", "", config_file.name)
     command = shutil.which(name)
     if command is None:
         raise NoSubject(f"{config_file}: there is no command {name} to go with it; add its directory to PATH")
     file = os.path.abspath(config_file)
     again = f"piperctl doctor --fix --config {shlex.quote(file)}"
-    return ask(name, [os.path.abspath(command), "--config-file", file], file, again)
+    line = [os.path.abspath(command), "--config-file", file, "--action", "describe"]
+    try:
+        done = subprocess.run(line, cwd="/", capture_output=True, text=True, timeout=_ANSWER_WAIT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Daemon(name, file, None, str(error), 1, None, again)
+    said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+    try:
+        facts = json.loads(done.stdout) if done.returncode == 0 else None
+    except ValueError:
+        facts, said = None, "its runtime is too old to describe itself"
+    return Daemon(name, file, facts, said.removeprefix(f"{name}: "), done.returncode, None, again)
 
 
 def stranger(project: Path) -> str | None:
