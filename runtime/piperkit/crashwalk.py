@@ -35,10 +35,13 @@ CHANGING = (
     *("truncate", "ftruncate", "fallocate", "fsync", "fdatasync", "syncfs", "flock"),
     *("chmod", "fchmod", "fchmodat", "chown", "lchown", "fchown", "fchownat", "utimensat"),
 )
+#: Those of them after which files and names are as before: they only say what a power cut may not take, or lock.
+_NEUTRAL = {"fsync", "fdatasync", "syncfs", "flock"}
 #: The last crash point: all is done, and the process has not ended yet.
 END = "exit_group"
 
 _LINE = re.compile(r"(\w+)\(")
+_FAILED = re.compile(r" = -1 E[A-Z]+ \([^()]*\)$")
 _READ_ONLY = re.compile(r"open(?:at)?\((?!.*O_(?:CREAT|TRUNC))")
 #: So that a run makes the same calls as the one before it.
 _STEADY = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
@@ -51,6 +54,13 @@ class Point:
     call: str  #: its name
     number: int  #: which call of that name it is in its process, from 1
     line: str = field(default="", compare=False)  #: what it was in the clean run, as strace prints it
+
+    @property
+    def changing(self) -> bool:
+        """Whether the call changed something in the clean run. A kill at one that did not, since it failed for
+        instance, leaves what a kill at the next one leaves.
+        """
+        return self.call not in _NEUTRAL and _FAILED.search(self.line) is None
 
     def __str__(self) -> str:
         return f"{self.call} number {self.number}: {self.line}"
