@@ -14,14 +14,12 @@ With `queue_sync` off nothing is promised; what is seen then is only counted. It
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import random
 import selectors
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 from collections import Counter
@@ -30,6 +28,7 @@ from pathlib import Path
 
 import pytest
 
+import disks
 import piperkit
 import summary
 from needs import need
@@ -43,68 +42,11 @@ ROUNDS = 4
 #: A cut comes when the two have reported so many things: from the first one to many batches.
 REPORTS = (1, 400)
 
-_FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), linux/fs.h; ext4's and xfs's own have the same number
-_NOLOGFLUSH = 2
-_MAKE = {"ext4": ("mkfs.ext4", "-qF"), "xfs": ("mkfs.xfs", "-qf"), "btrfs": ("mkfs.btrfs", "-qf")}
 
-
-class Disk:
-    """A file system in a file, mounted, whose power can be cut."""
-
-    def __init__(self, kind: str, directory: Path, size: int = 320) -> None:
-        self.kind = kind
-        self.path = directory / kind
-        self.path.mkdir()
-        self._below = Disk("ext4", directory, 512) if kind == "btrfs" else None
-        self._image = (self._below.path if self._below else directory) / "image"
-        with self._image.open("wb") as image:
-            image.truncate(size << 20)  # sparse; mkfs.xfs takes no less than 300 MiB
-        self._run(*_MAKE[kind], str(self._image))
-        self._mount()
-
-    def cut(self) -> None:
-        if self._below is not None:
-            self._below.cut()
-            return
-        fd = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.ioctl(fd, _FS_IOC_SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
-        finally:
-            os.close(fd)
-
-    def commit(self) -> None:
-        """What the kernel does from time to time."""
-        self._run("sync", "--file-system", str(self.path))
-
-    def power_up(self) -> None:
-        """Once nobody uses it any more."""
-        self._run("umount", str(self.path))
-        if self._below is not None:
-            self._below.power_up()
-        self._mount()
-
-    def remove(self) -> None:
-        self._run("umount", str(self.path))
-        self._image.unlink()
-        if self._below is not None:
-            self._below.remove()
-
-    def _mount(self) -> None:
-        self._run("mount", "-o", "loop", str(self._image), str(self.path))
-
-    @staticmethod
-    def _run(*command: str) -> None:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def can_mount(kind: str) -> bool:
-    return os.geteuid() == 0 and os.path.exists("/dev/loop-control") and shutil.which(_MAKE[kind][0]) is not None
-
-
-@pytest.fixture(params=list(_MAKE))
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    need("powercut", can_mount(request.param), "root, loop devices, e2fsprogs, xfsprogs and btrfs-progs")
-    disk = Disk(request.param, tmp_path)
+@pytest.fixture(params=list(disks.MAKE))
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[disks.Disk]:
+    need("powercut", disks.can_mount(request.param), "root, loop devices, e2fsprogs, xfsprogs and btrfs-progs")
+    disk = disks.Disk(request.param, tmp_path)
     yield disk
     disk.remove()
 
@@ -112,7 +54,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
 class Pipeline:
     """Two producers and a worker, and what they have reported."""
 
-    def __init__(self, disk: Disk, sync: Sync, *, foreign: bool) -> None:
+    def __init__(self, disk: disks.Disk, sync: Sync, *, foreign: bool) -> None:
         python = [os.path.realpath(sys.executable), "-I", "-S", str(CHILD), str(RUNTIME)]
         queues = [str(disk.path / "in"), str(disk.path / "next")]
         self.processes = [
@@ -164,7 +106,7 @@ def is_whole(contents: bytes) -> bool:
     return checksum == hashlib.sha256(body).hexdigest().encode()
 
 
-def look(disk: Disk, reported: dict[str, set[str]]) -> Counter[str]:
+def look(disk: disks.Disk, reported: dict[str, set[str]]) -> Counter[str]:
     """Recover, and count what is wrong."""
     next_queue = disk.path / "next"
     DirectoryQueue(next_queue, orphan_age=0).close()
@@ -188,7 +130,7 @@ def look(disk: Disk, reported: dict[str, set[str]]) -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_messages_that_are_done_do_not_come_again_after_a_power_cut(disk: Disk) -> None:
+def test_messages_that_are_done_do_not_come_again_after_a_power_cut(disk: disks.Disk) -> None:
     """Nobody else syncs anything here, which could help."""
     DirectoryQueue(disk.path / "next").close()
     with DirectoryQueue(disk.path / "in", next_queue=disk.path / "next") as queue:
@@ -207,7 +149,9 @@ def test_messages_that_are_done_do_not_come_again_after_a_power_cut(disk: Disk) 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("sync", Sync)
-def test_what_was_reported_done_survives_a_power_cut(sync: Sync, disk: Disk, request: pytest.FixtureRequest) -> None:
+def test_what_was_reported_done_survives_a_power_cut(
+    sync: Sync, disk: disks.Disk, request: pytest.FixtureRequest
+) -> None:
     chance = random.Random(f"{SEED} {request.node.name}")
     print(f"PIPER_SEED={SEED}")
     totals: Counter[str] = Counter()

@@ -10,12 +10,15 @@ import lzma
 import os
 import pwd
 import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import disks
 from needs import need
 from piperkit.sources.finding import advice, family
 from piperkit.sources.follow import Follower
@@ -83,12 +86,55 @@ class Log:
         return [int(line.split()[1]) for line in self.lines]
 
 
-@pytest.fixture(params=["disk", "tmpfs"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    if request.param == "tmpfs":
-        elsewhere: Path = request.getfixturevalue("elsewhere")
-        return elsewhere
-    return tmp_path
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """A file system of a kind, made when it is first asked for."""
+    made: dict[str, disks.Disk] = {}
+
+    def mount(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = disks.Disk(kind, tmp_path_factory.mktemp("disks"))
+        return made[kind].path
+
+    yield mount
+    for disk in made.values():
+        disk.remove()
+
+
+@contextlib.contextmanager
+def overlay(lower: Path, directory: Path) -> Iterator[Path]:
+    """A directory that shows what is in `lower`, and keeps changes elsewhere, as a container does."""
+    need("root", os.geteuid() == 0, "root, to mount an overlay")
+    disk = directory / "overlay"
+    disk.mkdir()
+    for kind, target, options in (
+        ("tmpfs", disk, "size=64m"),
+        ("overlay", disk / "merged", f"lowerdir={lower},upperdir={disk}/upper,workdir={disk}/work"),
+    ):
+        done = subprocess.run(["mount", "-t", kind, "-o", options, kind, target], check=False, capture_output=True)
+        need("mount", done.returncode == 0, "permission to mount an overlay")
+        for name in ("upper", "work", "merged") if kind == "tmpfs" else ():
+            (disk / name).mkdir()
+    try:
+        yield disk / "merged"
+    finally:
+        subprocess.run(["umount", disk / "merged", disk], check=True)
+
+
+@pytest.fixture(params=["disk", "tmpfs", "xfs", "btrfs", "overlay"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    match request.param:
+        case "disk":
+            yield tmp_path
+        case "tmpfs":
+            yield request.getfixturevalue("elsewhere")
+        case "overlay":
+            (tmp_path / "lower").mkdir()
+            with overlay(tmp_path / "lower", tmp_path) as merged:
+                yield merged
+        case kind:
+            need("powercut", disks.can_mount(kind), "root, loop devices, xfsprogs and btrfs-progs")
+            yield Path(tempfile.mkdtemp(dir=request.getfixturevalue("mounted")(kind)))
 
 
 @pytest.fixture
@@ -199,6 +245,34 @@ def test_every_line_is_read_once_through_rotations(
     log.close()
     assert log.numbers() == list(range(1, log.written + 1))
     assert log.said == []
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+@pytest.mark.parametrize("rotate", [None, *ROTATIONS.values()], ids=["no rotation", *ROTATIONS])
+def test_file_of_an_image_is_read_on_when_it_is_written_to(
+    tmp_path: Path, rotate: Callable[[Log], None] | None, state: str
+) -> None:
+    """Then an overlay copies it, so that it is another file, with a number of its own."""
+    (tmp_path / "lower").mkdir()
+    below = Log(tmp_path / "lower")
+    below.write()
+    with overlay(below.directory, tmp_path) as merged:
+        log = Log(merged)
+        log.written = below.written
+        log.read()
+        for _ in range(2):
+            if state == "stopped":
+                log.close()
+            log.write()
+            if rotate is not None:
+                rotate(log)
+                log.write()
+            log.read()
+        log.pass_time()
+        log.read()
+        log.close()
+        assert log.numbers() == list(range(1, log.written + 1))
+        assert log.said == []
 
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
