@@ -17,7 +17,7 @@ import pytest
 
 import repository
 from needs import need
-from piperkit.dirq import DirectoryQueue
+from piperkit.dirq import DirectoryQueue, layout
 from piperkit.dirq.layout import HOLDING
 from piperkit.doctor import project_checks, queue_checks
 from piperkit.doctor.subjects import Queue
@@ -120,7 +120,8 @@ def test_a_queue_in_order(queue: Path, doctor: Doctor) -> None:
 def test_a_queue_that_is_not_there(tmp_path: Path, doctor: Doctor, mended: Callable[..., None]) -> None:
     (found,) = doctor(tmp_path / "none")
     assert (found["check"], found["what"]) == ("queue", "there is no such directory")
-    mended(tmp_path / "none")
+    assert found["fixable"] == (os.geteuid() != 0)  # root would have to know whose it is to be
+    mended(tmp_path / "none", ACCOUNT="root")
     assert (tmp_path / "none" / "incoming").is_dir()
 
 
@@ -173,6 +174,18 @@ def test_a_queue_of_an_earlier_version_is_brought_over(
     shared = "3770" if mode == 0o2770 else "3775"
     ours = dict.fromkeys(("pending", "deferred", "outgoing", "errors", "state"), "700")
     assert modes == {"queue": "755", "tmp": shared, "incoming": shared, **ours}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", layout.PARTS)
+def test_a_part_that_root_makes_belongs_to_whoever_works_on_the_queue(queue: Path, doctor: Doctor, part: str) -> None:
+    need("root", os.geteuid() == 0, "root, to give files away")
+    for path in queue.iterdir():
+        os.chown(path, 54321, 54321)
+    (queue / part).rmdir()
+    assert doctor("--fix", queue) == []
+    if part in layout.PROTOCOL:  # a daemon makes the others
+        assert ((queue / part).stat().st_uid, (queue / part).stat().st_gid) == (54321, 54321)
 
 
 @pytest.mark.slow

@@ -375,6 +375,26 @@ def test_metrics_that_the_unit_does_not_allow_end_the_start_and_say_why(service:
     assert "metrics_address: cannot listen on 127.0.0.1:9464: Address family not supported" in service.journal()
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        f"rm -rf {QUEUE}",
+        f"rm -rf {QUEUE} && mkdir {QUEUE}",
+        f"rmdir {QUEUE}/errors {QUEUE}/pending {QUEUE}/instances",
+        f"chown -R root:root {QUEUE}",
+        f"rm -rf {DONE}",
+        f"rm -rf {DONE} {QUEUE}",
+    ],
+)
+def test_doctor_as_root_leaves_queues_that_the_daemon_can_use(service: Service, spoil: str) -> None:
+    service.box.run("sh", "-c", spoil)
+    for fix in ("", "--fix"):
+        service.box.run("sh", "-c", f"{CTL} doctor {fix} --config /etc/mydaemon.conf", check=False)
+    service.systemctl("start", PLAIN)
+    service.put("hello")
+    service.comes_out("hello: attempt 1")
+
+
 def test_doctor_finds_a_unit_that_systemd_has_not_read_and_names_what_mends_it(service: Service) -> None:
     def found() -> list[dict[str, Any]]:
         shown = service.box.run("sh", "-c", f"{CTL} doctor --json --config /etc/mydaemon.conf", check=False).stdout

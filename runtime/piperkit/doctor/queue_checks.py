@@ -81,7 +81,11 @@ def exists(queue: Queue) -> Iterator[Finding]:
         words = f"it has no directory {', '.join(missing)}"
     else:
         missing, words = ["all"], "there is no such directory"
-    if missing:
+    if missing == ["all"] and queue.account is None and os.geteuid() == 0:
+        # Made as root's, it would be of no use to a daemon with an account of its own.
+        command = f"piperctl queue create --user ${{ACCOUNT:?of its daemon}} {quote(queue.path)}"
+        yield Finding(queue.path, words, command)
+    elif missing:
         yield Finding(queue.path, words, queue.again, fix=None if in_the_way else lambda: _make(queue))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 from piperkit.daemon.options import OPTIONS
 from piperkit.daemon.process import Identity
+from piperkit.dirq import layout
 from piperkit.doctor import reading
 from piperkit.errors import ConfigError, ExitStatus, PiperError
 
@@ -118,7 +120,21 @@ def installed(config_file: Path) -> Daemon:
         facts = json.loads(done.stdout) if done.returncode == 0 else None
     except ValueError:
         facts, said = None, "its runtime is too old to describe itself"
+    if facts is not None and facts["config"]["user"] is None:
+        facts["config"] |= _account_of_unit(name)
     return Daemon(name, file, facts, said.removeprefix(f"{name}: "), done.returncode, None, again)
+
+
+def _account_of_unit(name: str) -> dict[str, str]:
+    """The `user` and `group` that systemd runs a daemon as; nothing where it runs none of that name."""
+    command = ["systemctl", "show", "--property=User", "--property=Group", f"{name}.service"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        found = dict(line.split("=", 1) for line in shown.splitlines() if not line.endswith("="))
+        account = {key.lower(): value for key, value in found.items()}
+        return account if Identity.of(account.get("user"), account.get("group")) else {}
+    except (OSError, ConfigError):
+        return {}  # systemd is not there, or its unit has an account that is not
 
 
 def stranger(project: Path) -> str | None:
@@ -150,18 +166,21 @@ def bare_queue(path: str) -> Queue:
 
 
 def owner(path: str) -> Identity | None:
-    """Whoever works on a queue: its directory's owner, or, if that is root, `pending`'s; None where it is not there.
+    """Whoever works on a queue: its directory's owner, or, if that is root, a part's; None where it is not there.
 
-    `pending` says nothing if others than root could have put it there.
+    The parts say nothing if others than root could have put them there.
     """
     try:
         found = os.stat(path)
-        if found.st_uid == 0 and not found.st_mode & 0o022:
-            pending = os.stat(os.path.join(path, "pending"), follow_symlinks=False)
-            found = pending if stat.S_ISDIR(pending.st_mode) else found
     except FileNotFoundError:
-        if not os.path.isdir(path):
-            return None
+        return None
+    if found.st_uid == 0 and not found.st_mode & 0o022:
+        for part in layout.PARTS:
+            with contextlib.suppress(FileNotFoundError):
+                its = os.stat(os.path.join(path, part), follow_symlinks=False)
+                if stat.S_ISDIR(its.st_mode) and its.st_uid != 0:
+                    found = its
+                    break
     name = account_name(found.st_uid)
     groups = (found.st_gid,) if name is None else tuple(os.getgrouplist(name, found.st_gid))
     return Identity(found.st_uid, found.st_gid, groups)
