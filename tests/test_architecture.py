@@ -28,6 +28,7 @@ LAYERS = (
     ("dirq",),
     ("host",),
     ("queue",),
+    ("selection",),
     ("pause", "retry", "versions"),
     ("message",),
     ("errors", "statistics", "text", "timelimit", "zenkit"),

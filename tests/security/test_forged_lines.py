@@ -111,7 +111,18 @@ def test_the_service_manager_is_told_nothing_but_what_the_daemon_says(
     assert "MAINPID" not in {line.partition("=")[0] for line in told}
 
 
-@pytest.mark.parametrize("command", ["queue ls QUEUE", "queue show QUEUE NAME", "queue stats QUEUE", "doctor QUEUE"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "queue ls QUEUE",
+        "queue ls QUEUE --ids",
+        "queue show QUEUE NAME",
+        "queue stats QUEUE",
+        "queue errors QUEUE",
+        "queue requeue QUEUE --all --dry-run",
+        "doctor QUEUE",
+    ],
+)
 def test_no_line_that_piperctl_prints_is_anothers(tmp_path: Path, command: str) -> None:
     path = tmp_path / "queue"
     with DirectoryQueue(path, min_free=0) as queue:

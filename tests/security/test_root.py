@@ -18,9 +18,12 @@ import pytest
 from needs import need
 from people import DAEMON, PRODUCER
 from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.acts import Operator
 from piperkit.dirq.layout import PARTS, SHARED
+from piperkit.dirq.view import Entry
 from piperkit.doctor.examine import Subjects, examine, mend
 from piperkit.doctor.subjects import bare_queue
+from piperkit.errors import QueueMissing
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +127,35 @@ def test_nothing_of_roots_own_project_is_run_either(project: Path) -> None:
     assert ran(project) == set()
     subprocess.run(["git", "-C", project, "status", "--porcelain"], check=True, stdout=subprocess.DEVNULL)
     assert ran(project) == {"git-ran"}
+
+
+# -- acting on messages ----------------------------------------------------------------------------------------------
+
+
+def test_root_acts_as_the_account_of_the_queue(used: Path) -> None:
+    done = subprocess.run([*PIPERCTL, "queue", "requeue", used, "--all"], text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "2 messages requeued\n"), done.stderr
+    account = {path.stat().st_uid for part in ("state", "instances", "errors") for path in (used / part).iterdir()}
+    assert account == {DAEMON.uid}
+    claimed = DAEMON.do(lambda: [each.id for each in DirectoryQueue(used, min_free=0).claim(9)])
+    assert {"errors", "deferred"} <= set(claimed)
+
+
+@pytest.mark.parametrize("command", ["requeue", "rm"])
+def test_a_producer_may_not_act(used: Path, command: str) -> None:
+    before = sorted(str(path) for path in used.rglob("*"))
+
+    def act() -> str:
+        entry = Entry("errors", "errors", 6, 0.0, 0, None, None, str(used / "errors" / "errors"))
+        operator = Operator(used, "mallory")
+        try:
+            (operator.requeue if command == "requeue" else operator.remove)(entry)
+        except QueueMissing as error:
+            return str(error)
+        return "done"
+
+    assert f"belongs to uid {DAEMON.uid}, and not to uid {PRODUCER.uid}" in PRODUCER.do(act)
+    assert sorted(str(path) for path in used.rglob("*")) == before
 
 
 # -- queues that their producers could change ------------------------------------------------------------------------

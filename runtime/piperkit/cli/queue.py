@@ -12,7 +12,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from piperkit.cli import find, progress, render, sources
+from piperkit.cli import act, find, progress, reasons, render, sources
 from piperkit.cli.interrupts import Interrupts
 from piperkit.cli.put import Putter, open_queue
 from piperkit.cli.sources import STDIN
@@ -184,25 +184,65 @@ def ls(
             show_default=False,
         ),
     ] = None,
+    older: act.Older = None,
+    newer: act.Newer = None,
+    attempts: act.Attempts = None,
+    reason: act.Reason = None,
+    where: act.Where = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Print the ids only, for another command; all of them.")] = False,
     json: Json = False,
 ) -> None:
-    """List messages, oldest first. With --json, one object a line; sizes are in bytes."""
+    """List messages, oldest first. With --json, one object a line; sizes are in bytes.
+
+    Examples:
+
+        piperctl queue ls QUEUE errors --reason 'host is down' --newer 1h
+
+        piperctl queue ls QUEUE --where Source.0.IP4=192.0.2.7 --ids
+    """
     if part is not None and part not in HOLDING:
         raise typer.BadParameter(f"{part!r} is no part of a queue; it must be one of {', '.join(HOLDING)}")
     if limit is None:
-        limit = 0 if json else LIMIT
+        limit = 0 if json or ids else LIMIT
+    chosen = act.selection(None, older, newer, attempts, reason, where)
     view = find.open_view(queue)
-    shown: list[Entry] = []
     left_out = 0
+    shown: list[Entry] = []
     for each in HOLDING if part is None else (part,):
-        found = view.entries(each)
-        shown += found[: limit or None]
-        left_out += max(0, len(found) - limit) if limit else 0
-    if json:
-        for entry in shown:
-            render.as_json(render.facts(entry))
-    else:
+        found, more = act.oldest(view, each, chosen, limit)
+        left_out += more
+        if not json and not ids:
+            shown += found
+            continue
+        for entry in found:
+            print(render.name(entry.id)) if ids else render.as_json(render.facts(entry))
+    if not json and not ids:
         render.entries(shown, left_out)
+
+
+@commands.command()
+def errors(
+    queue: QueueArgument,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Kinds that are shown.")] = 20,
+    older: act.Older = None,
+    newer: act.Newer = None,
+    where: act.Where = None,
+    json: Json = False,
+) -> None:
+    """Why messages are in errors: one line for each kind of reason, with its number, first and last time, an example.
+
+    Reasons that differ in numbers or quoted words only are one kind; the dead letters of one are shown by ls --reason.
+    """
+    view = find.open_view(queue)
+    chosen = act.selection(None, older, newer, None, None, where)
+    found = reasons.grouped(act.banished(view, chosen))
+    if json:
+        for kind in found[:limit]:
+            moments = {"first": render.moment(kind.first), "last": render.moment(kind.last)}
+            facts = {"reason": kind.reason, "messages": kind.messages, **moments, "example": display(kind.example)}
+            render.as_json(facts)
+    else:
+        render.reasons(found[:limit], sum(kind.messages for kind in found[limit:]))
 
 
 @commands.command()
@@ -273,3 +313,7 @@ def stats(
             render.as_json(row)
     else:
         render.counts(rows)
+
+
+commands.command()(act.requeue)
+commands.command()(act.rm)

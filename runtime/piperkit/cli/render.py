@@ -21,6 +21,8 @@ from piperkit.dirq.view import Entry
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from piperkit.cli.reasons import Kind
+
 #: Contents of which more than this is not shown, in bytes; --raw gives everything.
 SHOWN_MAX = 4096
 _HEX_MAX = 256
@@ -134,6 +136,22 @@ def entries(found: list[Entry], left_out: int) -> None:
     _print(table)
     if left_out:
         print(f"... and {left_out} more; --limit shows more of them")
+
+
+def reasons(kinds: list[Kind], others: int) -> None:
+    """Print kinds of reasons as a table; others: messages of those that are not shown."""
+    table = _table()
+    for heading in ("MESSAGES", "FIRST", "LAST"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("REASON", overflow="fold")
+    table.add_column("EXAMPLE", overflow="fold")
+    now = time.time()
+    for kind in kinds:
+        ages = (f"{duration(now - moment)} ago" for moment in (kind.first, kind.last))
+        table.add_row(str(kind.messages), *ages, text(kind.reason), name(kind.example))
+    _print(table)
+    if others:
+        print(f"... and {number(others, 'message')} of other kinds; --limit shows more of them")
 
 
 def counts(rows: list[dict[str, Any]]) -> None:

@@ -213,20 +213,24 @@ def message_names(queue: str, part: str) -> set[str]:
     return {name for name in names if not name.startswith(".")}
 
 
-def count_messages(queue: str, part: str, most: int | None = None) -> int:
-    """The number of messages in one part of a queue, in no memory to speak of; counted up to `most`.
-
-    Raises as `message_names`.
-    """
+def each_message(queue: str, part: str) -> Iterator[str]:
+    """The same, in no order, and in no memory to speak of."""
     try:
         with os.scandir(f"{queue}/{part}") as entries:
             visible: Iterator[str] = (e.name for e in fs.regular(entries) if not e.name.startswith("."))
             if part == "errors":
                 visible = filter(deadletters.is_message(f"{queue}/{part}"), visible)
-            return sum(1 for _ in itertools.islice(visible, most))
+            yield from visible
     except (FileNotFoundError, NotADirectoryError):
         _missing(queue, part)
-        return 0
+
+
+def count_messages(queue: str, part: str, most: int | None = None) -> int:
+    """The number of messages in one part of a queue, in no memory to speak of; counted up to `most`.
+
+    Raises as `message_names`.
+    """
+    return sum(1 for _ in itertools.islice(each_message(queue, part), most))
 
 
 def _missing(queue: str, part: str) -> None:

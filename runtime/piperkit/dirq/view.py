@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import heapq
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from piperkit.dirq import deadletters, layout, names, records
@@ -36,19 +40,34 @@ class QueueView:
                 f"{self.path} is not a queue: it lacks one of the directories {', '.join(layout.PROTOCOL)}"
             )
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, parts: Iterable[str] = layout.HOLDING) -> dict[str, int]:
         """The number of messages in each part."""
-        return {part: layout.count_messages(self.path, part) for part in layout.HOLDING}
+        return {part: layout.count_messages(self.path, part) for part in parts}
 
     def entries(self, part: str) -> list[Entry]:
         """The messages in a part, in the order in which they would be claimed. One that moves on is left out."""
-        found = []
-        for name in sorted(layout.message_names(self.path, part), key=names.sort_key):
-            try:
-                found.append(self._entry(part, name))
-            except FileNotFoundError:
-                continue
-        return found
+        return [*self._those(part, sorted(layout.message_names(self.path, part), key=names.sort_key))]
+
+    def oldest(self, part: str, limit: int) -> list[Entry]:
+        """The first of them, in memory for so many only."""
+        first = heapq.nsmallest(limit, layout.each_message(self.path, part), key=names.sort_key)
+        return [*self._those(part, first)]
+
+    def each(self, part: str) -> Iterator[Entry]:
+        """The messages in a part, in no order and in no memory to speak of. One that moves on is left out."""
+        return self._those(part, layout.each_message(self.path, part))
+
+    def _those(self, part: str, found: Iterable[str]) -> Iterator[Entry]:
+        for name in found:
+            with contextlib.suppress(FileNotFoundError):
+                yield self._entry(part, name)
+
+    def entry(self, part: str, id: str) -> Entry:
+        """The message, if it is in that part. Raises InvalidId, FileNotFoundError."""
+        path = f"{self.path}/{part}"
+        if part == "errors" and not deadletters.is_message(path)(names.check_id(id)):
+            raise FileNotFoundError(errno.ENOENT, "that is no message", f"{path}/{id}")
+        return self._entry(part, names.check_id(id))
 
     def find(self, id: str) -> Entry:
         """The message, wherever it is. Raises InvalidId, or QueueError where no part has it."""

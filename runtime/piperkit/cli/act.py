@@ -1,0 +1,336 @@
+"""`piperctl queue requeue` and `rm`: act on all messages that are meant, and say what became of each.
+
+Done are those on which the act has taken effect; skipped those that have moved on since they were found, which is no
+failure; failed those on which it could not. The exit status is 0 where all were done, 3 where some were, 1 where none
+could be. Ctrl-C ends it between two messages, and what was done is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import heapq
+import itertools
+import os
+import pwd
+import signal
+import sys
+import syslog
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from piperkit.cli import find, render
+from piperkit.cli.interrupts import Interrupts
+from piperkit.dirq import names
+from piperkit.dirq.acts import RESTING, Operator
+from piperkit.dirq.fs import display
+from piperkit.dirq.view import Entry, QueueView
+from piperkit.errors import ExitStatus, PiperError, UsageError
+from piperkit.selection import Member, Selection, expression, seconds
+
+#: Some of the messages could be acted on, and some could not; as rabbitmqadmin has it.
+PARTIAL = 3
+#: Messages whose acts become durable together.
+GROUP = 200
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Ids, as ls --ids prints them; -: one a line from standard input."),
+]
+Part = Annotated[str | None, typer.Option("--part", metavar="PART", help=f"Only there: {', '.join(RESTING)}.")]
+Older = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived so long ago: 90s, 5min, 2h, 3d, 1w.")]
+Newer = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived since then.")]
+Reason = Annotated[
+    str | None, typer.Option(metavar="REGEX", help="Whose last attempt failed for a reason in which this is found.")
+]
+Attempts = Annotated[int | None, typer.Option(metavar="N", min=0, help="With so many failed attempts, or more.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH=VALUE", help="JSON messages with this member: host=db1, Source.0.IP4=192.0.2.7, host=~^db."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="No more than so many.")]
+All = Annotated[bool, typer.Option("--all", help="All messages there: needed where nothing else is said.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Change nothing, and show which messages are meant.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@dataclasses.dataclass
+class Result:
+    """How many messages."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+
+def selection(
+    ids: Iterable[str] | None,
+    older: str | None,
+    newer: str | None,
+    attempts: int | None,
+    reason: str | None,
+    where: Iterable[str] | None,
+) -> Selection:
+    """What the options mean. Raises UsageError."""
+    return Selection(
+        frozenset(_ids(ids or ())),
+        None if older is None else seconds("--older", older),
+        None if newer is None else seconds("--newer", newer),
+        attempts,
+        None if reason is None else expression("--reason", reason),
+        tuple(map(Member.parse, where or ())),
+    )
+
+
+def _ids(given: Iterable[str]) -> Iterator[str]:
+    for id in given:
+        if id == "-":
+            found = [line.rstrip("\n") for line in sys.stdin]
+            if not any(found):
+                raise UsageError("there is no id on standard input, so nothing is meant")
+            yield from filter(None, found)
+        else:
+            yield id
+
+
+def meant(view: QueueView, parts: Iterable[str], chosen: Selection, limit: int | None) -> Iterator[Entry]:
+    """The messages that are meant, as they are found: in no order, and in no memory to speak of."""
+    now = time.time()
+    candidates = _named(view, parts, chosen.ids) if chosen.ids else itertools.chain(*map(view.each, parts))
+    holding = (entry for entry in candidates if _holds(chosen, view, entry, now))
+    return itertools.islice(holding, limit)
+
+
+def oldest(view: QueueView, part: str, chosen: Selection, limit: int) -> tuple[list[Entry], int]:
+    """The first of a part's messages that are meant, up to a limit (0: none), and how many more there are."""
+    if not limit:
+        now = time.time()
+        return [entry for entry in view.entries(part) if _holds(chosen, view, entry, now)], 0
+    if chosen.everything:
+        found = view.oldest(part, limit)
+        return found, max(0, view.counts([part])[part] - len(found)) if len(found) == limit else 0
+    number = 0
+
+    def counted() -> Iterator[Entry]:
+        nonlocal number
+        for entry in meant(view, (part,), chosen, None):
+            number += 1
+            yield entry
+
+    found = heapq.nsmallest(limit, counted(), key=lambda entry: names.sort_key(entry.id))
+    return found, number - len(found)
+
+
+def banished(view: QueueView, chosen: Selection) -> Iterator[tuple[Entry, float]]:
+    """The dead letters that are meant, each with the time of its banishment."""
+    for entry in meant(view, ("errors",), chosen, None):
+        with contextlib.suppress(FileNotFoundError):
+            yield entry, os.stat(entry.path, follow_symlinks=False).st_ctime  # which rename(2) sets
+
+
+def _holds(chosen: Selection, view: QueueView, entry: Entry, now: float) -> bool:
+    try:
+        return chosen.holds(entry, now, lambda: view.read(entry))
+    except FileNotFoundError:
+        return False  # it has moved on
+
+
+def _named(view: QueueView, parts: Iterable[str], ids: Iterable[str]) -> Iterator[Entry]:
+    """The messages of these ids; one whose id cannot be typed is known by what ls shows."""
+    for id in ids:
+        for part in parts:
+            with contextlib.suppress(FileNotFoundError):
+                yield view.entry(part, id)
+                break
+        else:
+            if "\\" in id:
+                yield from (entry for part in parts for entry in view.each(part) if render.name(entry.id) == id)
+
+
+def requeue(
+    queue: Annotated[Path, typer.Argument(metavar="QUEUE", help="The queue's directory.", show_default=False)],
+    ids: Ids = None,
+    part: Part = None,
+    older: Older = None,
+    newer: Newer = None,
+    attempts: Attempts = None,
+    reason: Reason = None,
+    where: Where = None,
+    limit: Limit = None,
+    all: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Have messages tried again now: dead letters as if they were new, and what was put off.
+
+    Those in errors and deferred, unless --part names one. A message that was requeued says so in its history.
+
+    Examples:
+
+        piperctl queue requeue QUEUE --reason 'host is down' --dry-run
+
+        piperctl queue requeue QUEUE --part errors --older 1h --limit 100
+
+        piperctl queue ls QUEUE errors --ids | grep 2026 | piperctl queue requeue QUEUE -
+    """
+    chosen = selection(ids, older, newer, attempts, reason, where)
+    parts = _parts(part, ("errors", "deferred"))
+    _act("requeue", "requeued", queue, parts, chosen, limit, all, dry_run, json, lambda operator: operator.requeue)
+
+
+def rm(
+    queue: Annotated[Path, typer.Argument(metavar="QUEUE", help="The queue's directory.", show_default=False)],
+    ids: Ids = None,
+    part: Part = None,
+    older: Older = None,
+    newer: Newer = None,
+    attempts: Attempts = None,
+    reason: Reason = None,
+    where: Where = None,
+    limit: Limit = None,
+    all: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Delete messages for good. Those in errors, unless --part names another part.
+
+    Examples:
+
+        piperctl queue rm QUEUE --older 30d --dry-run
+
+        piperctl queue rm QUEUE --part incoming --where type=test
+    """
+    chosen = selection(ids, older, newer, attempts, reason, where)
+    parts = _parts(part, ("errors",))
+    _act("rm", "deleted", queue, parts, chosen, limit, all, dry_run, json, lambda operator: operator.remove)
+
+
+def _parts(part: str | None, by_default: tuple[str, ...]) -> tuple[str, ...]:
+    if part is None:
+        return by_default
+    if part not in RESTING:
+        raise UsageError(f"--part {part}: must be one of {', '.join(RESTING)}; what is in another one is in work")
+    return (part,)
+
+
+def _act(
+    command: str,
+    word: str,
+    queue: Path,
+    parts: tuple[str, ...],
+    chosen: Selection,
+    limit: int | None,
+    all: bool,
+    dry_run: bool,
+    json: bool,
+    act: Callable[[Operator], Callable[[Entry], None]],
+) -> None:
+    if chosen.everything and limit is None and not all:
+        raise UsageError(f"say which messages to {command}, or --all; --dry-run shows which are meant")
+    view = find.open_view(queue)
+    who = _who()
+    if not dry_run:
+        _become_owner(view.path)
+    found = meant(view, parts, chosen, limit)
+    if dry_run:
+        number = 0
+        for entry in found:
+            number += 1
+            render.as_json(render.facts(entry)) if json else print(_line(entry))
+        if not json:
+            print(f"{render.number(number, 'message')} would be {word}; nothing was changed")
+        return
+    result = Result()
+    interrupted = False
+    absent = 0
+    operator = Operator(view.path, who)
+    with Interrupts() as interrupts:
+        try:
+            for group in _groups(found):
+                with operator.batch():
+                    for entry in group:
+                        interrupts.check()
+                        _one(act(operator), entry, result)
+            absent = max(0, len(chosen.ids) - result.done - result.skipped - result.failed)
+        except KeyboardInterrupt:
+            interrupted = True
+    result.failed += absent
+    if absent:
+        where = ", ".join(parts)
+        print(f"piperctl: {render.number(absent, 'id')} of those that were named: not in {where}", file=sys.stderr)
+    _tell(command, word, view.path, who, result, interrupted, json)
+
+
+def _groups(found: Iterator[Entry]) -> Iterator[list[Entry]]:
+    group: list[Entry] = []
+    for entry in found:
+        group.append(entry)
+        if len(group) == GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _one(act: Callable[[Entry], None], entry: Entry, result: Result) -> None:
+    try:
+        act(entry)
+        result.done += 1
+    except FileNotFoundError:
+        result.skipped += 1
+    except (OSError, PiperError) as error:
+        result.failed += 1
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"piperctl: {render.name(entry.id)}: {render.text(said)}", file=sys.stderr)
+
+
+def _tell(command: str, word: str, path: str, who: str, result: Result, interrupted: bool, json: bool) -> None:
+    if result.done:
+        shown = render.name(path)
+        syslog.openlog("piperctl")
+        syslog.syslog(syslog.LOG_NOTICE, f"{who}: {render.number(result.done, 'message')} of {shown} {word}")
+    if json:
+        render.as_json({"queue": display(path), "act": command, **dataclasses.asdict(result)})
+    else:
+        parts = [f"{render.number(result.done, 'message')} {word}"]
+        parts += [f"{result.skipped} skipped, since they have moved on"] if result.skipped else []
+        parts += [f"{result.failed} could not be"] if result.failed else []
+        print("; ".join(parts))
+    if interrupted:
+        print("piperctl: interrupted", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGINT)
+    if result.failed:
+        raise typer.Exit(PARTIAL if result.done else ExitStatus.FAILURE)
+
+
+def _line(entry: Entry) -> str:
+    reason = f"  {render.text(entry.reason)}" if entry.reason else ""
+    return f"{entry.part}  {render.name(entry.id)}{reason}"
+
+
+def _who() -> str:
+    """Who acts: the name of the account, and of the one that sudo(8) was called by."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"#{os.getuid()}"
+    by = os.environ.get("SUDO_USER") if os.geteuid() == 0 else None
+    return f"{name} ({render.text(by)})" if by else name
+
+
+def _become_owner(path: str) -> None:
+    """As root, become the account that works on the queue: what is written there has to belong to it."""
+    if os.geteuid() == 0:
+        from piperkit.doctor import subjects  # here: the daemon comes with it
+
+        account = subjects.owner(path)
+        if account is not None and account.uid > 0:
+            account.become()
+    if not os.access(f"{path}/errors", os.W_OK | os.X_OK, effective_ids=True):
+        raise PiperError(f"you may not act on the messages of {render.name(path)}: do it as its owner, or with sudo")

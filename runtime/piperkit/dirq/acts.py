@@ -1,0 +1,117 @@
+"""What an operator does with messages that nobody works on, beside the daemons that do.
+
+Each act takes effect by one rename or unlink of the message's file, where it is: whoever comes later finds it gone, be
+it a daemon that claims it, or another operator. So killed anywhere an act has happened or it has not, and no message is
+lost or there twice. What is left behind then of a dead letter is its sidecar, hidden, which recovery shows or removes.
+
+A message is known by its name and its arrival: another one that has the name by now is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from piperkit.dirq import deadletters, names
+from piperkit.dirq.held import Held
+from piperkit.dirq.records import HISTORY_MAX, MessageRecord
+from piperkit.dirq.store import Settings, Store
+from piperkit.dirq.view import Entry
+
+#: Where nobody works on messages.
+RESTING = ("incoming", "deferred", "errors")
+
+
+class Operator:
+    """Acts on the messages of the queue at `path`, as the account of its daemon.
+
+    who: whom a message's history names. The methods raise FileNotFoundError where the message has moved on, or another
+    one has its name, QueueMissing where this is another account; each act is atomic.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], who: str) -> None:
+        self.path = os.path.abspath(path)
+        self._who = who
+        self._store = Store(self.path, Settings(), names.Ids(), logging.getLogger("piperkit"))
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Acts that become durable together, at the end of the block."""
+        return self._store.syncer.batch()
+
+    def requeue(self, entry: Entry) -> None:
+        """Have a message tried again now: a dead letter as if it were new, but for its history, which says who did it.
+
+        It keeps its arrival, and its name unless that is taken. What is in `incoming` stays there.
+        """
+        held = self._take(entry)
+        incoming = self._store.parts.incoming
+        if entry.part == "deferred":
+            self._store.give_back(held, incoming, held.name)
+        elif entry.part == "errors":
+            report = deadletters.report(held.where, held.name) or {}
+            with self._without_sidecar(held):
+                name = self._own_name(held)
+                self._store.write_record(held, self._afresh(report), name, self._store.clock())
+                self._store.give_back(held, incoming, name)
+
+    def remove(self, entry: Entry) -> None:
+        """Delete a message, with what is known of it."""
+        held = self._take(entry)
+        if entry.part == "errors":
+            with self._without_sidecar(held):
+                self._store.drop(held)
+        else:
+            self._store.drop(held)
+
+    def _take(self, entry: Entry) -> Held:
+        if entry.part not in RESTING:
+            raise FileNotFoundError(errno.ENOENT, "it is in work", entry.path)
+        held = self._store.held(entry.id, getattr(self._store.parts, entry.part))
+        if held.stat.st_mtime != entry.arrived:
+            raise FileNotFoundError(errno.ENOENT, "another message has its name", entry.path)
+        return held
+
+    def _own_name(self, held: Held) -> str:
+        """A name under which the message can have a record; see `Store.own_name`, which is for what is in `pending`."""
+        return self._store.ids.new() if self._store.parts.pending.has(held.name) else self._store.own_name(held)
+
+    def _afresh(self, report: dict[str, object]) -> MessageRecord:
+        """A dead letter's record as it begins anew."""
+        told = report.get("history")
+        # Another program may have written it, in its own way.
+        known = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+        history = [{"time": str(each.get("time")), "reason": str(each.get("reason"))} for each in known]
+        history.append({"time": str(report.get("time")), "reason": str(report.get("reason"))})
+        history.append({"time": self._store.timestamp(), "reason": f"requeued by {self._who}"})
+        return MessageRecord(history=tuple(history[-HISTORY_MAX:]))
+
+    @contextlib.contextmanager
+    def _without_sidecar(self, held: Held) -> Iterator[None]:
+        """A dead letter leaves `errors` in this block. Its sidecar would be taken for a message then, so it is hidden
+        before, and removed after.
+        """
+        errors, name = held.where, held.name
+        hidden, plain = deadletters.hidden_sidecar(name), deadletters.plain_sidecar(name)
+        # A plain one with a hidden one of its own is a message.
+        if plain is not None and not errors.has(hidden) and not errors.has(deadletters.hidden_sidecar(plain)):
+            with contextlib.suppress(FileNotFoundError):
+                errors.rename(plain, errors, hidden)
+        there = errors.stat(hidden)
+        try:
+            yield
+        except FileNotFoundError:
+            if errors.has(name):
+                deadletters.show_sidecar(errors, name)
+            raise
+        # Recovery may have shown it, and another message of that name may have been banished meanwhile.
+        for sidecar in (hidden, plain):
+            if there is None or sidecar is None:
+                continue
+            now = errors.stat(sidecar)
+            if now is not None and os.path.samestat(there, now):
+                with contextlib.suppress(OSError):
+                    errors.unlink(sidecar)

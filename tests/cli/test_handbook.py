@@ -1,0 +1,54 @@
+"""The commands of docs/operating.md do what it says, in the order in which they stand there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from checkout import ROOT
+from piperkit import Failure
+from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.view import QueueView
+
+COMMANDS = re.findall(r"^    (piperctl .*)$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_handbook_runs(tmp_path: Path) -> None:
+    path = tmp_path / "queue"
+    with DirectoryQueue(path) as queue:
+        for number in range(30):
+            queue.enqueue({"type": "test" if number % 3 else "real", "number": number}, f"m{number:02}")
+        for claim in queue.claim(30):
+            number = int(claim.id[1:])
+            if number % 5 == 0:
+                queue.retry(claim.id, 3600, Failure("busy"))
+            else:
+                queue.banish(claim.id, Failure(f"db{number}: the host is down" if number % 2 else "no rule"))
+    view = QueueView(path)
+
+    def counts() -> dict[str, int]:
+        return {part: number for part, number in view.counts().items() if number}
+
+    seen = [counts()]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in COMMANDS:
+        id = next(iter(view.entries("errors")), None)
+        line = command.replace("QUEUE", str(path)).replace(" ID", f" {id.id if id else 'none'}")
+        done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert "--dry-run" not in command or counts() == seen[-1]
+        seen.append(counts())
+    assert seen[0] == {"deferred": 6, "errors": 24}
+    down, tests = 12, 8  # of those that are left then, 8 are tests
+    changes = [now for before, now in itertools.pairwise(seen) if now != before]
+    assert changes[0] == {"incoming": down, "deferred": 6, "errors": 24 - down}
+    assert changes[1] == {"incoming": down + 6, "errors": 24 - down}
+    assert changes[2] == {"incoming": down + 6, "errors": 24 - down - tests}
+    assert changes[-1] == {"incoming": 30 - tests}

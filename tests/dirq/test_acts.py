@@ -1,0 +1,263 @@
+"""What an operator does with messages, beside whoever works on them; killed anywhere, nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import summary
+from dirq_tools import Clock, MakeQueue
+from needs import need
+from piperkit import crashwalk
+from piperkit.dirq import DirectoryQueue, deadletters
+from piperkit.dirq.acts import Operator
+from piperkit.dirq.layout import HOLDING
+from piperkit.dirq.view import Entry, QueueView
+from piperkit.message import Failure
+
+BROKEN = Failure("the host is down", "OSError")
+
+
+def banish(queue: DirectoryQueue, *names: str) -> list[Entry]:
+    for name in names:
+        queue.enqueue(os.fsencode(name), name)
+    for claim in queue.claim(len(names)):
+        queue.banish(claim.id, BROKEN)
+    view = QueueView(queue.path)
+    return [view.entry("errors", name) for name in names]
+
+
+def books(path: str | os.PathLike[str]) -> dict[str, list[bytes]]:
+    view = QueueView(path)
+    found = {part: sorted(view.read(entry) for entry in view.entries(part)) for part in HOLDING}
+    return {part: messages for part, messages in found.items() if messages}
+
+
+def test_requeued_dead_letter_begins_anew_and_says_who_did_it(queue: DirectoryQueue) -> None:
+    (entry,) = banish(queue, "a")
+    Operator(queue.path, "jane").requeue(entry)
+    assert books(queue.path) == {"incoming": [b"a"]}
+    assert [name for name in os.listdir(f"{queue.path}/errors") if not name.startswith(".unreadable")] == []
+    (claim,) = queue.claim()
+    assert (claim.id, claim.attempt, claim.arrived) == ("a", 1, pytest.approx(entry.arrived))
+    queue.banish("a", Failure("down again"))
+    history = QueueView(queue.path).history(QueueView(queue.path).entry("errors", "a"))
+    assert [each["reason"] for each in history] == ["the host is down", "requeued by jane"]
+
+
+def test_dead_letter_gets_another_name_where_its_own_is_taken(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    first, second, third = (banish(queue, name)[0] for name in ("a", "b", "c"))
+    for name in ("a", "b", "c"):
+        queue.enqueue(f"later {name}", name)
+    queue.claim(2)
+    queue.retry("b", 3600, BROKEN)
+    for entry in (first, second, third):
+        Operator(queue.path, "jane").requeue(entry)
+    assert books(queue.path) == {
+        "incoming": [b"a", b"b", b"c", b"later c"],
+        "pending": [b"later a"],
+        "deferred": [b"later b"],
+    }
+    assert {claim.attempt for claim in make_queue().claim(9)} == {1}
+
+
+def test_message_that_was_put_off_is_tried_now(queue: DirectoryQueue) -> None:
+    queue.enqueue("a", "a")
+    queue.retry(queue.claim()[0].id, 3600, BROKEN)
+    Operator(queue.path, "jane").requeue(QueueView(queue.path).entry("deferred", "a"))
+    (claim,) = queue.claim()
+    assert (claim.id, claim.attempt) == ("a", 2)
+
+
+@pytest.mark.parametrize("part", ["incoming", "deferred", "errors"])
+def test_removed_message_is_gone_with_what_is_known_of_it(queue: DirectoryQueue, part: str) -> None:
+    queue.enqueue("a", "a")
+    if part == "deferred":
+        queue.retry(queue.claim()[0].id, 3600, BROKEN)
+    elif part == "errors":
+        queue.banish(queue.claim()[0].id, BROKEN)
+    Operator(queue.path, "jane").remove(QueueView(queue.path).entry(part, "a"))
+    assert books(queue.path) == {}
+    assert os.listdir(f"{queue.path}/errors") == os.listdir(f"{queue.path}/state") == []
+
+
+@pytest.mark.parametrize("act", ["requeue", "remove"])
+def test_another_message_of_that_name_is_left_alone(queue: DirectoryQueue, act: str) -> None:
+    (entry,) = banish(queue, "a")
+    os.rename(entry.path, f"{entry.path}.old")
+    banish(queue, "a")
+    before = books(queue.path)
+    with pytest.raises(FileNotFoundError):
+        getattr(Operator(queue.path, "jane"), act)(entry)
+    assert books(queue.path) == before
+    assert QueueView(queue.path).entry("errors", "a").reason == BROKEN.reason
+
+
+@pytest.mark.parametrize("act", ["requeue", "remove"])
+def test_message_that_is_in_work_or_gone_is_left_alone(queue: DirectoryQueue, act: str) -> None:
+    queue.enqueue("a", "a")
+    entry = QueueView(queue.path).entry("incoming", "a")
+    queue.claim()
+    for there in (entry, QueueView(queue.path).entry("pending", "a")):
+        if (act, there.part) != ("requeue", "incoming"):
+            with pytest.raises(FileNotFoundError):
+                getattr(Operator(queue.path, "jane"), act)(there)
+    queue.commit("a")
+
+
+@pytest.mark.parametrize("name", ["a.meta", "a" * 255, "\udcff", "a" * 251])
+def test_dead_letter_with_an_odd_name_loses_its_sidecar_too(queue: DirectoryQueue, name: str) -> None:
+    (entry,) = banish(queue, name)
+    other, _ = banish(queue, "a", "b")
+    operator = Operator(queue.path, "jane")
+    operator.requeue(entry)
+    assert QueueView(queue.path).entry("errors", "a").reason == BROKEN.reason
+    operator.remove(QueueView(queue.path).entry("errors", "b"))
+    operator.requeue(other)
+    assert os.listdir(f"{queue.path}/errors") == []
+    assert books(queue.path)["incoming"] == sorted([b"a", os.fsencode(name)])
+
+
+ACTS = """
+import os, sys
+sys.path.insert(0, {runtime!r})
+from piperkit.dirq.acts import Operator
+from piperkit.dirq.view import QueueView
+view, operator = QueueView({path!r}), Operator({path!r}, "jane")
+entry = view.entry({part!r}, "a")
+try: os.unlink("/the-walk-begins-here")
+except OSError: pass
+operator.{act}(entry)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", ["requeue", "remove"])
+@pytest.mark.parametrize("part", ["incoming", "deferred", "errors"])
+def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
+    tmp_path: Path, clock: Clock, part: str, act: str
+) -> None:
+    need("strace", crashwalk.available(), "strace(1), with the right to trace")
+    path = str(tmp_path / "queue")
+
+    def prepare() -> DirectoryQueue:
+        shutil.rmtree(path, ignore_errors=True)
+        queue = DirectoryQueue(path, clock=clock, orphan_age=0)
+        queue.enqueue("a", "a")
+        if part != "incoming":
+            (claim,) = queue.claim()
+            queue.retry(claim.id, 3600, BROKEN) if part == "deferred" else queue.banish(claim.id, BROKEN)
+        queue.enqueue("beside", "beside")
+        return queue
+
+    code = ACTS.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part, act=act)
+    command = [os.path.realpath(sys.executable), "-c", code]
+    prepare().close()
+    points = [each for each in crashwalk.crash_points(command, path, since="/the-walk-begins-here") if each.changing]
+    done = books(path)
+    after = {"incoming"} if act == "requeue" else set()
+    for point in points:
+        queue = prepare()
+        before = books(path)
+        assert crashwalk.run_killed(command, point).killed, point
+        clock.forward(2)
+        queue.recover()
+        found = books(path)
+        there = {where for where, messages in found.items() if b"a" in messages}
+        assert sum(messages.count(b"a") for messages in found.values()) == (1 if there else 0), point
+        assert there in (after, {part}), point
+        assert found in (before, done), point
+        if there == {"errors"}:
+            assert QueueView(path).entry("errors", "a").reason == BROKEN.reason, point
+        elif part == "errors":
+            assert os.listdir(f"{path}/errors") == [], point
+        queue.close()
+    assert len(points) >= (1 if (act, part) == ("requeue", "incoming") else 2)  # with the end
+    summary.add(f"crash walk of an operator's {act} in {part}: {len(points)} kills, 0 lost, 0 doubled")
+
+
+WORKER = """
+import sys
+from piperkit.dirq import DirectoryQueue
+from piperkit.errors import NotClaimed
+from piperkit.message import Failure
+seen = open(sys.argv[2], "a")
+with DirectoryQueue(sys.argv[1], create=False) as queue:
+    for _ in sys.stdin:
+        for claim in queue.claim(20):
+            data = queue.read(claim.id)
+            number = int(data)
+            if number % 3 == 0 and claim.attempt == 1 and not claim.record.history:
+                queue.banish(claim.id, Failure(f"number {number} is no good"))
+            elif number % 5 == 0 and claim.attempt == 1:
+                queue.retry(claim.id, 3600, Failure("later"))
+            else:
+                queue.commit(claim.id)
+                seen.write(f"{number}\\n")
+        print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_books_balance_while_operators_act_beside_working_instances(tmp_path: Path) -> None:
+    """Two instances work, and two operators requeue and remove what they find, at the same time."""
+    path = str(tmp_path / "queue")
+    chance = random.Random(7)
+    producer = DirectoryQueue(path)
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, path, str(tmp_path / f"seen{number}")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    removed: Counter[bytes] = Counter()
+    operators = [Operator(path, "jane"), Operator(path, "joe")]
+    view = QueueView(path)
+    total = 0
+    try:
+        for turn in range(80):
+            if turn < 50:
+                producer.enqueue_many([str(total + each).encode() for each in range(40)])
+                total += 40
+            for worker in workers:
+                assert worker.stdin is not None
+                worker.stdin.write("work\n")
+                worker.stdin.flush()
+            for part in ("errors", "deferred", "incoming"):
+                for entry in view.each(part):
+                    if chance.random() < 0.2:
+                        try:
+                            data = view.read(entry)
+                            if chance.random() < 0.1:
+                                chance.choice(operators).remove(entry)
+                                removed[data] += 1
+                            else:
+                                chance.choice(operators).requeue(entry)
+                        except FileNotFoundError:
+                            continue
+            for worker in workers:
+                assert worker.stdout is not None
+                assert worker.stdout.readline() == "done\n"
+    finally:
+        for worker in workers:
+            worker.communicate()
+    seen = Counter(line for number in range(2) for line in (tmp_path / f"seen{number}").read_bytes().split())
+    left = Counter(data for messages in books(path).values() for data in messages)
+    assert removed
+    assert seen + left + removed == Counter(str(number).encode() for number in range(total))
+    for entry in view.each("errors"):
+        assert entry.reason == f"number {view.read(entry).decode()} is no good"
+    names = {name for name in os.listdir(f"{path}/errors") if name.endswith(".meta")}
+    assert all(json.loads(Path(path, "errors", name).read_bytes())["id"] + ".meta" == name for name in names)
