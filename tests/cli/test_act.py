@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,17 @@ def test_status_says_whether_all_some_or_none_could_be_acted_on(run: Run, letter
     assert run("queue", "rm", letters.path, "x").returncode == 1
     assert run("queue", "rm", letters.path, "b", "c").returncode == 0
     assert (ids(letters, "errors"), ids(letters, "incoming")) == ("d", "a")
+
+
+def test_messages_are_moved_to_another_queue(run: Run, letters: DirectoryQueue, tmp_path: Path) -> None:
+    other = DirectoryQueue(tmp_path / "other")
+    done = run("queue", "mv", letters.path, "other", "--where", "host=~^db")
+    assert (done.returncode, done.stdout) == (0, b"2 messages moved\n"), done.stderr
+    assert (ids(letters, "errors"), ids(other, "incoming")) == ("cd", "ab")
+    for target, status, said in ((letters.path, 64, "is the queue itself"), ("none", 73, "there is no such directory")):
+        done = run("queue", "mv", letters.path, target, "--all")
+        assert (done.returncode, ids(letters, "errors")) == (status, "cd")
+        assert said in done.stderr.decode()
 
 
 def test_what_is_in_work_is_not_acted_on(run: Run, queue: DirectoryQueue) -> None:

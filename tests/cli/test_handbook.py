@@ -21,7 +21,8 @@ COMMANDS = re.findall(r"^    (piperctl .*)$", (ROOT / "docs" / "operating.md").r
 
 @pytest.mark.slow
 def test_every_command_of_the_handbook_runs(tmp_path: Path) -> None:
-    path = tmp_path / "queue"
+    path, target = tmp_path / "queue", tmp_path / "other"
+    DirectoryQueue(target).close()
     with DirectoryQueue(path) as queue:
         for number in range(30):
             queue.enqueue({"type": "test" if number % 3 else "real", "number": number}, f"m{number:02}")
@@ -40,7 +41,8 @@ def test_every_command_of_the_handbook_runs(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in COMMANDS:
         id = next(iter(view.entries("errors")), None)
-        line = command.replace("QUEUE", str(path)).replace(" ID", f" {id.id if id else 'none'}")
+        line = command.replace("QUEUE", str(path)).replace("TARGET", str(target))
+        line = line.replace(" ID", f" {id.id if id else 'none'}")
         done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert "--dry-run" not in command or counts() == seen[-1]
@@ -51,4 +53,5 @@ def test_every_command_of_the_handbook_runs(tmp_path: Path) -> None:
     assert changes[0] == {"incoming": down, "deferred": 6, "errors": 24 - down}
     assert changes[1] == {"incoming": down + 6, "errors": 24 - down}
     assert changes[2] == {"incoming": down + 6, "errors": 24 - down - tests}
-    assert changes[-1] == {"incoming": 30 - tests}
+    assert changes[-1] == {"incoming": 30 - tests - 2}
+    assert QueueView(target).counts()["incoming"] == 2

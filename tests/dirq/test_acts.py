@@ -21,6 +21,7 @@ from piperkit.dirq import DirectoryQueue, deadletters
 from piperkit.dirq.acts import Operator
 from piperkit.dirq.layout import HOLDING
 from piperkit.dirq.view import Entry, QueueView
+from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
 
 BROKEN = Failure("the host is down", "OSError")
@@ -68,6 +69,20 @@ def test_dead_letter_gets_another_name_where_its_own_is_taken(make_queue: MakeQu
         "deferred": [b"later b"],
     }
     assert {claim.attempt for claim in make_queue().claim(9)} == {1}
+
+
+def test_moved_message_is_new_in_the_other_queue(make_queue: MakeQueue, elsewhere: Path) -> None:
+    queue, other = make_queue(), make_queue("other")
+    entry, stays = banish(queue, "a", "b")
+    Operator(queue.path, "jane").move(entry, other.path)
+    (claim,) = other.claim()
+    assert (claim.id, claim.attempt, claim.arrived) == ("a", 1, pytest.approx(entry.arrived))
+    far = make_queue(elsewhere / "far")
+    for target in (far.path, str(elsewhere / "none")):
+        with pytest.raises(TargetUnavailable):
+            Operator(queue.path, "jane").move(stays, target)
+    assert QueueView(queue.path).entry("errors", "b").reason == BROKEN.reason
+    assert sorted(os.listdir(f"{queue.path}/errors")) == ["b", "b.meta"]
 
 
 def test_message_that_was_put_off_is_tried_now(queue: DirectoryQueue) -> None:
@@ -136,21 +151,24 @@ view, operator = QueueView({path!r}), Operator({path!r}, "jane")
 entry = view.entry({part!r}, "a")
 try: os.unlink("/the-walk-begins-here")
 except OSError: pass
-operator.{act}(entry)
+operator.{act}(entry, *{more!r})
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("act", ["requeue", "remove"])
+@pytest.mark.parametrize("act", ["requeue", "remove", "move"])
 @pytest.mark.parametrize("part", ["incoming", "deferred", "errors"])
 def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
     tmp_path: Path, clock: Clock, part: str, act: str
 ) -> None:
     need("strace", crashwalk.available(), "strace(1), with the right to trace")
-    path = str(tmp_path / "queue")
+    path, target = str(tmp_path / "queue"), str(tmp_path / "target")
+    more = [target] if act == "move" else []
 
     def prepare() -> DirectoryQueue:
         shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
+        DirectoryQueue(target).close()
         queue = DirectoryQueue(path, clock=clock, orphan_age=0)
         queue.enqueue("a", "a")
         if part != "incoming":
@@ -159,10 +177,12 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
         queue.enqueue("beside", "beside")
         return queue
 
-    code = ACTS.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part, act=act)
+    code = ACTS.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part, act=act, more=more)
     command = [os.path.realpath(sys.executable), "-c", code]
     prepare().close()
-    points = [each for each in crashwalk.crash_points(command, path, since="/the-walk-begins-here") if each.changing]
+    points = [
+        each for each in crashwalk.crash_points(command, tmp_path, since="/the-walk-begins-here") if each.changing
+    ]
     done = books(path)
     after = {"incoming"} if act == "requeue" else set()
     for point in points:
@@ -172,6 +192,9 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
         clock.forward(2)
         queue.recover()
         found = books(path)
+        arrived = books(target)
+        assert arrived in ({}, {"incoming": [b"a"]}), point
+        assert bool(arrived) == (act == "move" and found == done), point
         there = {where for where, messages in found.items() if b"a" in messages}
         assert sum(messages.count(b"a") for messages in found.values()) == (1 if there else 0), point
         assert there in (after, {part}), point
@@ -189,6 +212,7 @@ WORKER = """
 import sys
 from piperkit.dirq import DirectoryQueue
 from piperkit.errors import NotClaimed
+from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
 seen = open(sys.argv[2], "a")
 with DirectoryQueue(sys.argv[1], create=False) as queue:

@@ -1,4 +1,4 @@
-"""`piperctl queue requeue` and `rm`: act on all messages that are meant, and say what became of each.
+"""`piperctl queue requeue`, `rm` and `mv`: act on all messages that are meant, and say what became of each.
 
 Done are those on which the act has taken effect; skipped those that have moved on since they were found, which is no
 failure; failed those on which it could not. The exit status is 0 where all were done, 3 where some were, 1 where none
@@ -209,6 +209,43 @@ def rm(
     chosen = selection(ids, older, newer, attempts, reason, where)
     parts = _parts(part, ("errors",))
     _act("rm", "deleted", queue, parts, chosen, limit, all, dry_run, json, lambda operator: operator.remove)
+
+
+def mv(
+    queue: Annotated[Path, typer.Argument(metavar="QUEUE", help="The queue's directory.", show_default=False)],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Another queue's directory.", show_default=False)],
+    ids: Ids = None,
+    part: Part = None,
+    older: Older = None,
+    newer: Newer = None,
+    attempts: Attempts = None,
+    reason: Reason = None,
+    where: Where = None,
+    limit: Limit = None,
+    all: All = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Move messages to another queue on the same file system. Those in errors, unless --part names another part.
+
+    They keep their ids and arrival, and are new there.
+
+    Examples:
+
+        piperctl queue mv QUEUE TARGET --where type=late
+
+        piperctl queue mv QUEUE TARGET --part incoming --all
+    """
+    chosen = selection(ids, older, newer, attempts, reason, where)
+    parts = _parts(part, ("errors",))
+    there = os.path.realpath(find.open_view(target).path)
+    if there == os.path.realpath(queue):
+        raise UsageError(f"{render.name(os.fspath(target))} is the queue itself; to have messages tried again: requeue")
+
+    def move(operator: Operator) -> Callable[[Entry], None]:
+        return lambda entry: operator.move(entry, there)
+
+    _act("mv", "moved", queue, parts, chosen, limit, all, dry_run, json, move)
 
 
 def _parts(part: str | None, by_default: tuple[str, ...]) -> tuple[str, ...]:

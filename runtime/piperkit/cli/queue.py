@@ -317,3 +317,4 @@ def stats(
 
 commands.command()(act.requeue)
 commands.command()(act.rm)
+commands.command()(act.mv)

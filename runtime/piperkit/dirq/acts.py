@@ -16,11 +16,12 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from piperkit.dirq import deadletters, names
+from piperkit.dirq import deadletters, fs, names
 from piperkit.dirq.held import Held
 from piperkit.dirq.records import HISTORY_MAX, MessageRecord
 from piperkit.dirq.store import Settings, Store
 from piperkit.dirq.view import Entry
+from piperkit.errors import TargetUnavailable
 
 #: Where nobody works on messages.
 RESTING = ("incoming", "deferred", "errors")
@@ -67,6 +68,20 @@ class Operator:
         else:
             self._store.drop(held)
 
+    def move(self, entry: Entry, target: str) -> None:
+        """Move a message to the queue at the absolute path `target`, where it is new. Raises TargetUnavailable, also
+        where that is on another file system: a copy could not be made and its original deleted in one step.
+        """
+        held = self._take(entry)
+        incoming = self._store.delivery.incoming(target)
+        if os.fstat(incoming.fd).st_dev != held.stat.st_dev:
+            raise TargetUnavailable(f"{fs.display(target)} is on another file system than {fs.display(self.path)}")
+        if entry.part == "errors":
+            with self._without_sidecar(held):
+                self._store.deliver(held, target)
+        else:
+            self._store.deliver(held, target)
+
     def _take(self, entry: Entry) -> Held:
         if entry.part not in RESTING:
             raise FileNotFoundError(errno.ENOENT, "it is in work", entry.path)
@@ -103,7 +118,7 @@ class Operator:
         there = errors.stat(hidden)
         try:
             yield
-        except FileNotFoundError:
+        except BaseException:
             if errors.has(name):
                 deadletters.show_sidecar(errors, name)
             raise
