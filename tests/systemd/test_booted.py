@@ -106,6 +106,7 @@ class Service:
 
 @pytest.fixture
 def service(box: Box, until: Callable[..., None]) -> Iterator[Service]:
+    box.run("rm", "-rf", DONE)
     box.run(CTL, "queue", "create", DONE, "--user", "alice", "--group", "piper")
     service = Service(box, until)
     service.configure()

@@ -141,7 +141,7 @@ def test_an_installed_program_names_no_place_that_it_was_collected_in(project: P
     """As for a package: nothing outside DESTDIR is touched, and its command works once it is in its place."""
     root = tmp_path / "root"
     make(project, "install", f"DESTDIR={root}", "PREFIX=/usr")
-    assert {path.name for path in (root / "usr/bin").iterdir()} == {"mydaemon"}
+    assert {path.name for path in (root / "usr/bin").iterdir()} == {"mydaemon", "other"}
     assert {path.name for path in root.iterdir()} == {"etc", "usr"}
     for path in root.rglob("*"):
         assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
@@ -153,4 +153,4 @@ def test_an_installed_program_names_no_place_that_it_was_collected_in(project: P
     done = subprocess.run([interpreter, moved, "--help"], text=True, capture_output=True, check=True)
     assert "--queue-in-dir" in done.stdout
     make(project, "uninstall", f"DESTDIR={root}", "PREFIX=/usr")
-    assert files(root) == {"etc/mydaemon.conf"}
+    assert files(root) == {"etc/mydaemon.conf", "etc/other.conf"}

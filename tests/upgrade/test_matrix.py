@@ -161,7 +161,12 @@ def test_plain_copier_leaves_the_options_of_a_component_alone_too(
 
 @pytest.mark.parametrize(("version", "kind"), KINDS)
 def test_a_component_runs_as_the_template_of_its_time_made_it(
-    made: Callable[..., Path], world: dict[str, str], tmp_path: Path, version: str, kind: str
+    made: Callable[..., Path],
+    world: dict[str, str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    version: str,
+    kind: str,
 ) -> None:
     """On its own and as one of two, with its tests; what it takes from elsewhere is as it was."""
     project = tmp_path / "project"
@@ -176,7 +181,7 @@ def test_a_component_runs_as_the_template_of_its_time_made_it(
         if path.endswith(("component.py", "second.py")):
             assert after[path] == before[path], path
     check_configuration(before, after)
-    in_project(project, "mypy", "--strict", "--cache-dir", str(tmp_path / "mypy-cache"))
+    in_project(project, "mypy", "--strict", "--cache-dir", str(tmp_path_factory.getbasetemp() / "mypy-cache"))
     in_project(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", "not wherever_it_is_killed")
     in_project(project, "birds", "--action", "config-check")
 

@@ -96,7 +96,10 @@ def _perms(queue: Queue) -> int:
 
 def _make(queue: Queue) -> None:
     owner = queue.account.owner if queue.account is not None and os.geteuid() == 0 else None
+    is_new = not os.path.isdir(queue.path)
     ensure_queue(queue.path, _perms(queue), owner)
+    if is_new and owner is not None:
+        os.chown(queue.path, 0, 0, follow_symlinks=False)  # as systemd-tmpfiles(8) makes it for a unit
 
 
 def owner_and_mode(queue: Queue) -> Iterator[Finding]:
