@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo test test-fast test-all lint format golden bench bench-docs release-check clean
+.PHONY: help demo test test-fast test-all coverage lint format golden bench bench-docs release-check clean
 
 help:
 	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
-	@echo 'make test        all tests, with the coverage of the runtime; PIPER_REQUIRE=systemd,... makes skips failures'
-	@echo 'make test-fast   the tests that take no more than a second or so each, two files at a time'
+	@echo 'make test        all tests, two files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
+	@echo 'make test-fast   the tests that take no more than a second or so each'
+	@echo 'make coverage    all tests, one at a time, and what of the runtime they reach'
 	@echo 'make test-all    the tests, with every three answers of the template in one project, instead of every two'
 	@echo 'make lint        check style, format and types'
 	@echo 'make format      format the code'
@@ -21,6 +22,9 @@ demo: .venv/.made
 	@.venv/bin/python tools/demo.py $${INPUT:+"$$INPUT"}
 
 test: .venv/.made
+	.venv/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+coverage: .venv/.made
 	@.venv/bin/coverage erase
 	.venv/bin/coverage run -m pytest $(ARGS)
 	@.venv/bin/coverage combine --quiet
