@@ -115,7 +115,7 @@ def test_status_says_whether_all_some_or_none_could_be_acted_on(run: Run, letter
     assert json.loads(some.stdout) == {
         "queue": letters.path, "act": "requeue", "done": 1, "skipped": 0, "failed": 1,
     }  # fmt: skip
-    assert b"1 id of those that were named: not in errors, deferred" in some.stderr
+    assert b"1 id named no message in errors, deferred that meets all criteria" in some.stderr
     assert run("queue", "rm", letters.path, "x").returncode == 1
     assert run("queue", "rm", letters.path, "b", "c").returncode == 0
     assert (ids(letters, "errors"), ids(letters, "incoming")) == ("d", "a")

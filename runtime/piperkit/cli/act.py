@@ -99,12 +99,27 @@ def _ids(given: Iterable[str]) -> Iterator[str]:
             yield id
 
 
-def meant(view: QueueView, parts: Iterable[str], chosen: Selection, limit: int | None) -> Iterator[Entry]:
-    """The messages that are meant, as they are found: in no order, and in no memory to speak of."""
+def meant(
+    view: QueueView,
+    parts: Iterable[str],
+    chosen: Selection,
+    limit: int | None,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Entry]:
+    """The messages that are meant, as they are found: in no order, and in no memory to speak of.
+
+    check: called for each message that is looked at; what it raises ends the search.
+    """
     now = time.time()
     candidates = _named(view, parts, chosen.ids) if chosen.ids else itertools.chain(*map(view.each, parts))
-    holding = (entry for entry in candidates if _holds(chosen, view, entry, now))
-    return itertools.islice(holding, limit)
+
+    def holding() -> Iterator[Entry]:
+        for entry in candidates:
+            check()
+            if _holds(chosen, view, entry, now):
+                yield entry
+
+    return itertools.islice(holding(), limit)
 
 
 def oldest(view: QueueView, part: str, chosen: Selection, limit: int) -> tuple[list[Entry], int]:
@@ -274,10 +289,9 @@ def _act(
     who = _who()
     if not dry_run:
         _become_owner(view.path)
-    found = meant(view, parts, chosen, limit)
     if dry_run:
         number = 0
-        for entry in found:
+        for entry in meant(view, parts, chosen, limit):
             number += 1
             render.as_json(render.facts(entry)) if json else print(_line(entry))
         if not json:
@@ -289,18 +303,20 @@ def _act(
     operator = Operator(view.path, who)
     with Interrupts() as interrupts:
         try:
-            for group in _groups(found):
+            for group in _groups(meant(view, parts, chosen, limit, interrupts.check)):
                 with operator.batch():
                     for entry in group:
                         interrupts.check()
                         _one(act(operator), entry, result)
-            absent = max(0, len(chosen.ids) - result.done - result.skipped - result.failed)
+            if limit is None:
+                absent = max(0, len(chosen.ids) - result.done - result.skipped - result.failed)
         except KeyboardInterrupt:
             interrupted = True
     result.failed += absent
     if absent:
         where = ", ".join(parts)
-        print(f"piperctl: {render.number(absent, 'id')} of those that were named: not in {where}", file=sys.stderr)
+        words = f"{render.number(absent, 'id')} named no message in {where} that meets all criteria"
+        print(f"piperctl: {words}", file=sys.stderr)
     _tell(command, word, view.path, who, result, interrupted, json)
 
 
