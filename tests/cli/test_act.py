@@ -39,6 +39,7 @@ def ids(queue: DirectoryQueue, part: str) -> str:
     return "".join(entry.id for entry in QueueView(queue.path).entries(part))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "meant"),
     [
@@ -140,6 +141,7 @@ def test_what_is_in_work_is_not_acted_on(run: Run, queue: DirectoryQueue) -> Non
     assert b"--part pending: must be one of incoming, deferred, errors" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "said"),
     [

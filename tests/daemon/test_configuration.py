@@ -75,6 +75,7 @@ def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
     assert make(tmp_path, "--umask", "022").c("umask") == 0o022
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -75,6 +75,7 @@ def scrape(piper: Piper, until: Until) -> Callable[[], Samples]:
     return run
 
 
+@pytest.mark.slow
 def test_slow_and_many_clients_do_not_keep_others_from_metrics(
     piper: Piper, start: Start, until: Until, scrape: Callable[[], Samples]
 ) -> None:

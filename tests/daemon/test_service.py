@@ -389,6 +389,7 @@ def test_no_line_per_message_at_info(piper: Piper) -> None:
     assert len(piper.log.splitlines()) < 20
 
 
+@pytest.mark.slow
 def test_state_says_what_was_done_soon_after_it_was(piper: Piper, start: Start, until: Until) -> None:
     """Long before the daemon looks after its queue again, and whoever asks for it sends no signal."""
     start("upper", constants={"piperkit.filer.component.RECOVER_INTERVAL": 3600.0})

@@ -63,6 +63,7 @@ def test_subclass_says_what_a_line_is_and_leaves_lines_out(piper: Piper) -> None
     assert piper.out == [b'{"line":"two"}', b'{"line":"four"}']
 
 
+@pytest.mark.slow
 def test_many_lines_are_all_passed_on(piper: Piper) -> None:
     add(piper, "".join(f"line {number}\n" for number in range(3000)))
     assert piper.run(build, "--queue-sync=off", "--queue-out-limit=0") == 0

@@ -69,6 +69,7 @@ def connect(piper: Piper, kind: int) -> socket.socket:
     return client
 
 
+@pytest.mark.slow
 def test_each_datagram_is_a_message_and_none_is_lost_while_the_output_queue_is_full(
     piper: Piper, start: Callable[..., object], until: Until
 ) -> None:

@@ -111,6 +111,7 @@ def test_install_leaves_a_configuration_alone_and_so_does_uninstall(generate: Ge
     assert (root / "etc/mydaemon.conf").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_what_belongs_to_another_program_of_that_name_is_left_alone(generate: Generate, tmp_path: Path) -> None:
     project, root = generate(), tmp_path / "root"
     others = {"usr/lib/mydaemon/theirs", "usr/share/mydaemon/theirs", "usr/share/doc/mydaemon/theirs"}

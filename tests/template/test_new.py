@@ -43,6 +43,7 @@ def test_an_empty_directory_will_do_and_the_current_one_too(new: Piperctl, tmp_p
     assert answers(tmp_path / "birds")["daemon_name"] == "birds"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "target", "complaint"),
     [

@@ -125,6 +125,7 @@ def minor(project: Path) -> int:
     return int(checked("/usr/bin/python3", "-c", "import sys; print(sys.version_info[1])"))
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_the_daemons_account_cannot_start_is_refused(generate: Generate, tmp_path: Path) -> None:
     need("root", os.geteuid() == 0, "root")
     need("setpriv", shutil.which("setpriv") is not None, "setpriv from the package util-linux")

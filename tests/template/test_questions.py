@@ -165,6 +165,7 @@ def test_a_wrong_answer_is_refused_with_its_reason(
     assert not (tmp_path / "mydaemon").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "answer"),
     [
@@ -256,6 +257,7 @@ def test_a_relative_source_is_recorded_so_that_an_update_finds_it(template: Path
     run_copier("update", "--defaults", cwd=tmp_path / "it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "description",
     [

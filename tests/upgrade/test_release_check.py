@@ -138,6 +138,7 @@ def later_migration(repository: Path) -> None:
     change(repository / "copier.yml", "_migrations:", "_ours:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
