@@ -195,7 +195,7 @@ def requeue(
         piperctl queue ls QUEUE errors --ids | grep 2026 | piperctl queue requeue QUEUE -
     """
     chosen = selection(ids, older, newer, attempts, reason, where)
-    parts = _parts(part, ("errors", "deferred"))
+    parts = _parts(part, ("errors", "deferred"), ("errors", "deferred"))
     _act("requeue", "requeued", queue, parts, chosen, limit, all, dry_run, json, lambda operator: operator.requeue)
 
 
@@ -263,11 +263,11 @@ def mv(
     _act("mv", "moved", queue, parts, chosen, limit, all, dry_run, json, move)
 
 
-def _parts(part: str | None, by_default: tuple[str, ...]) -> tuple[str, ...]:
+def _parts(part: str | None, by_default: tuple[str, ...], allowed: tuple[str, ...] = RESTING) -> tuple[str, ...]:
     if part is None:
         return by_default
-    if part not in RESTING:
-        raise UsageError(f"--part {part}: must be one of {', '.join(RESTING)}; what is in another one is in work")
+    if part not in allowed:
+        raise UsageError(f"--part {part}: must be one of {', '.join(allowed)}")
     return (part,)
 
 
@@ -286,9 +286,6 @@ def _act(
     if chosen.everything and limit is None and not all:
         raise UsageError(f"say which messages to {command}, or --all; --dry-run shows which are meant")
     view = find.open_view(queue)
-    who = _who()
-    if not dry_run:
-        _become_owner(view.path)
     if dry_run:
         number = 0
         for entry in meant(view, parts, chosen, limit):
@@ -297,13 +294,16 @@ def _act(
         if not json:
             print(f"{render.number(number, 'message')} would be {word}; nothing was changed")
         return
+    who = _who()
+    _become_owner(view.path)
     result = Result()
     interrupted = False
     absent = 0
     operator = Operator(view.path, who)
     with Interrupts() as interrupts:
         try:
-            for group in _groups(meant(view, parts, chosen, limit, interrupts.check)):
+            found = meant(view, parts, chosen, limit, interrupts.check)
+            while group := list(itertools.islice(found, GROUP)):
                 with operator.batch():
                     for entry in group:
                         interrupts.check()
@@ -318,17 +318,6 @@ def _act(
         words = f"{render.number(absent, 'id')} named no message in {where} that meets all criteria"
         print(f"piperctl: {words}", file=sys.stderr)
     _tell(command, word, view.path, who, result, interrupted, json)
-
-
-def _groups(found: Iterator[Entry]) -> Iterator[list[Entry]]:
-    group: list[Entry] = []
-    for entry in found:
-        group.append(entry)
-        if len(group) == GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _one(act: Callable[[Entry], None], entry: Entry, result: Result) -> None:

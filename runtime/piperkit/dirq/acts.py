@@ -46,7 +46,7 @@ class Operator:
     def requeue(self, entry: Entry) -> None:
         """Have a message tried again now: a dead letter as if it were new, but for its history, which says who did it.
 
-        It keeps its arrival, and its name unless that is taken. What is in `incoming` stays there.
+        It keeps its arrival, and its name unless that is taken. What is in `incoming` is left there.
         """
         held = self._take(entry)
         incoming = self._store.parts.incoming
