@@ -7,54 +7,32 @@ could be. Ctrl-C ends it between two messages, and what was done is told.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import heapq
 import itertools
 import os
 import pwd
 import signal
 import sys
 import syslog
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from piperkit.cli import find, render
+from piperkit.cli import find, render, selecting
 from piperkit.cli.interrupts import Interrupts
-from piperkit.dirq import names
 from piperkit.dirq.acts import RESTING, Operator
 from piperkit.dirq.fs import display
-from piperkit.dirq.view import Entry, QueueView
+from piperkit.dirq.view import Entry
 from piperkit.errors import ExitStatus, PiperError, UsageError
-from piperkit.selection import Member, Selection, expression, seconds
+from piperkit.selection import Selection
 
 #: Some of the messages could be acted on, and some could not; as rabbitmqadmin has it.
 PARTIAL = 3
 #: Messages whose acts become durable together.
 GROUP = 200
 
-Ids = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Ids, as ls --ids prints them; -: one a line from standard input."),
-]
-Part = Annotated[str | None, typer.Option("--part", metavar="PART", help=f"Only there: {', '.join(RESTING)}.")]
-Older = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived so long ago: 90s, 5min, 2h, 3d, 1w.")]
-Newer = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived since then.")]
-Reason = Annotated[
-    str | None, typer.Option(metavar="REGEX", help="Whose last attempt failed for a reason in which this is found.")
-]
-Attempts = Annotated[int | None, typer.Option(metavar="N", min=0, help="With so many failed attempts, or more.")]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PATH=VALUE", help="JSON messages with this member: host=db1, Source.0.IP4=192.0.2.7, host=~^db."
-    ),
-]
-Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="No more than so many.")]
 All = Annotated[bool, typer.Option("--all", help="All messages there: needed where nothing else is said.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Change nothing, and show which messages are meant.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -69,115 +47,16 @@ class Result:
     failed: int = 0
 
 
-def selection(
-    ids: Iterable[str] | None,
-    older: str | None,
-    newer: str | None,
-    attempts: int | None,
-    reason: str | None,
-    where: Iterable[str] | None,
-) -> Selection:
-    """What the options mean. Raises UsageError."""
-    return Selection(
-        frozenset(_ids(ids or ())),
-        None if older is None else seconds("--older", older),
-        None if newer is None else seconds("--newer", newer),
-        attempts,
-        None if reason is None else expression("--reason", reason),
-        tuple(map(Member.parse, where or ())),
-    )
-
-
-def _ids(given: Iterable[str]) -> Iterator[str]:
-    for id in given:
-        if id == "-":
-            found = [line.rstrip("\n") for line in sys.stdin]
-            if not any(found):
-                raise UsageError("there is no id on standard input, so nothing is meant")
-            yield from filter(None, found)
-        else:
-            yield id
-
-
-def meant(
-    view: QueueView,
-    parts: Iterable[str],
-    chosen: Selection,
-    limit: int | None,
-    check: Callable[[], None] = lambda: None,
-) -> Iterator[Entry]:
-    """The messages that are meant, as they are found: in no order, and in no memory to speak of.
-
-    check: called for each message that is looked at; what it raises ends the search.
-    """
-    now = time.time()
-    candidates = _named(view, parts, chosen.ids) if chosen.ids else itertools.chain(*map(view.each, parts))
-
-    def holding() -> Iterator[Entry]:
-        for entry in candidates:
-            check()
-            if _holds(chosen, view, entry, now):
-                yield entry
-
-    return itertools.islice(holding(), limit)
-
-
-def oldest(view: QueueView, part: str, chosen: Selection, limit: int) -> tuple[list[Entry], int]:
-    """The first of a part's messages that are meant, up to a limit (0: none), and how many more there are."""
-    if not limit:
-        now = time.time()
-        return [entry for entry in view.entries(part) if _holds(chosen, view, entry, now)], 0
-    if chosen.everything:
-        found = view.oldest(part, limit)
-        return found, max(0, view.counts([part])[part] - len(found)) if len(found) == limit else 0
-    number = 0
-
-    def counted() -> Iterator[Entry]:
-        nonlocal number
-        for entry in meant(view, (part,), chosen, None):
-            number += 1
-            yield entry
-
-    found = heapq.nsmallest(limit, counted(), key=lambda entry: names.sort_key(entry.id))
-    return found, number - len(found)
-
-
-def banished(view: QueueView, chosen: Selection) -> Iterator[tuple[Entry, float]]:
-    """The dead letters that are meant, each with the time of its banishment."""
-    for entry in meant(view, ("errors",), chosen, None):
-        with contextlib.suppress(FileNotFoundError):
-            yield entry, os.stat(entry.path, follow_symlinks=False).st_ctime  # which rename(2) sets
-
-
-def _holds(chosen: Selection, view: QueueView, entry: Entry, now: float) -> bool:
-    try:
-        return chosen.holds(entry, now, lambda: view.read(entry))
-    except FileNotFoundError:
-        return False  # it has moved on
-
-
-def _named(view: QueueView, parts: Iterable[str], ids: Iterable[str]) -> Iterator[Entry]:
-    """The messages of these ids; one whose id cannot be typed is known by what ls shows."""
-    for id in ids:
-        for part in parts:
-            with contextlib.suppress(FileNotFoundError):
-                yield view.entry(part, id)
-                break
-        else:
-            if "\\" in id:
-                yield from (entry for part in parts for entry in view.each(part) if render.name(entry.id) == id)
-
-
 def requeue(
     queue: Annotated[Path, typer.Argument(metavar="QUEUE", help="The queue's directory.", show_default=False)],
-    ids: Ids = None,
-    part: Part = None,
-    older: Older = None,
-    newer: Newer = None,
-    attempts: Attempts = None,
-    reason: Reason = None,
-    where: Where = None,
-    limit: Limit = None,
+    ids: selecting.Ids = None,
+    part: selecting.Part = None,
+    older: selecting.Older = None,
+    newer: selecting.Newer = None,
+    attempts: selecting.Attempts = None,
+    reason: selecting.Reason = None,
+    where: selecting.Where = None,
+    limit: selecting.Limit = None,
     all: All = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -194,21 +73,21 @@ def requeue(
 
         piperctl queue ls QUEUE errors --ids | grep 2026 | piperctl queue requeue QUEUE -
     """
-    chosen = selection(ids, older, newer, attempts, reason, where)
+    chosen = selecting.selection(ids, older, newer, attempts, reason, where)
     parts = _parts(part, ("errors", "deferred"), ("errors", "deferred"))
     _act("requeue", "requeued", queue, parts, chosen, limit, all, dry_run, json, lambda operator: operator.requeue)
 
 
 def rm(
     queue: Annotated[Path, typer.Argument(metavar="QUEUE", help="The queue's directory.", show_default=False)],
-    ids: Ids = None,
-    part: Part = None,
-    older: Older = None,
-    newer: Newer = None,
-    attempts: Attempts = None,
-    reason: Reason = None,
-    where: Where = None,
-    limit: Limit = None,
+    ids: selecting.Ids = None,
+    part: selecting.Part = None,
+    older: selecting.Older = None,
+    newer: selecting.Newer = None,
+    attempts: selecting.Attempts = None,
+    reason: selecting.Reason = None,
+    where: selecting.Where = None,
+    limit: selecting.Limit = None,
     all: All = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -221,7 +100,7 @@ def rm(
 
         piperctl queue rm QUEUE --part incoming --where type=test
     """
-    chosen = selection(ids, older, newer, attempts, reason, where)
+    chosen = selecting.selection(ids, older, newer, attempts, reason, where)
     parts = _parts(part, ("errors",))
     _act("rm", "deleted", queue, parts, chosen, limit, all, dry_run, json, lambda operator: operator.remove)
 
@@ -229,14 +108,14 @@ def rm(
 def mv(
     queue: Annotated[Path, typer.Argument(metavar="QUEUE", help="The queue's directory.", show_default=False)],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Another queue's directory.", show_default=False)],
-    ids: Ids = None,
-    part: Part = None,
-    older: Older = None,
-    newer: Newer = None,
-    attempts: Attempts = None,
-    reason: Reason = None,
-    where: Where = None,
-    limit: Limit = None,
+    ids: selecting.Ids = None,
+    part: selecting.Part = None,
+    older: selecting.Older = None,
+    newer: selecting.Newer = None,
+    attempts: selecting.Attempts = None,
+    reason: selecting.Reason = None,
+    where: selecting.Where = None,
+    limit: selecting.Limit = None,
     all: All = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -251,7 +130,7 @@ def mv(
 
         piperctl queue mv QUEUE TARGET --part incoming --all
     """
-    chosen = selection(ids, older, newer, attempts, reason, where)
+    chosen = selecting.selection(ids, older, newer, attempts, reason, where)
     parts = _parts(part, ("errors",))
     there = os.path.realpath(find.open_view(target).path)
     if there == os.path.realpath(queue):
@@ -288,7 +167,7 @@ def _act(
     view = find.open_view(queue)
     if dry_run:
         number = 0
-        for entry in meant(view, parts, chosen, limit):
+        for entry in selecting.meant(view, parts, chosen, limit):
             number += 1
             render.as_json(render.facts(entry)) if json else print(_line(entry))
         if not json:
@@ -302,7 +181,7 @@ def _act(
     operator = Operator(view.path, who)
     with Interrupts() as interrupts:
         try:
-            found = meant(view, parts, chosen, limit, interrupts.check)
+            found = selecting.meant(view, parts, chosen, limit, interrupts.check)
             while group := list(itertools.islice(found, GROUP)):
                 with operator.batch():
                     for entry in group:

@@ -12,7 +12,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from piperkit.cli import act, find, progress, reasons, render, sources
+from piperkit.cli import act, find, progress, reasons, render, selecting, sources
 from piperkit.cli.interrupts import Interrupts
 from piperkit.cli.put import Putter, open_queue
 from piperkit.cli.sources import STDIN
@@ -184,11 +184,11 @@ def ls(
             show_default=False,
         ),
     ] = None,
-    older: act.Older = None,
-    newer: act.Newer = None,
-    attempts: act.Attempts = None,
-    reason: act.Reason = None,
-    where: act.Where = None,
+    older: selecting.Older = None,
+    newer: selecting.Newer = None,
+    attempts: selecting.Attempts = None,
+    reason: selecting.Reason = None,
+    where: selecting.Where = None,
     ids: Annotated[bool, typer.Option("--ids", help="Print the ids only, for another command; all of them.")] = False,
     json: Json = False,
 ) -> None:
@@ -204,12 +204,12 @@ def ls(
         raise typer.BadParameter(f"{part!r} is no part of a queue; it must be one of {', '.join(HOLDING)}")
     if limit is None:
         limit = 0 if json or ids else LIMIT
-    chosen = act.selection(None, older, newer, attempts, reason, where)
+    chosen = selecting.selection(None, older, newer, attempts, reason, where)
     view = find.open_view(queue)
     left_out = 0
     shown: list[Entry] = []
     for each in HOLDING if part is None else (part,):
-        found, more = act.oldest(view, each, chosen, limit)
+        found, more = selecting.oldest(view, each, chosen, limit)
         left_out += more
         if not json and not ids:
             shown += found
@@ -224,9 +224,9 @@ def ls(
 def errors(
     queue: QueueArgument,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Kinds that are shown.")] = 20,
-    older: act.Older = None,
-    newer: act.Newer = None,
-    where: act.Where = None,
+    older: selecting.Older = None,
+    newer: selecting.Newer = None,
+    where: selecting.Where = None,
     json: Json = False,
 ) -> None:
     """Why messages are in errors: one line for each kind of reason, with its number, first and last time, an example.
@@ -234,8 +234,8 @@ def errors(
     Reasons that differ in numbers or quoted words only are one kind; the dead letters of one are shown by ls --reason.
     """
     view = find.open_view(queue)
-    chosen = act.selection(None, older, newer, None, None, where)
-    found = reasons.grouped(act.banished(view, chosen))
+    chosen = selecting.selection(None, older, newer, None, None, where)
+    found = reasons.grouped(selecting.banished(view, chosen))
     if json:
         for kind in found[:limit]:
             moments = {"first": render.moment(kind.first), "last": render.moment(kind.last)}
