@@ -108,7 +108,7 @@ class Desk:
         if parts.targets.is_same(target, parts.settings.in_dir):
             raise Reject(f"it would go back to {target}, the queue that it comes from, and never end")
         if parts.settings.out_limit:
-            parts.targets.take(target, parts.settings.out_limit)
+            parts.targets.take(target, parts.settings.out_limit, parts.settings.batch)
         return target
 
     def settled(self, id: str) -> None:

@@ -76,7 +76,7 @@ class Intake:
             return 1
         if not settings.is_limited:
             return settings.batch
-        room = parts.room.left(settings.out_limit, len(parts.claims.held))
+        room = parts.room.left(settings.out_limit, len(parts.claims.held), settings.batch)
         if room > 0:
             return min(settings.batch, room)
         parts.window.close()

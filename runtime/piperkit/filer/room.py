@@ -1,7 +1,8 @@
 """Back-pressure: how many more messages a queue may be given until it holds `queue_out_limit` that nobody has claimed.
 
 Counting a queue takes long where it is long, so it is done now and then, and a part of the room is used in between:
-other daemons use it at the same time.
+other daemons use it at the same time. What each of them may have counted on when the queue becomes full is what it holds
+too much: a batch, or that part of the limit.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from piperkit.errors import TargetUnavailable
 
 #: The part of the room that is used before it is counted anew.
 ROOM_PART = 16
-#: Messages for which the room is counted once, if there is as much.
-AT_LEAST = 32
 #: Queues named by messages of which the room is known.
 _TARGETS_MAX = 100
 
@@ -34,13 +33,16 @@ class Room:
         self._left = 0
         self.is_ours = False  #: there would be room but for what is claimed already
 
-    def left(self, limit: int, claimed: int) -> int:
-        """How many more messages may be claimed: each claim counts as if it went there. Raises as `Queue.room`."""
+    def left(self, limit: int, claimed: int, batch: int) -> int:
+        """How many more messages may be claimed: each claim counts as if it went there. Raises as `Queue.room`.
+
+        batch: messages that are claimed at once.
+        """
         if self._left <= 0:
             free = self._count(limit)
             room = max(0, free - claimed)
             self.is_ours = free > 0
-            self._left = min(room, max(AT_LEAST, room // ROOM_PART))
+            self._left = min(room, max(batch, room // ROOM_PART))
         return self._left
 
     def take(self, messages: int) -> None:
@@ -71,14 +73,14 @@ class Targets:
             found = self._real[path] = os.path.realpath(path)
         return found
 
-    def take(self, target: str, limit: int) -> None:
+    def take(self, target: str, limit: int, batch: int) -> None:
         """A message is about to go there. Raises TargetFull, and as `Queue.room`."""
         left = self._left.get(target, 0)
         if left <= 0:
             room = self._count(limit, target)
             if room <= 0:
                 raise TargetFull(f"the queue {target} is full: its limit of {limit} messages is reached")
-            left = min(room, max(AT_LEAST, room // ROOM_PART))
+            left = min(room, max(batch, room // ROOM_PART))
             if len(self._left) >= _TARGETS_MAX:
                 self._left.clear()
         self._left[target] = left - 1
