@@ -276,7 +276,7 @@ def test_queue_that_comes_back_is_watched_again(piper: Piper, start: Start, unti
     """It looks for it every `queue_in_wait` seconds, and from then on it is woken."""
     wait = {"piperkit.filer.doorbell.LOOK_INTERVAL": 0.5}
     start("upper", "--queue-in-wait=0.05", constants=wait)
-    until(lambda: "The daemon starts" in log(piper), "the start")
+    until(lambda: "input queue is" in log(piper), "the start: until then the daemon makes the queue where it is missing")
     queue = piper.directory / "in"
     queue.rename(queue.with_name("away"))
     until(lambda: "processing pauses" in log(piper), "the daemon to miss it")
@@ -285,6 +285,19 @@ def test_queue_that_comes_back_is_watched_again(piper: Piper, start: Start, unti
             anew.enqueue(f"m{number}")
             until(lambda: len(piper.out) == number + 1, "the message")  # noqa: B023  used at once
     assert NOT_TOLD not in log(piper)
+
+
+def test_queue_that_is_away_when_the_watch_begins_is_watched_from_the_next_look_on(tmp_path: Path) -> None:
+    queue = tmp_path / "queue"
+    with DirectoryQueue(queue) as away:
+        queue.rename(tmp_path / "away")
+        watch = away.watch()
+        assert not watch.renew()
+        (tmp_path / "away").rename(queue)
+        assert watch.renew()
+        arrive(queue / "incoming")
+        assert rings(watch)
+        watch.close()
 
 
 def test_directory_that_is_made_after_its_watch_is_watched_from_the_next_look_on(tmp_path: Path) -> None:

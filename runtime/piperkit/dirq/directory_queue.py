@@ -191,8 +191,9 @@ class DirectoryQueue:
         """Something that is readable when a message may have arrived. Raises OSError where nothing tells."""
         from piperkit.dirq.watch import Watch  # a queue that is not watched needs the standard library only
 
-        self._check_earlier()
-        self._instance.open()  # so that the others leave it its part
+        with contextlib.suppress(FileNotFoundError):  # it is away now; `claim` will find it again, or say so
+            self._check_earlier()
+            self._instance.open()  # so that the others leave it its part
         return Watch(f"{self.path}/incoming", self._store.parts.refresh)
 
     def claimed(self) -> list[str]:
