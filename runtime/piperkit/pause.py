@@ -14,6 +14,7 @@ class Pause(enum.Enum):
     OUTPUT_FULL = "output_full"  #: room in the output queue
     OUTPUT_UNAVAILABLE = "output_unavailable"  #: the output queue, which is missing or not writable
     BACKEND_UNAVAILABLE = "backend_unavailable"  #: what a component works with, such as a database
+    OPERATOR = "operator"  #: an operator, who has paused the queue
     DISK_FULL = "disk_full"  #: space on a file system
     FAULT = "fault"  #: the end of any other fault, such as an I/O error
 

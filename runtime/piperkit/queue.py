@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from piperkit.message import Contents, Failure
+from piperkit.operating import Paused
 
 
 class Claim(Protocol):
@@ -111,6 +112,10 @@ class Queue(Protocol):
 
     def enqueue_many(self, contents: Iterable[Contents]) -> list[str]:
         """Publish complete messages, several times as fast as one by one; returns their ids, in order."""
+        ...
+
+    def paused(self) -> Paused | None:
+        """Whether an operator has paused the queue. Asked for each batch; `claim` takes no notice of it."""
         ...
 
     def claim(self, limit: int = 1) -> Sequence[Claim]:

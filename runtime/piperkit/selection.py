@@ -54,15 +54,23 @@ class Member:
 
     def holds(self, contents: Any) -> bool:
         """Whether it holds for a message's value."""
-        for step in self.path:
-            if isinstance(contents, dict) and step in contents:
-                contents = contents[step]
-            elif isinstance(contents, list) and step.isdecimal() and int(step) < len(contents):
-                contents = contents[int(step)]
-            else:
-                return False
+        found, contents = member(contents, self.path)
+        if not found:
+            return False
         text = contents if isinstance(contents, str) else json.dumps(contents)
         return text == self.value if self.pattern is None else self.pattern.search(text) is not None
+
+
+def member(contents: Any, path: Sequence[str]) -> tuple[bool, Any]:
+    """Whether a value has a member of that path of names and indexes, and that."""
+    for step in path:
+        if isinstance(contents, dict) and step in contents:
+            contents = contents[step]
+        elif isinstance(contents, list) and step.isdecimal() and int(step) < len(contents):
+            contents = contents[int(step)]
+        else:
+            return False, None
+    return True, contents
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

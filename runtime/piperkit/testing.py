@@ -27,9 +27,9 @@ import pytest
 
 from piperkit import crashwalk
 from piperkit.dirq import DirectoryQueue
-from piperkit.dirq.layout import HOLDING
 from piperkit.dirq.view import QueueView
 from piperkit.message import Contents
+from piperkit.operating import HOLDING
 
 if TYPE_CHECKING:
     from piperkit.daemon import PiperDaemon

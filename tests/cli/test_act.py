@@ -138,7 +138,7 @@ def test_what_is_in_work_is_not_acted_on(run: Run, queue: DirectoryQueue) -> Non
     queue.claim()
     done = run("queue", "rm", queue.path, "a", "--part", "pending")
     assert (done.returncode, ids(queue, "pending")) == (64, "a")
-    assert b"--part pending: must be one of incoming, deferred, errors" in done.stderr
+    assert b"--part pending: must be one of incoming, deferred, hold, errors" in done.stderr
     done = run("queue", "requeue", queue.path, "--part", "incoming", "--all")
     assert done.returncode == 64
     assert b"--part incoming: must be one of errors, deferred" in done.stderr

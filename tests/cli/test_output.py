@@ -165,7 +165,7 @@ def test_what_a_queue_lacks_is_named(run: Run, tmp_path: Path) -> None:
     for part in ("tmp", "incoming", "errors"):
         (tmp_path / "half" / part).mkdir(parents=True)
     assert run("queue", "ls", "half").stderr == b"piperctl: half is not a queue: it has no directory pending\n"
-    assert run("queue", "ls", "gone").stderr == b"piperctl: gone is not a queue: there is no such directory\n"
+    assert run("queue", "ls", "./gone").stderr == b"piperctl: ./gone is not a queue: there is no such directory\n"
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,9 @@ def test_queue_that_comes_back_is_watched_again(piper: Piper, start: Start, unti
     """It looks for it every `queue_in_wait` seconds, and from then on it is woken."""
     wait = {"piperkit.filer.doorbell.LOOK_INTERVAL": 0.5}
     start("upper", "--queue-in-wait=0.05", constants=wait)
-    until(lambda: "input queue is" in log(piper), "the start: until then the daemon makes the queue where it is missing")
+    until(
+        lambda: "input queue is" in log(piper), "the start: until then the daemon makes the queue where it is missing"
+    )
     queue = piper.directory / "in"
     queue.rename(queue.with_name("away"))
     until(lambda: "processing pauses" in log(piper), "the daemon to miss it")

@@ -19,10 +19,10 @@ from needs import need
 from piperkit import crashwalk
 from piperkit.dirq import DirectoryQueue, deadletters
 from piperkit.dirq.acts import Operator
-from piperkit.dirq.layout import HOLDING
-from piperkit.dirq.view import Entry, QueueView
+from piperkit.dirq.view import QueueView
 from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
+from piperkit.operating import HOLDING, Entry
 
 BROKEN = Failure("the host is down", "OSError")
 

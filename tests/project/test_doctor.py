@@ -18,10 +18,10 @@ import pytest
 import repository
 from needs import need
 from piperkit.dirq import DirectoryQueue, layout
-from piperkit.dirq.layout import HOLDING
 from piperkit.doctor import project_checks, queue_checks
 from piperkit.doctor.subjects import Queue
 from piperkit.message import Failure
+from piperkit.operating import HOLDING
 
 DAEMON = """
 from piperkit import Component, PiperDaemon

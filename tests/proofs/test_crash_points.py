@@ -39,6 +39,7 @@ from piperkit.dirq.fs import Directory
 from piperkit.dirq.litter import LITTER_AGE
 from piperkit.dirq.reading import ASIDE, Notices
 from piperkit.message import Failure
+from piperkit.operating import HOLDING
 
 CHILD = Path(__file__).with_name("crash_child.py")
 RUNTIME = Path(piperkit.__file__).parent.parent
@@ -430,7 +431,7 @@ def books(root: Path, far: Path) -> Books:
     """Which message is where, with what contents."""
     found: Books = {}
     for queue in (*(root / name for name in Walk.QUEUES), far):
-        for part in layout.HOLDING:
+        for part in HOLDING:
             for name in layout.message_names(str(queue), part):
                 path = queue / part / name
                 contents = path.read_bytes()

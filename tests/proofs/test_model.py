@@ -42,6 +42,7 @@ from dirq_tools import FAILURE, Clock, crash, snapshot
 from piperkit.dirq import DirectoryQueue, Sync, fs, instances, layout, records
 from piperkit.dirq.fs import Directory
 from piperkit.errors import NotClaimed, QueueError
+from piperkit.operating import HOLDING
 from piperkit.queue import Claim
 
 #: Instances that share the queue.
@@ -575,7 +576,7 @@ class QueueMachine(RuleBasedStateMachine):
         """What is where."""
         found: Counter[Place] = Counter()
         for queue in ("in", "next", "other"):
-            for part in layout.HOLDING:
+            for part in HOLDING:
                 for name in layout.message_names(str(self.directory / queue), part):
                     data = (self.directory / queue / part / name).read_bytes()
                     message = self.messages.get(serial(data)) if part == "deferred" else None

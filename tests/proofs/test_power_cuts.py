@@ -33,6 +33,7 @@ import piperkit
 import summary
 from needs import need
 from piperkit.dirq import DirectoryQueue, Sync, layout
+from piperkit.operating import HOLDING
 
 CHILD = Path(__file__).with_name("power_child.py")
 RUNTIME = Path(piperkit.__file__).parent.parent
@@ -141,7 +142,7 @@ def test_messages_that_are_done_do_not_come_again_after_a_power_cut(disk: disks.
         queue.commit(changed, "new")
     disk.cut()
     disk.power_up()
-    left = {part: layout.message_names(str(disk.path / "in"), part) for part in layout.HOLDING}
+    left = {part: layout.message_names(str(disk.path / "in"), part) for part in HOLDING}
     assert not any(left.values()), left
     assert layout.message_names(str(disk.path / "next"), "incoming") == {changed}
 

@@ -20,10 +20,10 @@ from people import DAEMON, PRODUCER
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.acts import Operator
 from piperkit.dirq.layout import PARTS, SHARED
-from piperkit.dirq.view import Entry
 from piperkit.doctor.examine import Subjects, examine, mend
 from piperkit.doctor.subjects import bare_queue
 from piperkit.errors import QueueMissing
+from piperkit.operating import Entry
 
 pytestmark = pytest.mark.slow
 

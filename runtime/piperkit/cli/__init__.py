@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import doctor, new, queue, render, upgrade
+from piperkit.cli import check, doctor, new, queue, render, upgrade, watching
+from piperkit.cli.options import composed
 from piperkit.errors import ExitStatus, PiperError
 
 #: What typer says of a command line that cannot be used; ours has the name and number of sysexits(3).
@@ -31,6 +32,8 @@ cli.command()(new.new)
 cli.add_typer(new.add, name="add")
 cli.command()(upgrade.upgrade)
 cli.command()(doctor.doctor)
+cli.command()(composed(watching.find))
+cli.command()(composed(check.check))
 
 
 def _version(wanted: bool) -> None:

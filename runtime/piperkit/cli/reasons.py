@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
 
-from piperkit.dirq.view import Entry
+from piperkit.operating import Entry
 
 #: Kinds that are told apart; further ones are one, so that a million messages with a reason of its own each fit.
 KINDS_MAX = 10_000
@@ -42,19 +41,26 @@ def kind(reason: str | None) -> str:
     return reason if len(reason) <= _SHOWN_MAX else reason[:_SHOWN_MAX] + "…"
 
 
-def grouped(found: Iterable[tuple[Entry, float]]) -> list[Kind]:
-    """The kinds of these messages and times, most frequent first."""
-    kinds: dict[str, Kind] = {}
-    for entry, moment in found:
+class Kinds:
+    """The kinds of messages that are added, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, Kind] = {}
+
+    def add(self, entry: Entry, moment: float) -> None:
+        """A message that was banished at that moment."""
         name = kind(entry.reason)
-        if name not in kinds and len(kinds) >= KINDS_MAX:
+        if name not in self._kinds and len(self._kinds) >= KINDS_MAX:
             name = OTHERS
-        known = kinds.get(name)
+        known = self._kinds.get(name)
         if known is None:
-            kinds[name] = Kind(name, 1, moment, moment, entry.id)
-            continue
+            self._kinds[name] = Kind(name, 1, moment, moment, entry.id)
+            return
         known.messages += 1
         known.first = min(known.first, moment)
         if moment >= known.last:
             known.last, known.example = moment, entry.id
-    return sorted(kinds.values(), key=lambda each: (-each.messages, each.reason))
+
+    def sorted(self) -> list[Kind]:
+        """Most frequent first."""
+        return sorted(self._kinds.values(), key=lambda each: (-each.messages, each.reason))

@@ -7,21 +7,26 @@ terminal or break a line; for programs as JSON, where a name's bytes that are no
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import datetime
 import json
 import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from piperkit.dirq.fs import display
-from piperkit.dirq.view import Entry
+from piperkit.errors import UsageError
+from piperkit.operating import Entry
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from piperkit.cli.reasons import Kind
+    from piperkit.cli.shapes import Shape
 
 #: Contents of which more than this is not shown, in bytes; --raw gives everything.
 SHOWN_MAX = 4096
@@ -113,33 +118,80 @@ def facts(entry: Entry) -> dict[str, Any]:
     }
 
 
-def entries(found: list[Entry], left_out: int) -> None:
-    """Print messages as a table."""
+#: What the table of messages can show.
+COLUMNS = ("queue", "part", "id", "size", "age", "attempts", "due", "reason")
+_SORTED: dict[str, Callable[[Entry], Any]] = {
+    "part": lambda entry: entry.part,
+    "id": lambda entry: entry.id,
+    "size": lambda entry: entry.size,
+    "age": lambda entry: -entry.arrived,
+    "attempts": lambda entry: entry.attempts,
+    "due": lambda entry: entry.due or 0.0,
+    "reason": lambda entry: entry.reason or "",
+}
+
+
+def columns(given: str | None) -> tuple[str, ...] | None:
+    """The columns that are asked for; None: those that are usual. Raises UsageError."""
+    if given is None:
+        return None
+    found = tuple(each.strip() for each in given.split(","))
+    for each in found:
+        if each not in COLUMNS:
+            raise UsageError(f"--columns {given}: {each or 'nothing'} is none of {', '.join(COLUMNS)}")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """How messages are sorted."""
+
+    key: Callable[[Entry], Any]
+    downward: bool
+
+
+def order(given: str | None) -> Order | None:
+    """The order that is asked for. Raises UsageError."""
+    if given is None:
+        return None
+    key = _SORTED.get(given.removeprefix("-"))
+    if key is None:
+        raise UsageError(f"--sort {given}: must be one of {', '.join(_SORTED)}, or -size and the like")
+    return Order(key, given.startswith("-"))
+
+
+def entries(found: list[tuple[str, Entry]], left_out: int, shown: tuple[str, ...] | None, *, several: bool) -> None:
+    """Print messages, each with the path of its queue, as a table. several: they are of more than one."""
+    shown = shown or (COLUMNS if several else COLUMNS[1:])
     table = _table()
-    for heading in ("PART", "ID"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("SIZE", "AGE", "ATTEMPTS", "DUE IN"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("REASON", overflow="fold")
+    for heading in shown:
+        right = heading in ("size", "age", "attempts", "due")
+        name_ = "DUE IN" if heading == "due" else heading.upper()
+        if heading == "reason":
+            table.add_column(name_, overflow="fold")
+        else:
+            # An id that is cut cannot be used: rather the table is wider than the terminal.
+            table.add_column(name_, justify="right" if right else "left", no_wrap=heading != "id", overflow="fold")
     now = time.time()
-    for entry in found:
-        due = "" if entry.due is None else duration(entry.due - now)
-        table.add_row(
-            entry.part,
-            name(entry.id),
-            size(entry.size),
-            duration(now - entry.arrived),
-            str(entry.attempts or ""),
-            due,
-            text(entry.reason or ""),
-        )
-    _print(table)
+    for queue, entry in found:
+        cells = {
+            "queue": name(os.path.basename(queue)),
+            "part": entry.part,
+            "id": name(entry.id),
+            "size": size(entry.size),
+            "age": duration(now - entry.arrived),
+            "attempts": str(entry.attempts or ""),
+            "due": "" if entry.due is None else duration(entry.due - now),
+            "reason": text(entry.reason or ""),
+        }
+        table.add_row(*(cells[each] for each in shown))
+    show(table)
     if left_out:
         print(f"... and {left_out} more; --limit shows more of them")
 
 
-def reasons(kinds: list[Kind], others: int) -> None:
-    """Print kinds of reasons as a table; others: messages of those that are not shown."""
+def reasons(kinds: list[Kind], others: int) -> Table:
+    """Kinds of reasons as a table; others: messages of those that are not shown."""
     table = _table()
     for heading in ("MESSAGES", "FIRST", "LAST"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -149,15 +201,16 @@ def reasons(kinds: list[Kind], others: int) -> None:
     for kind in kinds:
         ages = (f"{duration(now - moment)} ago" for moment in (kind.first, kind.last))
         table.add_row(str(kind.messages), *ages, text(kind.reason), name(kind.example))
-    _print(table)
     if others:
-        print(f"... and {number(others, 'message')} of other kinds; --limit shows more of them")
+        table.caption = f"... and {number(others, 'message')} of other kinds; --limit shows more of them"
+        table.caption_justify = "left"
+    return table
 
 
 def counts(rows: list[dict[str, Any]]) -> None:
     """Print the parts of queues as a table."""
     table = _table()
-    table.add_column("QUEUE", no_wrap=True)
+    table.add_column("QUEUE", overflow="fold")
     table.add_column("PART", no_wrap=True)
     for heading in ("MESSAGES", "SIZE", "OLDEST"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -165,11 +218,80 @@ def counts(rows: list[dict[str, Any]]) -> None:
         for part, found in row["parts"].items():
             age = "" if found["oldest_age"] is None else duration(found["oldest_age"])
             table.add_row(text(row["queue"]), part, str(found["messages"]), size(found["size"]), age)
-    _print(table)
+    show(table)
+    for row in rows:
+        if row["paused"] is not None:
+            print(f"{text(row['queue'])}: {text(row['paused'])}")
 
 
-def contents(data: bytes) -> str:
-    """Contents as text, or what they look like in hexadecimal; the beginning of what is long."""
+def found(rows: list[dict[str, Any]]) -> None:
+    """Print queues and who works on them as a table."""
+    table = _table()
+    table.add_column("QUEUE", overflow="fold")
+    for heading in ("WAIT", "WORK", "PUT OFF", "HELD", "ERRORS", "OLDEST", "IN/s", "OUT/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("INSTANCES", overflow="fold")
+    for row in rows:
+        parts = row["parts"]
+        numbers = (
+            parts["incoming"],
+            parts["pending"] + parts["outgoing"],
+            parts["deferred"],
+            parts["hold"],
+            parts["errors"],
+        )
+        age = "" if row["oldest_age"] is None else duration(row["oldest_age"])
+        rates = ("" if rate is None else f"{rate:g}" for rate in (row["in"], row["out"]))
+        there = row["instances"]
+        who = "?" if there is None else ", ".join(f"{each['host']}:{each['pid']}" for each in there) or "none"
+        paused = " PAUSED" if row["paused"] else ""
+        table.add_row(
+            name(os.path.basename(row["queue"])),
+            *map(str, numbers),
+            age,
+            *rates,
+            text(who) + paused,
+        )
+    show(table)
+    for row in rows:
+        if row["paused"] is not None:
+            print(f"{text(row['queue'])}: {text(row['paused'])}")
+
+
+def shape(found: Shape, what: str, limit: int) -> Table:
+    """Messages by age and something else as a table, each row drawn by what there is of it."""
+    from piperkit.cli.shapes import BOUNDS
+
+    rows = list(found.rows())
+    table = _table()
+    table.add_column(text(what.upper()), overflow="fold")
+    table.add_column("TOTAL", justify="right", no_wrap=True)
+    for bound in BOUNDS:
+        table.add_column(duration(bound).replace(" ", ""), justify="right", no_wrap=True)
+    table.add_column("more", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    whole = [sum(column) for column in zip(*(counts for _, counts in rows), strict=True)]
+    most = max((max(counts) for _, counts in rows), default=0)
+    for name_, counts in [("all", whole), *rows[:limit]] if rows else []:
+        cells = (str(each or "·") for each in counts)
+        table.add_row(text(name_), str(sum(counts)), *cells, _drawn(counts, most if name_ != "all" else max(whole)))
+    if len(rows) > limit:
+        left = sum(sum(counts) for _, counts in rows[limit:])
+        table.caption = f"... and {number(left, 'message')} in {number(len(rows) - limit, 'other row')}"
+        table.caption_justify = "left"
+    return table
+
+
+def _drawn(counts: list[int], most: int) -> str:
+    """A bar for each number."""
+    bars = " ▁▂▃▄▅▆▇█"
+    return "".join(bars[0 if not each else max(1, round(8 * each / most))] for each in counts)
+
+
+def contents(data: bytes) -> None:
+    """Print contents as text, JSON in colours where the terminal has them, or what they look like in hexadecimal; the
+    beginning of what is long.
+    """
     shown = data[:SHOWN_MAX]
     try:
         # Not to be final lets the cut go through a character.
@@ -178,11 +300,29 @@ def contents(data: bytes) -> str:
         found = None
     if found is not None and not _UNSAFE.search(re.sub("[\t\r\n]", "", found)):
         seen = found.replace("\r", "\\r")
+        if len(shown) == len(data) and sys.stdout.isatty() and _is_object(found):
+            from rich.json import JSON
+
+            _console().print(JSON(found, ensure_ascii=False))
+            return
     else:
         shown = data[:_HEX_MAX]
-        seen = "\n".join(f"{at:08x}  {shown[at : at + 16].hex(' ')}" for at in range(0, len(shown), 16))
+        seen = "\n".join(_hex(at, shown[at : at + 16]) for at in range(0, len(shown), 16))
     more = len(data) - len(shown)
-    return seen + (f"\n... and {size(more)} more; --raw prints everything" if more else "")
+    print(seen + (f"\n... and {size(more)} more; --raw prints everything" if more else ""))
+
+
+def _hex(at: int, row: bytes) -> str:
+    """A line of a dump: where it begins, the bytes, and what of them is text."""
+    seen = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
+    return f"{at:08x}  {row.hex(' '):47}  {seen}"
+
+
+def _is_object(found: str) -> bool:
+    try:
+        return isinstance(json.loads(found), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _table() -> Table:
@@ -191,11 +331,16 @@ def _table() -> Table:
     return Table(box=None, pad_edge=False, header_style="bold")
 
 
-def _print(table: Table) -> None:
+def _console() -> Console:
     from rich.console import Console
 
-    # As it is: brackets in a reason are no markup, and colons no emoji.
-    console = Console(markup=False, emoji=False, highlight=False)
+    # As it is: brackets in a reason are no markup, and colons no emoji. It keeps to NO_COLOR by itself.
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def show(table: Table) -> None:
+    """Print a table: it fits the terminal, and a program or a file gets whole lines, however long they are."""
+    console = _console()
     if not console.is_terminal:
-        console.width = _NO_WIDTH  # a program or a file gets whole lines, however long they are
+        console.width = _NO_WIDTH
     console.print(table, soft_wrap=not console.is_terminal)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import heapq
 import itertools
 import os
@@ -16,18 +17,26 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import render
+from piperkit.cli import completing, render
 from piperkit.dirq import names
-from piperkit.dirq.acts import RESTING
-from piperkit.dirq.view import Entry, QueueView
 from piperkit.errors import UsageError
+from piperkit.operating import RESTING, Entry, View
 from piperkit.selection import Member, Selection, expression, seconds
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Ids, as ls --ids prints them; -: one a line from standard input."),
+    typer.Argument(
+        metavar="ID",
+        help="Ids, as ls --ids prints them; -: one a line from standard input.",
+        autocompletion=completing.ids,
+    ),
 ]
-Part = Annotated[str | None, typer.Option("--part", metavar="PART", help=f"Only there: {', '.join(RESTING)}.")]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        "--part", metavar="PART", help=f"Only there: {', '.join(RESTING)}.", autocompletion=completing.resting
+    ),
+]
 Older = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived so long ago: 90s, 5min, 2h, 3d, 1w.")]
 Newer = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived since then.")]
 Reason = Annotated[
@@ -43,23 +52,26 @@ Where = Annotated[
 Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="No more than so many.")]
 
 
-def selection(
-    ids: Iterable[str] | None,
-    older: str | None,
-    newer: str | None,
-    attempts: int | None,
-    reason: str | None,
-    where: Iterable[str] | None,
-) -> Selection:
-    """What the options mean. Raises UsageError."""
-    return Selection(
-        frozenset(_ids(ids or ())),
-        None if older is None else seconds("--older", older),
-        None if newer is None else seconds("--newer", newer),
-        attempts,
-        None if reason is None else expression("--reason", reason),
-        tuple(map(Member.parse, where or ())),
-    )
+@dataclasses.dataclass(frozen=True)
+class Criteria:
+    """Options: which messages."""
+
+    older: Older = None
+    newer: Newer = None
+    attempts: Attempts = None
+    reason: Reason = None
+    where: Where = None
+
+    def selection(self, ids: Iterable[str] = ()) -> Selection:
+        """What they mean. Raises UsageError."""
+        return Selection(
+            frozenset(_ids(ids)),
+            None if self.older is None else seconds("--older", self.older),
+            None if self.newer is None else seconds("--newer", self.newer),
+            self.attempts,
+            None if self.reason is None else expression("--reason", self.reason),
+            tuple(map(Member.parse, self.where or ())),
+        )
 
 
 def _ids(given: Iterable[str]) -> Iterator[str]:
@@ -74,63 +86,69 @@ def _ids(given: Iterable[str]) -> Iterator[str]:
 
 
 def meant(
-    view: QueueView,
+    view: View,
     parts: Iterable[str],
     chosen: Selection,
     limit: int | None,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[int], None] = lambda number: None,
 ) -> Iterator[Entry]:
     """The messages that are meant, as they are found: in no order, and in no memory to speak of.
 
-    check: called for each message that is looked at; what it raises ends the search.
+    check: called with the number of messages that are looked at; what it raises ends the search.
     """
     now = time.time()
     candidates = _named(view, parts, chosen.ids) if chosen.ids else itertools.chain(*map(view.each, parts))
 
     def holding() -> Iterator[Entry]:
         for entry in candidates:
-            check()
+            check(1)
             if _holds(chosen, view, entry, now):
                 yield entry
 
     return itertools.islice(holding(), limit)
 
 
-def oldest(view: QueueView, part: str, chosen: Selection, limit: int) -> tuple[list[Entry], int]:
-    """The first of a part's messages that are meant, up to a limit (0: none), and how many more there are."""
-    if not limit:
-        now = time.time()
-        return [entry for entry in view.entries(part) if _holds(chosen, view, entry, now)], 0
-    if chosen.everything:
-        found = view.oldest(part, limit)
-        return found, max(0, view.counts([part])[part] - len(found)) if len(found) == limit else 0
+def oldest(
+    view: View, part: str, chosen: Selection, limit: int, check: Callable[[int], None] = lambda number: None
+) -> tuple[list[Entry], int]:
+    """The first of a part's messages that are meant, up to a limit (0: none), and how many more there are.
+
+    check: as for `meant`.
+    """
+    if chosen.everything and limit:
+        return view.oldest(part, limit, check)
     number = 0
 
     def counted() -> Iterator[Entry]:
         nonlocal number
-        for entry in meant(view, (part,), chosen, None):
+        for entry in meant(view, (part,), chosen, None, check):
             number += 1
             yield entry
 
-    found = heapq.nsmallest(limit, counted(), key=lambda entry: names.sort_key(entry.id))
+    def order(entry: Entry) -> tuple[bool, str]:
+        return names.sort_key(entry.id)
+
+    found = heapq.nsmallest(limit, counted(), key=order) if limit else sorted(counted(), key=order)
     return found, number - len(found)
 
 
-def banished(view: QueueView, chosen: Selection) -> Iterator[tuple[Entry, float]]:
-    """The dead letters that are meant, each with the time of its banishment."""
-    for entry in meant(view, ("errors",), chosen, None):
+def banished(
+    view: View, chosen: Selection, check: Callable[[int], None] = lambda number: None
+) -> Iterator[tuple[Entry, float]]:
+    """The dead letters that are meant, each with the time of its banishment. check: as for `meant`."""
+    for entry in meant(view, ("errors",), chosen, None, check):
         with contextlib.suppress(FileNotFoundError):
             yield entry, os.stat(entry.path, follow_symlinks=False).st_ctime  # which rename(2) sets
 
 
-def _holds(chosen: Selection, view: QueueView, entry: Entry, now: float) -> bool:
+def _holds(chosen: Selection, view: View, entry: Entry, now: float) -> bool:
     try:
         return chosen.holds(entry, now, lambda: view.read(entry))
     except FileNotFoundError:
         return False  # it has moved on
 
 
-def _named(view: QueueView, parts: Iterable[str], ids: Iterable[str]) -> Iterator[Entry]:
+def _named(view: View, parts: Iterable[str], ids: Iterable[str]) -> Iterator[Entry]:
     """The messages of these ids; one whose id cannot be typed is known by what ls shows."""
     for id in ids:
         for part in parts:

@@ -18,8 +18,9 @@ from piperkit.config import render_file
 from piperkit.daemon import process
 from piperkit.daemon.configuration import Configuration
 from piperkit.daemon.runlog import VERSIONS
-from piperkit.dirq.layout import HOLDING, count_messages
+from piperkit.dirq.layout import count_messages
 from piperkit.errors import ExitStatus, PiperError
+from piperkit.operating import HOLDING
 
 
 def send_signal(name: str, config: Mapping[str, Any], sign: int) -> ExitStatus:

@@ -1,8 +1,9 @@
 """What an operator does with messages that nobody works on, beside the daemons that do.
 
-Each act takes effect by one rename or unlink of the message's file, where it is: whoever comes later finds it gone, be
-it a daemon that claims it, or another operator. So killed anywhere an act has happened or it has not, and no message is
-lost or there twice. What is left behind then of a dead letter is its sidecar, hidden, which recovery shows or removes.
+`Operator` is a `piperkit.operating.Operator`. Each act takes effect by one rename or unlink of the message's file: who
+comes later finds it gone, be it a daemon that claims it, or another operator. So killed anywhere an act has happened or
+it has not, and no message is lost or there twice. What is left behind then of a dead letter is its sidecar, hidden,
+which recovery shows or removes.
 
 A message is known by its name and its arrival: another one that has the name by now is left alone.
 """
@@ -13,18 +14,17 @@ import contextlib
 import errno
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from piperkit.dirq import deadletters, fs, names
+from piperkit.dirq import deadletters, fs, names, pausing
 from piperkit.dirq.held import Held
 from piperkit.dirq.records import HISTORY_MAX, MessageRecord
 from piperkit.dirq.store import Settings, Store
-from piperkit.dirq.view import Entry
 from piperkit.errors import TargetUnavailable
-
-#: Where nobody works on messages.
-RESTING = ("incoming", "deferred", "errors")
+from piperkit.message import Failure
+from piperkit.operating import RESTING, Entry, Paused
 
 
 class Operator:
@@ -50,22 +50,37 @@ class Operator:
         """
         held = self._take(entry)
         incoming = self._store.parts.incoming
-        if entry.part == "deferred":
-            self._store.give_back(held, incoming, held.name)
-        elif entry.part == "errors":
+        if entry.part == "errors":
             report = deadletters.report(held.where, held.name) or {}
             with self._without_sidecar(held):
                 name = self._own_name(held)
                 self._store.write_record(held, self._afresh(report), name, self._store.clock())
                 self._store.give_back(held, incoming, name)
+        elif entry.part != "incoming":
+            if entry.part == "hold":
+                self._mark(held, "released")
+            self._store.give_back(held, incoming, held.name)
+
+    def hold(self, entry: Entry, reason: str) -> None:
+        """Have a message wait in `hold`: one that is in `incoming` or `deferred`. A dead letter waits already."""
+        held = self._take(entry)
+        if entry.part in ("incoming", "deferred"):
+            hold = self._store.parts.hold
+            held.name = self._store.give_back(held, hold, held.name)
+            held.where = hold
+            with contextlib.suppress(FileNotFoundError):
+                self._mark(held, "held", reason)  # now that nobody else writes its record
+
+    def banish(self, entry: Entry, reason: str) -> None:
+        """Make a message a dead letter, for that reason."""
+        held = self._take(entry)
+        if entry.part != "errors":
+            self._store.banish(held, Failure(self._said("banished", reason)))
 
     def remove(self, entry: Entry) -> None:
         """Delete a message, with what is known of it."""
         held = self._take(entry)
-        if entry.part == "errors":
-            with self._without_sidecar(held):
-                self._store.drop(held)
-        else:
+        with self._without_sidecar(held):
             self._store.drop(held)
 
     def move(self, entry: Entry, target: str) -> None:
@@ -76,11 +91,25 @@ class Operator:
         incoming = self._store.delivery.incoming(target)
         if os.fstat(incoming.fd).st_dev != held.stat.st_dev:
             raise TargetUnavailable(f"{fs.display(target)} is on another file system than {fs.display(self.path)}")
-        if entry.part == "errors":
-            with self._without_sidecar(held):
-                self._store.deliver(held, target)
-        else:
+        with self._without_sidecar(held):
             self._store.deliver(held, target)
+
+    def replace(self, entry: Entry, data: bytes) -> None:
+        """Give a message that is held, or a dead letter, other contents where it is; its id and arrival stay.
+
+        Raises OSError (EINVAL) on a file system that cannot exchange two files.
+        """
+        if entry.part not in ("hold", "errors"):
+            raise FileNotFoundError(errno.ENOENT, "it is neither held nor a dead letter", entry.path)
+        self._store.exchange(self._take(entry), data)
+
+    def pause(self, until: float | None, reason: str) -> None:
+        """Have nothing claimed from the queue, until then if that is said; see `pausing`. Raises OSError."""
+        pausing.pause(self.path, Paused(self._who, time.time(), until, reason))
+
+    def resume(self) -> bool:
+        """Have messages claimed again; returns whether the queue was paused. Raises OSError."""
+        return pausing.resume(self.path)
 
     def _take(self, entry: Entry) -> Held:
         if entry.part not in RESTING:
@@ -89,6 +118,15 @@ class Operator:
         if held.stat.st_mtime != entry.arrived:
             raise FileNotFoundError(errno.ENOENT, "another message has its name", entry.path)
         return held
+
+    def _said(self, what: str, reason: str = "") -> str:
+        return f"{what} by {self._who}{f': {reason}' if reason else ''}"
+
+    def _mark(self, held: Held, what: str, reason: str = "") -> None:
+        """Write into the history of a message in `hold` what was done with it."""
+        record = held.record.noted(self._said(what, reason), self._store.timestamp())
+        self._store.write_record(held, record, held.name, self._store.clock())
+        held.record = record
 
     def _own_name(self, held: Held) -> str:
         """A name under which the message can have a record; see `Store.own_name`, which is for what is in `pending`."""
@@ -101,14 +139,17 @@ class Operator:
         known = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
         history = [{"time": str(each.get("time")), "reason": str(each.get("reason"))} for each in known]
         history.append({"time": str(report.get("time")), "reason": str(report.get("reason"))})
-        history.append({"time": self._store.timestamp(), "reason": f"requeued by {self._who}"})
+        history.append({"time": self._store.timestamp(), "reason": self._said("requeued")})
         return MessageRecord(history=tuple(history[-HISTORY_MAX:]))
 
     @contextlib.contextmanager
     def _without_sidecar(self, held: Held) -> Iterator[None]:
-        """A dead letter leaves `errors` in this block. Its sidecar would be taken for a message then, so it is hidden
-        before, and removed after.
+        """A message leaves its place in this block. A dead letter's sidecar would be taken for a message then, so it is
+        hidden before, and removed after.
         """
+        if held.where is not self._store.parts.errors:
+            yield
+            return
         errors, name = held.where, held.name
         hidden, plain = deadletters.hidden_sidecar(name), deadletters.plain_sidecar(name)
         # A plain one with a hidden one of its own is a message.

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from piperkit.dirq import circle, deadletters, fs, layout, names
+from piperkit.dirq import circle, deadletters, fs, layout, names, pausing
 from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.held import Held
@@ -28,6 +28,7 @@ from piperkit.dirq.survey import Surveyor
 from piperkit.dirq.sync import Sync
 from piperkit.errors import LeftAlone, NoRoom, NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
+from piperkit.operating import HOLDING, Paused
 from piperkit.queue import Recovered, Survey
 
 if TYPE_CHECKING:
@@ -163,6 +164,10 @@ class DirectoryQueue:
         for held in claimed:
             self._held[held.id] = held
         return [held for held in claimed if self._sealed(held)] if self._seal else claimed
+
+    def paused(self) -> Paused | None:
+        """Whether an operator has paused the queue, see `pausing`."""
+        return pausing.paused(self.path)
 
     def _sealed(self, held: Held) -> bool:
         try:
@@ -444,7 +449,7 @@ class DirectoryQueue:
 
     def counts(self) -> dict[str, int]:
         """The number of messages in each part; sidecars and whatever is no message are not counted."""
-        return {part: self.count(part) for part in layout.HOLDING}
+        return {part: self.count(part) for part in HOLDING}
 
     def count(self, part: str, most: int | None = None) -> int:
         """The number of messages in one part, counted up to `most`."""

@@ -20,6 +20,7 @@ from piperkit.text import harmless
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYNC_FILE_RANGE_WRITE = 2
 _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
@@ -194,6 +195,12 @@ class Directory:
     def replace(self, name: str, target: Directory, new: str) -> None:
         """Move a file into another directory in place of what has that name there: what is ours alone."""
         os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=target.fd)
+
+    def exchange(self, name: str, target: Directory, other: str) -> None:
+        """Exchange a file with one in another directory, atomically. Raises OSError; EINVAL where that cannot be."""
+        if _libc.renameat2(self.fd, encode(name), target.fd, encode(other), _RENAME_EXCHANGE):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), self.at(name), None, target.at(other))
 
     def sync(self) -> None:
         """Make its names durable: fsync(2) of the directory itself, see there."""

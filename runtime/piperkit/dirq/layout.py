@@ -22,14 +22,12 @@ from piperkit.errors import QueueMissing
 
 #: The filer protocol's own.
 PROTOCOL = ("tmp", "incoming", "pending", "errors")
-#: Our additions: messages that wait for their next attempt, changed messages on their way to the next queue, what is
-#: known about messages (`records`), and who works on the queue (`instances`).
-ADDED = ("deferred", "outgoing", "state", "instances")
+#: Our additions: messages that wait for their next attempt, changed messages on their way to the next queue, those that
+#: an operator holds back, what is known about messages (`records`), and who works on the queue (`instances`).
+ADDED = ("deferred", "outgoing", "hold", "state", "instances")
 PARTS = PROTOCOL + ADDED
 #: Where producers write.
 SHARED = ("tmp", "incoming")
-#: Where a message can be, in the order it usually passes through them.
-HOLDING = ("incoming", "pending", "deferred", "outgoing", "errors")
 
 #: Mode of a queue's directory, and of parents that are made with it.
 QUEUE_MODE = 0o755

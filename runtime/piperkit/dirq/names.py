@@ -52,6 +52,32 @@ def moment(name: str) -> float:
     return int(seconds) + int(nanoseconds) / 1e9
 
 
+class First:
+    """The first of many names, in the order of `sort_key`: nearly all others cost a comparison each."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._first: list[tuple[bool, str]] = []
+        self._last: str | None = None  #: of ours, after which no name can be among the first
+        self.number = 0  #: of all names
+
+    def add(self, found: list[str]) -> None:
+        """See these, too."""
+        self.number += len(found)
+        last = self._last
+        if last is not None:
+            # A foreign name comes after ours, and one of ours after those that are less as text.
+            found = [name for name in found if name < last]
+        if found:
+            self._first = sorted([*self._first, *map(sort_key, found)])[: self._limit]
+            if len(self._first) == self._limit and not self._first[-1][0]:
+                self._last = self._first[-1][1]
+
+    def names(self) -> list[str]:
+        """The first ones, in order."""
+        return [name for _, name in self._first]
+
+
 class Ids:
     """Makes ids that are unique per host, process and time."""
 

@@ -47,15 +47,19 @@ class MessageRecord:
             attempts=self.attempts + 1,
             crashes=self.crashes + (death is not None),
             death=death or self.death,
-            history=self._with(failure, when),
+            history=self._with(failure.reason, when),
         )
 
     def waited(self, failure: Failure, when: str) -> MessageRecord:
         """The record of a message that is put off at `when` for what is no fault of its own."""
-        return dataclasses.replace(self, waits=self.waits + 1, history=self._with(failure, when))
+        return dataclasses.replace(self, waits=self.waits + 1, history=self._with(failure.reason, when))
 
-    def _with(self, failure: Failure, when: str) -> tuple[dict[str, Any], ...]:
-        history = (*self.history, {"time": when, "reason": failure.reason})
+    def noted(self, what: str, when: str) -> MessageRecord:
+        """The record of a message to which something was done at `when` that is no attempt."""
+        return dataclasses.replace(self, history=self._with(what, when))
+
+    def _with(self, reason: str, when: str) -> tuple[dict[str, Any], ...]:
+        history = (*self.history, {"time": when, "reason": reason})
         return history if len(history) <= HISTORY_MAX else (history[0], *history[-(HISTORY_MAX - 1) :])
 
 

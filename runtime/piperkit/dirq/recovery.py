@@ -20,11 +20,11 @@ from piperkit.dirq.delivery import place
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.held import Held
 from piperkit.dirq.instances import Instance, Listed
-from piperkit.dirq.layout import HOLDING
 from piperkit.dirq.litter import Litter
 from piperkit.dirq.store import Store
 from piperkit.errors import QueueError
 from piperkit.message import Failure
+from piperkit.operating import HOLDING
 from piperkit.queue import Recovered
 
 #: Seconds until the next attempt where something cannot be done now.

@@ -179,6 +179,23 @@ class Store:
         new, written = self._successor(held, data)
         self._put_in_place(held, new, written)
 
+    def exchange(self, held: Held, data: bytes) -> None:
+        """The same for a message that others may move in this moment: then it keeps its contents.
+
+        Raises FileNotFoundError where it has moved on, OSError (EINVAL) where the file system cannot do it.
+        """
+        tmp = self.parts.tmp
+        new, _ = self._successor(held, data)
+        try:
+            tmp.exchange(new, held.where, held.name)
+            # What was there is in `tmp` now, as litter.
+            if not os.path.samestat(os.stat(new, dir_fd=tmp.fd, follow_symlinks=False), held.stat):
+                tmp.exchange(new, held.where, held.name)
+                raise FileNotFoundError(errno.ENOENT, "another message has its name", held.path)
+        finally:
+            tmp.remove(new)
+        self.syncer.changed(target=held.where)
+
     def _put_in_place(self, held: Held, new: str, written: os.stat_result) -> None:
         """Give a new file in `tmp` the name of a message of ours, in place of that."""
         tmp = self.parts.tmp
@@ -276,10 +293,11 @@ class Store:
         """A name under which the message can have a record: a new one where another message has that name already.
 
         While a message is in `pending`, no other of its name can get to `deferred` or `outgoing`; one that is there
-        may go to `incoming` meanwhile, so that is looked at last.
+        may go to `incoming` or `hold` meanwhile, and between these two, so they are looked at last, and twice.
         """
         parts = self.parts
-        taken = any(part.has(held.name) for part in (parts.outgoing, parts.deferred, parts.incoming))
+        places = (parts.outgoing, parts.deferred, parts.incoming, parts.hold, parts.incoming)
+        taken = any(part.has(held.name) for part in places)
         return self.ids.new() if taken else held.name
 
     def take_own_name(self, held: Held, announce: Callable[[str, str], None] | None = None) -> None:

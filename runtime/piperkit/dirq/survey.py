@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 from piperkit.dirq import deadletters, fs, layout, names
 from piperkit.errors import QueueMissing
+from piperkit.operating import HOLDING
 from piperkit.queue import Depth, Space, Survey
 
 FOREIGN_MAX = 1000
@@ -38,7 +39,7 @@ class Surveyor:
     def survey(self) -> Survey:
         """How full the parts are; of the next queue only `incoming`, where nobody has claimed the messages yet."""
         with self._lock:
-            depths = [self._depth("input", part) for part in ("tmp", *layout.HOLDING)]
+            depths = [self._depth("input", part) for part in ("tmp", *HOLDING)]
             if "output" in self._queues:
                 depths.append(self._depth("output", "incoming"))
             return Survey(tuple(depths), tuple(self._spaces()))

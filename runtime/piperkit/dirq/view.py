@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
-import heapq
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from piperkit.dirq import deadletters, layout, names, records
+from piperkit.dirq import deadletters, instances, layout, names, pausing, records
 from piperkit.dirq.fs import Directory, display
 from piperkit.dirq.reading import Unreadable
 from piperkit.errors import QueueError, QueueMissing
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """A message as it is found in a queue."""
-
-    id: str
-    part: str  #: which directory of the queue it is in
-    size: int  #: bytes
-    arrived: float  #: seconds since the epoch
-    attempts: int  #: that have ended without an outcome
-    due: float | None  #: in `deferred`: when it is tried again
-    reason: str | None  #: why the last attempt failed
-    path: str
+from piperkit.operating import HOLDING, Entry, Instance, Paused
 
 
 class QueueView:
@@ -40,7 +26,7 @@ class QueueView:
                 f"{self.path} is not a queue: it lacks one of the directories {', '.join(layout.PROTOCOL)}"
             )
 
-    def counts(self, parts: Iterable[str] = layout.HOLDING) -> dict[str, int]:
+    def counts(self, parts: Iterable[str] = HOLDING) -> dict[str, int]:
         """The number of messages in each part."""
         return {part: layout.count_messages(self.path, part) for part in parts}
 
@@ -48,10 +34,20 @@ class QueueView:
         """The messages in a part, in the order in which they would be claimed. One that moves on is left out."""
         return [*self._those(part, sorted(layout.message_names(self.path, part), key=names.sort_key))]
 
-    def oldest(self, part: str, limit: int) -> list[Entry]:
-        """The first of them, in memory for so many only."""
-        first = heapq.nsmallest(limit, layout.each_message(self.path, part), key=names.sort_key)
-        return [*self._those(part, first)]
+    def oldest(
+        self, part: str, limit: int, check: Callable[[int], None] = lambda number: None
+    ) -> tuple[list[Entry], int]:
+        """The first of them, in memory for so many only, and how many more there are.
+
+        check: called now and then with how many were looked at; what it raises ends the look.
+        """
+        first = names.First(limit)
+        found = layout.each_message(self.path, part)
+        while some := list(itertools.islice(found, 1000)):
+            check(len(some))
+            first.add(some)
+        shown = [*self._those(part, first.names())]
+        return shown, first.number - min(limit, first.number)
 
     def each(self, part: str) -> Iterator[Entry]:
         """The messages in a part, in no order and in no memory to speak of. One that moves on is left out."""
@@ -72,7 +68,7 @@ class QueueView:
     def find(self, id: str) -> Entry:
         """The message, wherever it is. Raises InvalidId, or QueueError where no part has it."""
         names.check_id(id)
-        for part in layout.HOLDING * 2:  # twice: it may move on while we look
+        for part in HOLDING * 2:  # twice: it may move on while we look
             if id in layout.message_names(self.path, part):
                 try:
                     return self._entry(part, id)
@@ -107,6 +103,25 @@ class QueueView:
     def report(self, entry: Entry) -> dict[str, Any] | None:
         """What is stored beside a message in `errors`."""
         return deadletters.report(self._part("errors"), entry.id)
+
+    def paused(self) -> Paused | None:
+        """Whether an operator has paused the queue, see `pausing`."""
+        return pausing.paused(self.path)
+
+    def instances(self) -> list[Instance] | None:
+        """The living instances, by their records in `instances`."""
+        try:
+            living, _ = instances.read(self._part("instances"), "", {})
+        except FileNotFoundError:
+            return []
+        except OSError:
+            return None
+        found = [
+            Instance(host, int(pid), int(since) / 1e9, None if listed is None else len(listed.claimed))
+            for name, listed in living.items()
+            for host, pid, since in [name.rsplit(".", 2)]
+        ]
+        return sorted(found, key=lambda each: each.since)
 
     def _record(self, name: str, arrived: int) -> records.MessageRecord:
         try:

@@ -25,6 +25,7 @@ from piperkit.dirq.reading import ASIDE
 from piperkit.doctor.finding import Finding
 from piperkit.doctor.subjects import DEFAULTS, Queue, account_name
 from piperkit.errors import QueueInUse
+from piperkit.operating import HOLDING
 
 _DEAD_LETTER_DAYS = 30
 
@@ -174,7 +175,7 @@ def delivery(queue: Queue) -> Iterator[Finding]:
 def one_file_system(queue: Queue) -> Iterator[Finding]:
     """A message can be renamed from part to part and on to the next queue: it is tried."""
     parts = _Parts(queue.path)
-    targets = [found for part, found in parts.there().items() if part in layout.HOLDING]
+    targets = [found for part, found in parts.there().items() if part in HOLDING]
     if queue.next_queue:
         with contextlib.suppress(OSError):  # which is said of that queue
             targets.append(Directory(f"{queue.next_queue}/tmp", Directory(queue.next_queue)))

@@ -1,23 +1,27 @@
 """`Hold`: what makes a daemon pause, and what waits for that to pass. Nothing is claimed meanwhile.
 
 It pauses for room in the output queue (`for_room`), for the end of a fault of the disk or the output queue
-(`for_fault`), and for what its component works with (`for_backend`). After a fault, the messages that it befell stay in
-work, and the events that failed are tried again, each with those that came behind it for the same message.
-Each wait is said once, at its beginning and at its end.
+(`for_fault`), for what its component works with (`for_backend`), and for an operator (`for_operator`). After a fault,
+the messages that it befell stay in work, and the events that failed are tried again, each with those that came behind
+it for the same message. Each wait is said once, at its beginning and at its end.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from piperkit.message import Unavailable
+from piperkit.operating import Paused
 from piperkit.pause import Pause
 
 #: Seconds until the second look at a full output queue; each wait is twice the one before, up to `queue_out_wait`.
 ROOM_WAIT = 0.1
 #: Seconds until a component's backend is tried again; each wait is twice the one before, up to the second.
 BACKEND_WAIT, BACKEND_WAIT_MAX = 1.0, 60.0
+#: Seconds until it is looked at again whether an operator still has the queue paused.
+OPERATOR_WAIT = 2.0
 
 
 class Hold:
@@ -40,6 +44,11 @@ class Hold:
                 " or take messages out of its queue"
             )
         return self._close(why, Pause.OUTPUT_FULL, self._doubled(Pause.OUTPUT_FULL, ROOM_WAIT, longest))
+
+    def for_operator(self, paused: Paused) -> bool:
+        """An operator has paused the queue."""
+        left = OPERATOR_WAIT if paused.until is None else min(OPERATOR_WAIT, max(0.0, paused.until - time.time()))
+        return self._close(f"an operator: {paused}", Pause.OPERATOR, left)
 
     def for_fault(self, error: BaseException, where: str, delay: float) -> bool:
         """The disk or the output queue failed; `where`: the queue, if the error says no path."""

@@ -72,6 +72,11 @@ class Intake:
     def _most(self) -> int:
         """How many messages may be claimed now; if none, why is seen to."""
         parts, settings = self._parts, self._parts.settings
+        paused = parts.queue.paused()
+        if paused is not None:
+            parts.window.close()
+            self._desk.pause(parts.hold.for_operator(paused))
+            return 0
         if parts.hold.probing:
             return 1
         if not settings.is_limited:

@@ -1,8 +1,8 @@
 """Back-pressure: how many more messages a queue may be given until it holds `queue_out_limit` that nobody has claimed.
 
 Counting a queue takes long where it is long, so it is done now and then, and a part of the room is used in between:
-other daemons use it at the same time. What each of them may have counted on when the queue becomes full is what it holds
-too much: a batch, or that part of the limit.
+other daemons use it at the same time. So the queue may come to hold more than its limit: for each of them a batch, or
+that part of the limit.
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""`piperctl queue pause` and `resume`: whether anything is claimed from a queue."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from piperkit.cli import acting, queues, render
+from piperkit.cli.act import Why
+from piperkit.cli.acting import Result
+from piperkit.operating import Operator, View
+from piperkit.selection import seconds
+
+
+def pause(
+    queue: queues.Queue = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="It ends by itself: in 90s, 5min, 2h, or at 2026-12-24T18:00."),
+    ] = None,
+    why: Why = "",
+    spool: queues.Spool = None,
+) -> None:
+    """Have nothing claimed from a queue until it is resumed. What is in work is finished, and more may arrive.
+
+    Examples:
+
+        piperctl queue pause QUEUE --until 2h --why 'the database is moved'
+    """
+    moment = None if until is None else _moment(until)
+
+    def act(operator: Operator) -> str:
+        operator.pause(moment, why)
+        return "paused"
+
+    _whole(queue, spool, "paused", act)
+
+
+def resume(queue: queues.Queue = None, spool: queues.Spool = None) -> None:
+    """Have messages claimed again from a queue that was paused. Its daemons notice it within two seconds.
+
+    Examples:
+
+        piperctl queue resume QUEUE
+    """
+    _whole(queue, spool, "resumed", lambda operator: "resumed" if operator.resume() else "was not paused")
+
+
+def _whole(queue: str | None, spool: Path | None, what: str, act: Callable[[Operator], str]) -> None:
+    """Act on whole queues."""
+    views = queues.views([] if queue is None else [queue], spool)
+    for view in views:
+
+        def work(view: View = view) -> tuple[Result, bool]:
+            print(f"{render.name(view.path)}: {act(acting.operator_of(view.path))}", flush=True)
+            return Result(done=1), False
+
+        # A queue whose directory is root's is for root to pause, whoever works on its parts.
+        if os.stat(view.path).st_uid == os.geteuid():
+            work()
+        else:
+            acting.as_owner(view.path, len(views) > 1, work)
+        acting.leave_a_line(f"the queue {render.name(view.path)} {what}", 1)
+
+
+def _moment(until: str) -> float:
+    """When that is: in so long, or at a local time. Raises UsageError."""
+    try:
+        return datetime.datetime.fromisoformat(until).timestamp()
+    except ValueError:
+        return time.time() + seconds("--until", until)

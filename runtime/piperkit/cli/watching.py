@@ -1,0 +1,155 @@
+"""Watching queues: `piperctl queue tap`, what flows through them, and `piperctl find`, how each of them does."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from piperkit.cli import finding, progress, queues, render, selecting
+from piperkit.cli.flow import Flow
+from piperkit.cli.options import Json
+from piperkit.dirq.fs import display
+from piperkit.errors import QueueError, UsageError
+from piperkit.operating import HOLDING, Entry
+from piperkit.selection import Selection, seconds
+
+
+def tap(
+    given: queues.Queues = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Messages that are shown; then it ends.")] = 100,
+    sample: Annotated[int, typer.Option(metavar="N", min=1, help="Show every Nth message only.")] = 1,
+    lasting: Annotated[str | None, typer.Option("--for", metavar="TIME", help="End after this time.")] = None,
+    where: selecting.Where = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Print contents only, a line for each.")] = False,
+    spool: queues.Spool = None,
+    json: Json = False,
+) -> None:
+    """Show messages as they arrive, until --limit or Ctrl-C. It claims nothing and slows nobody: what is gone before
+    it can be read is counted, and left out.
+
+    Examples:
+
+        piperctl queue tap QUEUE --for 10s
+
+        piperctl queue tap --spool /var/spool --sample 100 --where type=alert
+    """
+    chosen = selecting.Criteria(where=where).selection()
+    views = {view.path: view for view in queues.views(given or [], spool)}
+    until = None if lasting is None else time.monotonic() + seconds("--for", lasting)
+    flow = Flow(list(views), ("incoming",))
+    arrived = shown = gone = 0
+    try:
+        for seen in flow.seen(until):
+            if not seen.came:
+                continue
+            arrived += 1
+            if (arrived - 1) % sample:
+                continue
+            try:
+                entry, data = finding.read(views[seen.queue], seen.id)
+            except (QueueError, OSError):
+                gone += 1
+                continue
+            if not _meant(chosen, entry, data):
+                continue
+            shown += 1
+            _tell(seen.queue, entry, data, raw=raw, json=json, several=len(views) > 1)
+            if shown >= limit:
+                break
+    except KeyboardInterrupt:
+        pass  # which is how it is ended
+    finally:
+        flow.close()
+    missed = "; more came than could be told" if flow.missed else ""
+    words = f"{render.number(arrived, 'message')} arrived, {shown} shown, {gone} gone before they could be read{missed}"
+    progress.say(words)
+
+
+def _meant(chosen: Selection, entry: Entry, data: bytes) -> bool:
+    return chosen.holds(entry, time.time(), lambda: data)
+
+
+def _tell(queue: str, entry: Entry, data: bytes, *, raw: bool, json: bool, several: bool) -> None:
+    text = data.decode(errors="replace")
+    if raw:
+        print(render.text(text), flush=True)
+    elif json:
+        facts = {"queue": display(queue), **render.facts(entry), "contents": text}
+        render.as_json({key: facts[key] for key in ("queue", "id", "arrived", "size", "contents")})
+    else:
+        head = f"{render.name(Path(queue).name)}  " if several else ""
+        print(f"{head}{render.name(entry.id)}  {render.size(entry.size)}  {render.text(text[:200])}", flush=True)
+
+
+def find(
+    given: queues.Queues = None,
+    lasting: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="Measure rates for so long; 0: measure none.")
+    ] = "1s",
+    spool: queues.Spool = None,
+    json: Json = False,
+) -> None:
+    """Show the queues of a spool, who works on each, and how much comes and goes. By default all of the spool.
+
+    IN and OUT are messages a second, as they come into the queue and are settled.
+
+    Examples:
+
+        piperctl find
+
+        piperctl find --spool /var/spool --for 10s
+    """
+    length = seconds("--for", lasting)
+    if not given and spool is None:
+        spool = queues.default_spool()
+    views = queues.views(given or [], spool)
+    rates = _rates([view.path for view in views], length) if length else {}
+    rows: list[dict[str, Any]] = []
+    now = time.time()
+    for view in views:
+        _, _, oldest = view.measure("incoming")
+        paused, instances = view.paused(), view.instances()
+        came, went = rates.get(view.path, (None, None))
+        rows.append(
+            {
+                "queue": display(view.path),
+                "parts": view.counts(HOLDING),
+                "oldest_age": None if oldest is None else round(now - oldest, 3),
+                "in": came,
+                "out": went,
+                "paused": None if paused is None else str(paused),
+                "instances": None
+                if instances is None
+                else [
+                    {"host": each.host, "pid": each.pid, "since": render.moment(each.since), "claims": each.claims}
+                    for each in instances
+                ],
+            }
+        )
+    if json:
+        for row in rows:
+            render.as_json(row)
+    else:
+        render.found(rows)
+
+
+def _rates(paths: list[str], length: float) -> dict[str, tuple[float, float]]:
+    """Messages a second that come into each queue, and that are settled. Raises UsageError."""
+    if length > 3600:
+        raise UsageError("--for: must be an hour at most")
+    flow = Flow(paths, ("incoming", "pending"))
+    came: Counter[str] = Counter()
+    went: Counter[str] = Counter()
+    try:
+        for seen in flow.seen(time.monotonic() + length):
+            if seen.part == "incoming" and seen.came:
+                came[seen.queue] += 1
+            elif seen.part == "pending" and not seen.came:
+                went[seen.queue] += 1
+    finally:
+        flow.close()
+    return {path: (round(came[path] / length, 1), round(went[path] / length, 1)) for path in paths}
