@@ -28,7 +28,7 @@ LAYERS = (
     ("dirq",),
     ("host",),
     ("queue",),
-    ("selection",),
+    ("operating", "selection"),
     ("pause", "retry", "versions"),
     ("message",),
     ("errors", "statistics", "text", "timelimit", "zenkit"),

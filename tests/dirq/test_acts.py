@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from piperkit.dirq.acts import Operator
 from piperkit.dirq.view import QueueView
 from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
-from piperkit.operating import HOLDING, Entry
+from piperkit.operating import HOLDING, RESTING, Entry
 
 BROKEN = Failure("the host is down", "OSError")
 
@@ -93,6 +94,147 @@ def test_message_that_was_put_off_is_tried_now(queue: DirectoryQueue) -> None:
     assert (claim.id, claim.attempt) == ("a", 2)
 
 
+@pytest.mark.parametrize("part", ["incoming", "deferred"])
+def test_message_that_is_held_back_waits_until_it_is_released_and_says_who_did_it(
+    queue: DirectoryQueue, part: str
+) -> None:
+    queue.enqueue("a", "a")
+    if part == "deferred":
+        queue.retry(queue.claim()[0].id, 0, BROKEN)
+    operator, view = Operator(queue.path, "jane"), QueueView(queue.path)
+    operator.hold(view.entry(part, "a"), "wait")
+    assert queue.claim() == []
+    assert books(queue.path) == {"hold": [b"a"]}
+    assert view.entry("hold", "a").reason == "held by jane: wait"
+    operator.requeue(view.entry("hold", "a"))
+    (claim,) = queue.claim()
+    assert (claim.id, claim.attempt) == ("a", 2 if part == "deferred" else 1)
+    queue.banish("a", Failure("no"))
+    history = [each["reason"] for each in view.history(view.entry("errors", "a"))]
+    assert history == [*([BROKEN.reason] if part == "deferred" else []), "held by jane: wait", "released by jane"]
+
+
+def test_message_of_the_name_of_one_that_is_held_back_keeps_its_own_history(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    operator, view = Operator(queue.path, "jane"), QueueView(queue.path)
+    queue.enqueue("first", "a")
+    operator.hold(view.entry("incoming", "a"), "wait")
+    queue.enqueue("second", "a")
+    (claim,) = queue.claim()
+    queue.retry(claim.id, 3600, BROKEN)
+    assert books(queue.path) == {"hold": [b"first"], "deferred": [b"second"]}
+    assert (view.entry("hold", "a").attempts, view.entries("deferred")[0].attempts) == (0, 1)
+    operator.hold(view.entries("deferred")[0], "")
+    operator.requeue(view.entry("hold", "a"))
+    assert view.entry("incoming", "a").attempts == 0
+    assert [entry.attempts for entry in view.entries("hold")] == [1]
+
+
+def test_what_is_known_of_a_message_that_is_held_back_is_no_litter(make_queue: MakeQueue, clock: Clock) -> None:
+    queue = make_queue(orphan_age=0)
+    queue.enqueue("a", "a")
+    queue.retry(queue.claim()[0].id, 3600, BROKEN)
+    Operator(queue.path, "jane").hold(QueueView(queue.path).entry("deferred", "a"), "")
+    clock.forward(100)
+    assert queue.recover().litter == 0
+    assert QueueView(queue.path).entry("hold", "a").attempts == 1
+
+
+@pytest.mark.parametrize("part", ["incoming", "deferred", "hold"])
+def test_banished_message_is_a_dead_letter_with_its_history(queue: DirectoryQueue, part: str) -> None:
+    queue.enqueue("a", "a")
+    operator, view = Operator(queue.path, "jane"), QueueView(queue.path)
+    if part == "deferred":
+        queue.retry(queue.claim()[0].id, 3600, BROKEN)
+    elif part == "hold":
+        operator.hold(view.entry("incoming", "a"), "")
+    operator.banish(view.entry(part, "a"), "of no use")
+    entry = view.entry("errors", "a")
+    assert (entry.reason, entry.attempts) == ("banished by jane: of no use", int(part == "deferred"))
+    past = {"incoming": [], "deferred": [BROKEN.reason], "hold": ["held by jane"]}[part]
+    assert [each["reason"] for each in view.history(entry)] == past
+    assert os.listdir(f"{queue.path}/state") == []
+
+
+@pytest.mark.parametrize("part", ["hold", "errors"])
+def test_replaced_message_has_other_contents_and_all_else_as_before(queue: DirectoryQueue, part: str) -> None:
+    operator, view = Operator(queue.path, "jane"), QueueView(queue.path)
+    if part == "errors":
+        banish(queue, "a")
+    else:
+        queue.enqueue("a", "a")
+        operator.hold(view.entry("incoming", "a"), "wait")
+    entry = view.entry(part, "a")
+    operator.replace(entry, b"another")
+    now = view.entry(part, "a")
+    assert view.read(now) == b"another"
+    assert os.listdir(f"{queue.path}/tmp") == []
+    assert (now.arrived, now.reason, now.attempts) == (entry.arrived, entry.reason, entry.attempts)
+    operator.requeue(now)
+    assert queue.read(queue.claim()[0].id) == b"another"
+    with pytest.raises(FileNotFoundError):
+        operator.replace(now, b"too late")
+    assert books(queue.path) == {"pending": [b"another"]}
+
+
+@pytest.mark.parametrize("act", ["requeue", "remove", "replace"])
+def test_message_that_another_operator_has_acted_on_meanwhile_is_left_alone(queue: DirectoryQueue, act: str) -> None:
+    """The other one comes between the look at the message and its file's rename."""
+    (entry,) = banish(queue, "a")
+    operator = Operator(queue.path, "jane")
+    take = operator._take
+
+    def slow(entry: Entry) -> object:
+        held = take(entry)
+        banish(queue, "b")
+        Operator(queue.path, "joe").requeue(entry)
+        os.rename(f"{queue.path}/errors/b", f"{queue.path}/errors/a")
+        return held
+
+    operator._take = slow  # type: ignore[method-assign, assignment]
+    if act == "replace":
+        with pytest.raises(FileNotFoundError):
+            operator.replace(entry, b"x")
+        assert books(queue.path) == {"incoming": [b"a"], "errors": [b"b"]}
+        assert os.listdir(f"{queue.path}/tmp") == []
+
+
+def test_queue_is_paused_by_its_owner_until_that_is_over(queue: DirectoryQueue) -> None:
+    operator, view = Operator(queue.path, "jane"), QueueView(queue.path)
+    assert view.paused() is None
+    operator.pause(None, "the database is moved")
+    paused = queue.paused()
+    assert paused is not None
+    assert (paused.by, paused.until, paused.reason) == ("jane", None, "the database is moved")
+    operator.pause(time.time() - 1, "")
+    assert queue.paused() is None
+    operator.pause(time.time() + 100, "")
+    assert operator.resume() is True
+    assert operator.resume() is False
+    assert not os.path.exists(f"{queue.path}/paused")
+
+
+@pytest.mark.parametrize("contents", [b"", b"{", b"[]", b'{"by": 3, "until": "soon", "reason": 7}', b"\0" * 99])
+def test_any_file_of_that_name_pauses_a_queue(queue: DirectoryQueue, contents: bytes) -> None:
+    Path(queue.path, "paused").write_bytes(contents)
+    assert queue.paused() is not None
+    assert str(queue.paused())
+
+
+def test_instances_that_live_are_seen_with_what_they_have_claimed(make_queue: MakeQueue) -> None:
+    queue, other = make_queue(), make_queue()
+    queue.enqueue_many(["a", "b", "c"])
+    queue.claim(2)
+    other.claim(1)
+    found = QueueView(queue.path).instances()
+    assert found is not None
+    assert [(each.pid, each.claims) for each in found] == [(os.getpid(), 2), (os.getpid(), 1)]
+    assert all(abs(each.since - time.time()) < 60 for each in found)
+    queue.close()
+    other.close()
+    assert QueueView(queue.path).instances() == []
+
+
 @pytest.mark.parametrize("part", ["incoming", "deferred", "errors"])
 def test_removed_message_is_gone_with_what_is_known_of_it(queue: DirectoryQueue, part: str) -> None:
     queue.enqueue("a", "a")
@@ -156,14 +298,22 @@ operator.{act}(entry, *{more!r})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("act", ["requeue", "remove", "move"])
-@pytest.mark.parametrize("part", ["incoming", "deferred", "errors"])
+@pytest.mark.parametrize(
+    ("act", "part"),
+    [
+        *((act, part) for act in ("requeue", "remove", "move") for part in RESTING),
+        *(("hold", part) for part in ("incoming", "deferred")),
+        *(("banish", part) for part in ("incoming", "deferred", "hold")),
+        *(("replace", part) for part in ("hold", "errors")),
+    ],
+)
 def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
     tmp_path: Path, clock: Clock, part: str, act: str
 ) -> None:
     need("strace", crashwalk.available(), "strace(1), with the right to trace")
     path, target = str(tmp_path / "queue"), str(tmp_path / "target")
-    more = [target] if act == "move" else []
+    arguments: dict[str, list[object]] = {"move": [target], "hold": ["why"], "banish": ["why"], "replace": [b"new"]}
+    more = arguments.get(act, [])
 
     def prepare() -> DirectoryQueue:
         shutil.rmtree(path, ignore_errors=True)
@@ -171,7 +321,9 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
         DirectoryQueue(target).close()
         queue = DirectoryQueue(path, clock=clock, orphan_age=0)
         queue.enqueue("a", "a")
-        if part != "incoming":
+        if part == "hold":
+            Operator(path, "jane").hold(QueueView(path).entry("incoming", "a"), "before")
+        elif part != "incoming":
             (claim,) = queue.claim()
             queue.retry(claim.id, 3600, BROKEN) if part == "deferred" else queue.banish(claim.id, BROKEN)
         queue.enqueue("beside", "beside")
@@ -184,7 +336,8 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
         each for each in crashwalk.crash_points(command, tmp_path, since="/the-walk-begins-here") if each.changing
     ]
     done = books(path)
-    after = {"incoming"} if act == "requeue" else set()
+    after = {"requeue": {"incoming"}, "hold": {"hold"}, "banish": {"errors"}, "replace": {part}}.get(act, set())
+    new = b"new" if act == "replace" else b"a"
     for point in points:
         queue = prepare()
         before = books(path)
@@ -195,12 +348,14 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
         arrived = books(target)
         assert arrived in ({}, {"incoming": [b"a"]}), point
         assert bool(arrived) == (act == "move" and found == done), point
-        there = {where for where, messages in found.items() if b"a" in messages}
-        assert sum(messages.count(b"a") for messages in found.values()) == (1 if there else 0), point
+        there = {where for where, messages in found.items() if b"a" in messages or new in messages}
+        number = sum(messages.count(each) for messages in found.values() for each in {b"a", new})
+        assert number == (1 if there else 0), point
         assert there in (after, {part}), point
         assert found in (before, done), point
         if there == {"errors"}:
-            assert QueueView(path).entry("errors", "a").reason == BROKEN.reason, point
+            reason = "banished by jane: why" if act == "banish" else BROKEN.reason
+            assert QueueView(path).entry("errors", "a").reason == reason, point
         elif part == "errors":
             assert os.listdir(f"{path}/errors") == [], point
         queue.close()
@@ -233,7 +388,7 @@ with DirectoryQueue(sys.argv[1], create=False) as queue:
 
 @pytest.mark.slow
 def test_books_balance_while_operators_act_beside_working_instances(tmp_path: Path) -> None:
-    """Two instances work, and two operators requeue and remove what they find, at the same time."""
+    """Two instances work, and two operators do all there is to do with what they find, at the same time."""
     path = str(tmp_path / "queue")
     chance = random.Random(7)
     producer = DirectoryQueue(path)
@@ -259,14 +414,20 @@ def test_books_balance_while_operators_act_beside_working_instances(tmp_path: Pa
                 assert worker.stdin is not None
                 worker.stdin.write("work\n")
                 worker.stdin.flush()
-            for part in ("errors", "deferred", "incoming"):
+            for part in RESTING:
                 for entry in view.each(part):
                     if chance.random() < 0.2:
                         try:
                             data = view.read(entry)
                             if chance.random() < 0.1:
                                 chance.choice(operators).remove(entry)
-                                removed[data] += 1
+                                removed[data.strip()] += 1
+                            elif chance.random() < 0.1 and part in ("hold", "errors"):
+                                chance.choice(operators).replace(entry, data + b" ")
+                            elif chance.random() < 0.3:
+                                chance.choice(operators).hold(entry, "")
+                            elif chance.random() < 0.2:
+                                chance.choice(operators).banish(entry, "")
                             else:
                                 chance.choice(operators).requeue(entry)
                         except FileNotFoundError:
@@ -278,10 +439,10 @@ def test_books_balance_while_operators_act_beside_working_instances(tmp_path: Pa
         for worker in workers:
             worker.communicate()
     seen = Counter(line for number in range(2) for line in (tmp_path / f"seen{number}").read_bytes().split())
-    left = Counter(data for messages in books(path).values() for data in messages)
+    left = Counter(data.strip() for messages in books(path).values() for data in messages)
     assert removed
     assert seen + left + removed == Counter(str(number).encode() for number in range(total))
     for entry in view.each("errors"):
-        assert entry.reason == f"number {view.read(entry).decode()} is no good"
+        assert entry.reason in (f"number {int(view.read(entry))} is no good", "banished by jane", "banished by joe")
     names = {name for name in os.listdir(f"{path}/errors") if name.endswith(".meta")}
     assert all(json.loads(Path(path, "errors", name).read_bytes())["id"] + ".meta" == name for name in names)

@@ -38,6 +38,7 @@ def test_survey_counts_each_part_and_dates_its_oldest_message(make_queue: MakeQu
         ("input", "pending"): (1, arrived[3]),
         ("input", "deferred"): (1, arrived[0]),
         ("input", "outgoing"): (0, None),
+        ("input", "hold"): (0, None),
         ("input", "errors"): (1, arrived[1]),
         ("output", "incoming"): (2, before),
     }

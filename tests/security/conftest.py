@@ -13,6 +13,8 @@ import pytest
 from needs import need
 from people import DAEMON, GROUP, PRODUCER
 from piperkit.dirq import DirectoryQueue, ensure_queue
+from piperkit.dirq.acts import Operator
+from piperkit.dirq.view import QueueView
 from piperkit.message import Failure
 
 
@@ -45,6 +47,8 @@ def used(queue: Path) -> Path:
         mine.banish("errors", Failure("no good"))
         mine.retry("deferred", 3600, Failure("busy"))
         mine.recover()
+        mine.enqueue("hold", "hold")
+        Operator(queue, "jane").hold(QueueView(queue).entry("incoming", "hold"), "")
         mine.enqueue("incoming", "incoming")
         (queue / "outgoing" / "outgoing").write_text("outgoing")
         (queue / "tmp" / "tmp").write_text("tmp")

@@ -7,6 +7,7 @@ to talk about.
 
 from __future__ import annotations
 
+import enum
 import io
 import sys
 from typing import Annotated
@@ -17,7 +18,8 @@ from piperkit.cli import check, doctor, new, queue, render, upgrade, watching
 from piperkit.cli.options import composed
 from piperkit.errors import ExitStatus, PiperError
 
-#: What typer says of a command line that cannot be used; ours has the name and number of sysexits(3).
+#: What typer says of a command line that cannot be used; ours has the name and number of sysexits(3). A status that a
+#: command gives is a member of an enumeration where it might be taken for it.
 _TYPER_USAGE = 2
 
 cli = typer.Typer(
@@ -65,7 +67,8 @@ def app() -> None:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where what goes wrong can still be told
     except SystemExit as end:
-        sys.exit(ExitStatus.USAGE if end.code == _TYPER_USAGE else end.code)
+        unusable = end.code == _TYPER_USAGE and not isinstance(end.code, enum.Enum)
+        sys.exit(ExitStatus.USAGE if unusable else end.code)
     except PiperError as error:
         # Further lines are indented, so that none can be taken for another message.
         first, *more = map(render.text, str(error).split("\n"))

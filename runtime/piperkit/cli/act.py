@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import acting, passing, queues, render, selecting
+from piperkit.cli import acting, passing, queues, render, selecting, spools
 from piperkit.errors import UsageError
 from piperkit.operating import RESTING
 
@@ -160,7 +160,7 @@ def mv(
     if how.spool is not None:
         raise UsageError("--spool: messages are moved out of one queue; name it")
     there = Path(queues.view(target).path).resolve()
-    if there == Path(queues.path(queue)).resolve():
+    if there == Path(spools.path(queue)).resolve():
         raise UsageError(f"{render.name(target)} is the queue itself; to have messages tried again: requeue")
     where = _parts(part, ("errors",))
     acting.perform(

@@ -24,6 +24,7 @@ import typer
 from piperkit.cli import passing, progress, queues, render, selecting
 from piperkit.cli.interrupts import Interrupts
 from piperkit.cli.options import Json
+from piperkit.dirq import layout
 from piperkit.dirq.acts import Operator as DirectoryOperator
 from piperkit.dirq.fs import display
 from piperkit.errors import ExitStatus, PiperError, UsageError
@@ -130,6 +131,9 @@ def become_owner(path: str) -> None:
 
         account = subjects.owner(path)
         if account is not None and account.uid > 0:
+            if os.stat(path).st_uid == 0:
+                # Its account could not: this part is younger than queues of 0.5.
+                layout.ensure_directory(f"{path}/hold", 0o700, (account.uid, account.gid))
             account.become()
     _check_rights(path)
 

@@ -108,7 +108,7 @@ def check(
             found.append((display(view.path), [Point("queue", None, Level.UNKNOWN, str(error))]))
     worst = _worst([point.level for _, points in found for point in points])
     {Format.TEXT: _text, Format.NAGIOS: _nagios, Format.JSON: _json}[form](found, worst)
-    raise typer.Exit(int(worst))
+    raise typer.Exit(worst)
 
 
 def _points(view: View, limits: Limits) -> Iterator[Point]:
@@ -131,7 +131,11 @@ def _points(view: View, limits: Limits) -> Iterator[Point]:
         yield Point("instances", None, Level.UNKNOWN, "who works on it can be seen by its owner and by root")
     elif limits.instances and there is not None:
         level = Level.OK if len(there) >= limits.instances else Level.CRITICAL
-        words = f"{len(there) or 'no'} instance{'s' * (len(there) != 1)} of a daemon work{'s' * (len(there) < 2)} on it"
+        words = (
+            f"{len(there)} instances work on it"
+            if len(there) > 1
+            else f"{('no', 'one')[len(there)]} instance works on it"
+        )
         yield Point("instances", len(there), level, words)
 
 

@@ -8,6 +8,7 @@ import os
 
 import typer
 
+from piperkit.cli import spools
 from piperkit.dirq.fs import display
 from piperkit.dirq.layout import each_message, is_queue
 from piperkit.errors import PiperError
@@ -19,12 +20,10 @@ _MOST = 200
 
 def queue_names(incomplete: str) -> list[str]:
     """Queues in the spool by their names, and directories that are queues or lead to some."""
-    from piperkit.cli import queues  # here, since its options complete by this
-
     found: list[str] = []
     with contextlib.suppress(OSError, PiperError):
         if "/" not in incomplete:
-            names = (os.path.basename(view.path) for view in queues.within(queues.default_spool()))
+            names = map(os.path.basename, spools.within(spools.default()))
             found += [name for name in names if name.startswith(incomplete)]
     with contextlib.suppress(OSError):
         above, beginning = os.path.split(incomplete)
@@ -47,10 +46,8 @@ def resting(incomplete: str) -> list[str]:
 
 def ids(context: typer.Context, incomplete: str) -> list[str]:
     """Messages of the queue that is named before."""
-    from piperkit.cli import queues
-
     with contextlib.suppress(OSError, PiperError, TypeError, AttributeError):
-        where = queues.path(context.params["queue"])
+        where = spools.path(context.params["queue"])
         found = itertools.chain.from_iterable(each_message(where, part) for part in reversed(HOLDING))
         return sorted(itertools.islice((display(id) for id in found if id.startswith(incomplete)), _MOST))
     return []

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import act, look, pausing, progress, queues, render, sources, watching
+from piperkit.cli import act, look, pausing, progress, render, sources, spools, watching
 from piperkit.cli.completing import queue_names
 from piperkit.cli.interrupts import Interrupts
 from piperkit.cli.options import Json, composed
@@ -72,7 +72,7 @@ def create(
         account = find_user(user) if user is not None else None
         gid = find_group(group).gr_gid if group is not None else account.pw_gid if account else -1
         owner = (account.pw_uid if account else -1, gid)
-    ensure_queue(os.path.abspath(queues.path(queue, new=True)), _mode(perms), owner)
+    ensure_queue(os.path.abspath(spools.path(queue, new=True)), _mode(perms), owner)
 
 
 @commands.command()
@@ -107,7 +107,7 @@ def put(
     if inputs.count(STDIN) > 1:
         raise typer.BadParameter("standard input can be read only once")
     shown = render.name(queue)
-    path = os.path.abspath(queues.path(queue, new=create))
+    path = os.path.abspath(spools.path(queue, new=create))
     if create:
         ensure_queue(path, DEFAULT_PERMS)
     elif not is_queue(path):

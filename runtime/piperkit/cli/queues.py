@@ -1,7 +1,6 @@
 """Which queues a command means: QUEUE, which is a path or a bare name, or with --spool all in a directory.
 
-A bare name is one in the spool, as for daemons: in $PIPER_SPOOL, in var/spool of the project that one stands in, or in
-/var/spool. A directory of that name that is here comes first.
+`spools` says where bare names are.
 """
 
 from __future__ import annotations
@@ -13,14 +12,11 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import render
+from piperkit.cli import render, spools
 from piperkit.cli.completing import queue_names
-from piperkit.dirq.layout import PROTOCOL, is_queue
+from piperkit.dirq.layout import PROTOCOL
 from piperkit.dirq.view import QueueView
 from piperkit.errors import QueueMissing, UsageError
-
-#: Where the spool is.
-VARIABLE = "PIPER_SPOOL"
 
 Queue = Annotated[
     str | None,
@@ -40,19 +36,9 @@ Spool = Annotated[
 ]
 
 
-def path(given: str, *, new: bool = False) -> str:
-    """The path of the queue that is meant. new: it may be made; outside of any spool a bare name is made here then."""
-    if os.path.basename(given) != given or given in (".", "..") or os.path.lexists(given):
-        return given
-    spool = _spool()
-    if spool is None:
-        return given if new else os.path.join("/var/spool", given)
-    return os.path.join(spool, given)
-
-
 def view(given: str) -> QueueView:
     """What is in a queue. Raises QueueMissing, which says what is missing."""
-    where = path(given)
+    where = spools.path(given)
     try:
         return QueueView(where)
     except QueueMissing:
@@ -64,40 +50,15 @@ def view(given: str) -> QueueView:
         raise QueueMissing(f"{render.name(where)} is not a queue: it has no directory {', '.join(missing)}") from None
 
 
-def views(given: Sequence[str], spool: Path | None) -> list[QueueView]:
+def views(given: Sequence[str], directory: Path | None) -> list[QueueView]:
     """What is in all queues that are meant. Raises UsageError where none is, QueueMissing."""
-    if spool is None:
+    if directory is None:
         if not given:
             raise UsageError("say which queue: QUEUE, or --spool DIR for all in a directory")
         return [view(each) for each in given]
     if given:
         raise UsageError(f"{given[0]}: --spool means all queues in a directory; leave QUEUE out")
-    found = within(spool)
+    found = [QueueView(path) for path in spools.within(directory)]
     if not found:
-        raise QueueMissing(f"{render.name(os.fspath(spool))} has no queue in it")
+        raise QueueMissing(f"{render.name(os.fspath(directory))} has no queue in it")
     return found
-
-
-def within(spool: Path) -> list[QueueView]:
-    """The queues in a directory, by name. Raises QueueMissing where there is no such directory."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(spool) if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        raise QueueMissing(f"{render.name(os.fspath(spool))} is no directory, and so no spool") from None
-    return [QueueView(spool / name) for name in names if is_queue(os.path.join(spool, name))]
-
-
-def default_spool() -> Path:
-    """Where bare names are looked for."""
-    return Path(_spool() or "/var/spool")
-
-
-def _spool() -> str | None:
-    spool = os.environ.get(VARIABLE)
-    if spool:
-        return spool
-    here = Path.cwd()
-    for directory in (here, *here.parents):
-        if (directory / "pyproject.toml").is_file() and (directory / "var" / "spool").is_dir():
-            return os.fspath(directory / "var" / "spool")
-    return None

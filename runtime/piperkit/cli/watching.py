@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from piperkit.cli import finding, progress, queues, render, selecting
+from piperkit.cli import finding, progress, queues, render, selecting, spools
 from piperkit.cli.flow import Flow
 from piperkit.cli.options import Json
 from piperkit.dirq.fs import display
@@ -105,7 +105,7 @@ def find(
     """
     length = seconds("--for", lasting)
     if not given and spool is None:
-        spool = queues.default_spool()
+        spool = spools.default()
     views = queues.views(given or [], spool)
     rates = _rates([view.path for view in views], length) if length else {}
     rows: list[dict[str, Any]] = []

@@ -74,5 +74,5 @@ def is_litter_of_state(parts: Parts, name: str, now: int, orphan_age: float) -> 
     if name.startswith(".") or stat is None or now / 1e9 - stat.st_ctime < orphan_age:
         return False  # hidden: moved aside, or an instance's of 0.4
     # Twice, in the order in which messages move: one that moves on meanwhile is seen the second time.
-    places = (parts.pending, parts.deferred, parts.hold, parts.incoming, parts.outgoing) * 2
-    return not any(place.has(name) for place in places)
+    places = (parts.pending, parts.deferred, parts.incoming, parts.outgoing)
+    return not any(any(place.has(name) for place in places) or parts.holds_back(name) for _ in range(2))

@@ -59,7 +59,7 @@ def pause(queue: str, pause: Paused) -> None:
         directory.replace(new, directory, _FILE)
         directory.sync()
     except OSError as error:
-        error.filename = error.filename2 = None
+        error.filename, error.filename2 = f"{queue}/{_FILE}", None
         with contextlib.suppress(OSError):
             directory.remove(new)
         raise

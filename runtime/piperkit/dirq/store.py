@@ -296,8 +296,12 @@ class Store:
         may go to `incoming` or `hold` meanwhile, and between these two, so they are looked at last, and twice.
         """
         parts = self.parts
-        places = (parts.outgoing, parts.deferred, parts.incoming, parts.hold, parts.incoming)
-        taken = any(part.has(held.name) for part in places)
+        name = held.name
+        taken = (
+            any(part.has(name) for part in (parts.outgoing, parts.deferred, parts.incoming))
+            or parts.holds_back(name)
+            or parts.incoming.has(name)
+        )
         return self.ids.new() if taken else held.name
 
     def take_own_name(self, held: Held, announce: Callable[[str, str], None] | None = None) -> None:

@@ -1,0 +1,52 @@
+"""Where queues are that are named, as daemons name them, by a bare name: in the spool.
+
+That is $PIPER_SPOOL, or var/spool of the project that one stands in, or /var/spool. A directory of that name that is
+here comes first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from piperkit.dirq.layout import is_queue
+from piperkit.errors import QueueMissing
+from piperkit.text import harmless
+
+#: Where the spool is.
+VARIABLE = "PIPER_SPOOL"
+
+
+def path(given: str, *, new: bool = False) -> str:
+    """The path of the queue that is meant. new: it may be made; outside of any spool a bare name is made here then."""
+    if os.path.basename(given) != given or given in (".", "..") or os.path.lexists(given):
+        return given
+    spool = _spool()
+    if spool is None:
+        return given if new else os.path.join("/var/spool", given)
+    return os.path.join(spool, given)
+
+
+def within(directory: Path) -> list[str]:
+    """The paths of the queues in a directory, by name. Raises QueueMissing where that is none."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        raise QueueMissing(f"{harmless(os.fspath(directory))} is no directory, and so no spool") from None
+    return [path for name in names if is_queue(path := os.path.join(directory, name))]
+
+
+def default() -> Path:
+    """Where bare names are looked for."""
+    return Path(_spool() or "/var/spool")
+
+
+def _spool() -> str | None:
+    spool = os.environ.get(VARIABLE)
+    if spool:
+        return spool
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (directory / "pyproject.toml").is_file() and (directory / "var" / "spool").is_dir():
+            return os.fspath(directory / "var" / "spool")
+    return None
