@@ -21,6 +21,8 @@ class BatchComponent(Component):
     kills the daemon, does not take others with it. Between two of these the daemon does what else is due.
     """
 
+    trial: ClassVar[bool] = False  # work in bulk is nearly always work on something else
+
     options: ClassVar[tuple[Option, ...]] = (
         Option("batch_size", int, 100, "messages that are processed together", unit="messages", minimum=1),
         Option("batch_wait", float, 1.0, "longest wait for a batch to fill up", unit="seconds", minimum=0),
@@ -54,6 +56,10 @@ class BatchComponent(Component):
         elif self.__timer is None:
             self.__timer = daemon.queue.schedule_after(daemon.c("batch_wait"), self.__event("flush"))
         return KEPT
+
+    def try_out(self, message: Message) -> Outcome | None:
+        outcomes = self.process_batch([message])
+        return message.commit() if outcomes is None else outcomes[0]
 
     # -- what pyzenkit sees ----------------------------------------------------------------------------------
 

@@ -25,6 +25,10 @@ class Component(ZenDaemonComponent):
     #: The daemon, from its construction on.
     _piper: Host | None = None
 
+    #: Whether `--action try` may give it messages. A component that changes something outside of the daemon leaves that
+    #: undone where `is_trial` says so, and says here that it does.
+    trial: ClassVar[bool] = True
+
     #: Configuration keys of this component in the older form, which are read with `daemon.c(key)`.
     options: ClassVar[tuple[Option, ...]] = ()
 
@@ -36,6 +40,15 @@ class Component(ZenDaemonComponent):
         raised is a failure, on which the retry policy decides. The daemon lives on.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method process(message)")
+
+    def try_out(self, message: Message) -> Outcome | None:
+        """What `process` says of one message, in a trial."""
+        return self.process(message)
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether messages are only tried, and nothing outside of the daemon may be changed."""
+        return self._piper is not None and self._piper.is_trial
 
     def setup(self, daemon: Any) -> None:
         """Called once, before the first message, when the configuration is known. Raising ends the start."""

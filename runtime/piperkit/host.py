@@ -92,6 +92,7 @@ class Host(Protocol):
     FLAG_STOP: int
     name: str
     logger: logging.Logger
+    is_trial: bool  #: messages are only tried: nothing outside of the daemon may be changed
 
     @property
     def queue(self) -> Events: ...

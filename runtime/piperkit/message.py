@@ -306,6 +306,14 @@ def decode(data: bytes) -> str:
         raise Reject(f"not valid UTF-8: {error.reason} at byte {error.start}") from None
 
 
+def text_of(data: bytes) -> str:
+    """Contents as a text that says something. Raises Reject if they are not UTF-8, empty or blank."""
+    text = decode(data)
+    if not text or text.isspace():
+        raise Reject("the message is blank" if text else "the message is empty")
+    return text
+
+
 def _name(queue: str) -> str:
     """The name of a queue, checked where a component gives it, so that it is known whose mistake it is."""
     if not isinstance(queue, str):

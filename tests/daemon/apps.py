@@ -132,6 +132,19 @@ class Collect(BatchComponent):
         return None
 
 
+class TryableCollect(Collect):
+    """Says that it can be tried."""
+
+    trial = True
+
+
+class WhoAmI(Component):
+    """Rejects every message with the account that it runs as."""
+
+    def process(self, message: Message) -> Outcome:
+        raise Reject(f"uid {os.getuid()}")
+
+
 class Fork(Component):
     """Forks a child that does what the message says; the message is committed with the child's pid."""
 
@@ -230,6 +243,8 @@ COMPONENTS: dict[str, Any] = {
     "lines": lambda: [Lines()],
     "upper": lambda: [Upper()],
     "collect": lambda: [Collect()],
+    "collect-tryable": lambda: [TryableCollect()],
+    "whoami": lambda: [WhoAmI()],
     "echo": lambda: [Echo()],
     "faults": lambda: [Faults()],
     "fork": lambda: [Fork()],

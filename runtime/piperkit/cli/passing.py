@@ -36,7 +36,7 @@ def by(program: str) -> Passing:
 
 def _passing(program: str, view: View, some: list[Entry]) -> set[str]:
     paths = [f"{entry.path}\0" for entry in some]
-    command = [program, "--action", "try", "--try-json", "--try-files", "-"]
+    command = [program, "--action", "try-files"]
     done = subprocess.run(
         command, input="".join(paths), capture_output=True, text=True, errors="surrogateescape", check=False
     )

@@ -36,7 +36,7 @@ from typing import Any
 from piperkit import versions
 from piperkit.component import Component
 from piperkit.config import Option, Parser, nearest
-from piperkit.daemon import actions, logs, process
+from piperkit.daemon import actions, logs, process, trying
 from piperkit.daemon.configuration import Configuration, Source, collect
 from piperkit.daemon.events import EventQueue
 from piperkit.daemon.guard import GRACE, Guard, say
@@ -84,6 +84,7 @@ class PiperDaemon(ZenDaemon):
 
     config: dict[str, Any]
     retc: int
+    is_trial: bool
     queue: EventQueue
     logger: logging.Logger
     paths: dict[str, str]
@@ -148,6 +149,7 @@ class PiperDaemon(ZenDaemon):
         self._pid_file: process.PidFile | None = None
         self._reports: Reports | None = None  #: from the start on
         self._until_idle = False
+        self.is_trial = False
 
     # -- what pyzenkit's constructor calls -------------------------------------------------------------------
 
@@ -729,6 +731,14 @@ class PiperDaemon(ZenDaemon):
         """Print, as JSON, what this daemon is and where its queues are."""
         more = {"template": self.template, "checkout": self.checkout}
         self.retc = actions.describe(self.name, self.configuration, self.config, self.CORE, more)
+
+    def cbk_action_try(self) -> None:
+        """Try messages: dead letters, the file --input, or - for standard input; show what would become of each."""
+        self.retc = trying.shown(self)
+
+    def cbk_action_try_files(self) -> None:
+        """The same for programs: names of files on standard input, each ended by NUL; a line of JSON for each."""
+        self.retc = trying.told(self)
 
     def cbk_action_status(self) -> None:
         """Print how the running daemon is."""

@@ -20,7 +20,7 @@ from piperkit.filer.intake import Intake
 from piperkit.filer.operations import OPERATIONS, RETRY, Operation
 from piperkit.filer.parts import Parts, Settings
 from piperkit.host import Result, Surroundings
-from piperkit.message import KEPT, ClaimedMessage, Contents, Format, Message, Outcome, Reject, decode
+from piperkit.message import KEPT, ClaimedMessage, Contents, Format, Message, Outcome, text_of
 from piperkit.pause import Pause
 from piperkit.queue import Claim, Queue
 from piperkit.statistics import log_statistics
@@ -202,6 +202,13 @@ class FilerDaemonComponent(ZenDaemonComponent):
                 break
         return True
 
+    def chain(self, daemon: Surroundings) -> tuple[Component, ...] | None:
+        """The components that a message is given to, in order; None where others listen to its events, too."""
+        handlers = daemon.listeners(self.event(names.MESSAGE_PROCESS))[1:]
+        standard = Component.cbk_event_message_process
+        chain = [getattr(each, "__self__") for each in handlers if getattr(each, "__func__", None) is standard]  # noqa: B009
+        return tuple(chain) if len(chain) == len(handlers) else None
+
     def _straight(self, claim: Claim, chain: tuple[Component, ...]) -> None:
         """Have one message processed, and settle it."""
         id = claim.id
@@ -237,14 +244,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             self.queue.begin(id)
             message = ClaimedMessage(claim, self.queue.read)
         else:
-            data = self.queue.read(id)
-            try:
-                text = data.decode()
-            except UnicodeDecodeError:
-                text = decode(data)  # which says what is wrong
-            if not text or text.isspace():
-                raise Reject("the message is blank" if text else "the message is empty")
-            message = ClaimedMessage(claim, self.queue.read, text)
+            message = ClaimedMessage(claim, self.queue.read, text_of(self.queue.read(id)))
             if form is Format.JSON:
                 _ = message.json  # what is no JSON is rejected before the component can trip over it
         begun[id] = self.desk.now
@@ -289,10 +289,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """Find out who listens, give back what dead instances had claimed, and begin to claim."""
         alone = [operation.event for operation in OPERATIONS if len(daemon.listeners(self.event(operation.event))) == 1]
         self.desk.alone = frozenset(alone)
-        handlers = daemon.listeners(self.event(names.MESSAGE_PROCESS))[1:]
-        standard = Component.cbk_event_message_process
-        chain = [getattr(each, "__self__") for each in handlers if getattr(each, "__func__", None) is standard]  # noqa: B009
-        self._chain = tuple(chain) if len(chain) == len(handlers) else None
+        self._chain = self.chain(daemon)
         self.cbk_event_queue_expire(daemon, None)
         self.housekeeping.count_errors()
         daemon.every(self.event(names.QUEUE_RECOVER), lambda: RECOVER_INTERVAL)

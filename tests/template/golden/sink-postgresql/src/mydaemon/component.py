@@ -29,6 +29,8 @@ DEFAULTS: dict[str, str | int] = {
 class Mydaemon(BatchComponent):
     """Does one thing."""
 
+    trial = True  # by --action try: then nothing is stored
+
     database = Option(str, "dbname={name}", help="PostgreSQL database, without its password; see README.md", fixed=True)
     table = Option(str, "messages", help="its table, or SCHEMA.TABLE; made where it is missing", fixed=True)
 
@@ -51,7 +53,7 @@ class Mydaemon(BatchComponent):
         rows = [(message.id, message.arrived, message.text) for message in messages]
         connection = self.connect()
         try:
-            with connection.transaction(), connection.cursor() as cursor:
+            with connection.transaction(force_rollback=self.is_trial), connection.cursor() as cursor:
                 cursor.executemany(INSERT.format(self.identifier), rows)
         except (psycopg.IntegrityError, psycopg.DataError) as error:  # a message's fault: the others are stored alone
             raise Reject(f"PostgreSQL: {error}") from error
@@ -67,6 +69,8 @@ class Mydaemon(BatchComponent):
             self.connection = psycopg.connect(self.server, autocommit=True)
             name = self.identifier.as_string(self.connection)
             if self.connection.execute("SELECT to_regclass(%s)", [name]).fetchone() == (None,):
+                if self.is_trial:
+                    raise Unavailable(f"PostgreSQL: there is no table {self.table} yet")
                 self.connection.execute(CREATE.format(self.identifier))
         except psycopg.Error as error:  # not there, starting, a wrong password, no right to make a table
             self.teardown(None)

@@ -15,6 +15,8 @@ CREATE TABLE IF NOT EXISTS messages
 class Mydaemon(BatchComponent):
     """Does one thing."""
 
+    trial = True  # by --action try: then nothing is stored
+
     database = Option(
         str, "{var}/lib/{name}/messages.sqlite", kind="path", help="SQLite database for the messages", fixed=True
     )
@@ -34,6 +36,8 @@ class Mydaemon(BatchComponent):
         try:
             with self.connect() as connection:
                 connection.executemany("INSERT INTO messages VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
+                if self.is_trial:
+                    connection.rollback()
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:  # a message's fault: the others are stored alone
             raise Reject(f"SQLite: {error}") from error
         except (sqlite3.DatabaseError, OSError) as error:  # locked, full, moved, damaged, not to be written to
@@ -45,6 +49,8 @@ class Mydaemon(BatchComponent):
         if self.connection is not None and self.file_now() != self.file:
             self.teardown(None)
         if self.connection is None:
+            if self.is_trial and not self.path.exists():
+                raise Unavailable(f"{self.path}: there is no database yet")
             self.connection = sqlite3.connect(self.path)
             with self.connection:
                 self.connection.execute(TABLE)
