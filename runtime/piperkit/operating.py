@@ -104,6 +104,10 @@ class View(Protocol):
         """The number of messages in a part, their bytes, and when the one that has waited longest arrived."""
         ...
 
+    def told(self, containing: bytes = b"") -> Iterator[dict[str, Any]]:
+        """What is kept of messages' ways, in the lines that have these bytes in them. Raises OSError."""
+        ...
+
     def paused(self) -> Paused | None:
         """Whether an operator has paused the queue."""
         ...

@@ -170,6 +170,10 @@ class Queue(Protocol):
         """The ids that this instance holds."""
         ...
 
+    def note(self, lines: list[bytes]) -> None:
+        """Keep lines of JSON about messages in the queue's history. Raises nothing: what cannot be kept is not."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """Messages in each part of the queue."""
         ...

@@ -172,7 +172,7 @@ def test_a_queue_of_an_earlier_version_is_brought_over(
     mended(queue)
     modes = {path.name: f"{path.stat().st_mode & 0o7777:o}" for path in (queue, *queue.iterdir())}
     shared = "3770" if mode == 0o2770 else "3775"
-    ours = dict.fromkeys(("pending", "deferred", "outgoing", "errors", "state"), "700")
+    ours = dict.fromkeys(("pending", "deferred", "outgoing", "hold", "errors", "state", "history"), "700")
     assert modes == {"queue": "755", "tmp": shared, "incoming": shared, **ours}
 
 

@@ -19,11 +19,15 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from piperkit.daemon.runlog import VERSIONS
+from piperkit.dirq.names import is_ours, moment
 from piperkit.filer import FilerDaemonComponent, names
 from piperkit.pause import Pause
 
 #: Seconds, the upper ends of the histogram's buckets: from a file that is passed on to half an hour's work.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+
+#: Seconds, of a message's whole way: it may wait for a day.
+LATENCY_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600)
 
 #: The outcomes of messages, and what the filer counts them as.
 _OUTCOMES = {
@@ -60,6 +64,20 @@ def registry(name: str, filer: FilerDaemonComponent, process: str | None) -> Col
         registry=found,
     ).labels(*labels.values())
     filer.desk.processed = histogram.observe
+    if filer.parts.settings.out_dir is None:
+        latency = Histogram(
+            "piper_latency_seconds",
+            "Time from a message's making, as its id says, until its end in this daemon, which has no next queue.",
+            list(labels),
+            buckets=LATENCY_BUCKETS,
+            registry=found,
+        ).labels(*labels.values())
+
+        def ended(id: str) -> None:
+            if is_ours(id):
+                latency.observe(max(0.0, time.time() - moment(id)))
+
+        filer.desk.ended = ended
     return found
 
 

@@ -131,6 +131,23 @@ OPTIONS = (
         group=_QUEUE,
     ),
     Option(
+        "history",
+        str,
+        "errors",
+        "whose way is kept for piperctl trace: errors those that failed, sample and all others too; 256 MiB a queue",
+        choices=("off", "errors", "sample", "all"),
+        group=_QUEUE,
+    ),
+    Option(
+        "history_sample",
+        int,
+        100,
+        "one in so many messages is kept by history: sample; by its id, so that all daemons keep the same ones",
+        unit="messages",
+        minimum=1,
+        group=_QUEUE,
+    ),
+    Option(
         "retry_min",
         float,
         5.0,

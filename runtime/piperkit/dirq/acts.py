@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 
 from piperkit.dirq import deadletters, fs, names, pausing
 from piperkit.dirq.held import Held
+from piperkit.dirq.journal import Journal
 from piperkit.dirq.records import HISTORY_MAX, MessageRecord
 from piperkit.dirq.store import Settings, Store
 from piperkit.errors import TargetUnavailable
@@ -38,10 +39,25 @@ class Operator:
         self.path = os.path.abspath(path)
         self._who = who
         self._store = Store(self.path, Settings(), names.Ids(), logging.getLogger("piperkit"))
+        self._journal = Journal(lambda: self._store.parts.history)
+        self._lines: list[bytes] = []  #: of the history, not yet written
 
-    def batch(self) -> AbstractContextManager[None]:
-        """Acts that become durable together, at the end of the block."""
-        return self._store.syncer.batch()
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Acts that become durable together, at the end of the block; so are their lines in the history."""
+        try:
+            with self._store.syncer.batch():
+                yield
+        finally:
+            lines, self._lines = self._lines, []
+            if lines:
+                self._journal.append(lines)
+
+    def _tell(self, entry: Entry, what: str, **more: str) -> None:
+        """Keep in the history what was done."""
+        told = {"t": round(time.time(), 6), "id": entry.id, "queue": self.path, "what": what, "by": self._who}
+        line = json.dumps({**told, **{key: value for key, value in more.items() if value}}).encode() + b"\n"
+        self._lines.append(line)
 
     def requeue(self, entry: Entry) -> None:
         """Have a message tried again now: a dead letter as if it were new, but for its history, which says who did it.
@@ -60,6 +76,8 @@ class Operator:
             if entry.part == "hold":
                 self._mark(held, "released")
             self._store.give_back(held, incoming, held.name)
+        if entry.part != "incoming":
+            self._tell(entry, "released" if entry.part == "hold" else "requeued")
 
     def hold(self, entry: Entry, reason: str) -> None:
         """Have a message wait in `hold`: one that is in `incoming` or `deferred`. A dead letter waits already."""
@@ -70,18 +88,21 @@ class Operator:
             held.where = hold
             with contextlib.suppress(FileNotFoundError):
                 self._mark(held, "held", reason)  # now that nobody else writes its record
+            self._tell(entry, "held", reason=reason)
 
     def banish(self, entry: Entry, reason: str) -> None:
         """Make a message a dead letter, for that reason."""
         held = self._take(entry)
         if entry.part != "errors":
             self._store.banish(held, Failure(self._said("banished", reason)))
+            self._tell(entry, "banished", reason=reason)
 
     def remove(self, entry: Entry) -> None:
         """Delete a message, with what is known of it."""
         held = self._take(entry)
         with self._without_sidecar(held):
             self._store.drop(held)
+        self._tell(entry, "deleted")
 
     def move(self, entry: Entry, target: str) -> None:
         """Move a message to the queue at the absolute path `target`, where it is new. Raises TargetUnavailable, also
@@ -93,6 +114,7 @@ class Operator:
             raise TargetUnavailable(f"{fs.display(target)} is on another file system than {fs.display(self.path)}")
         with self._without_sidecar(held):
             self._store.deliver(held, target)
+        self._tell(entry, "moved", to=target)
 
     def replace(self, entry: Entry, data: bytes) -> None:
         """Give a message that is held, or a dead letter, other contents where it is; its id and arrival stay.
@@ -102,6 +124,7 @@ class Operator:
         if entry.part not in ("hold", "errors"):
             raise FileNotFoundError(errno.ENOENT, "it is neither held nor a dead letter", entry.path)
         self._store.exchange(self._take(entry), data)
+        self._tell(entry, "changed")
 
     def pause(self, until: float | None, reason: str) -> None:
         """Have nothing claimed from the queue, until then if that is said; see `pausing`. Raises OSError."""

@@ -19,6 +19,7 @@ from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.held import Held
 from piperkit.dirq.incoming import SOON
 from piperkit.dirq.instances import Instance
+from piperkit.dirq.journal import Journal
 from piperkit.dirq.limits import MIB
 from piperkit.dirq.litter import LOOKED_AT
 from piperkit.dirq.records import MessageRecord
@@ -103,6 +104,7 @@ class DirectoryQueue:
         self._recovery = Recovery(self._store, self._instance, self.next_queue, orphan_age, crash_limit)
         self._surveyor = Surveyor(self.path, self.next_queue)
         self._expiring = fs.Walk(lambda: parts.errors)
+        self._journal = Journal(lambda: parts.history)
         self._held: dict[str, Held] = {}  #: in the order in which they are worked on
         self._faults = 0  #: messages in a row that could not be read
         self._checked = False  #: that no instance of an earlier version is at work
@@ -168,6 +170,10 @@ class DirectoryQueue:
     def paused(self) -> Paused | None:
         """Whether an operator has paused the queue, see `pausing`."""
         return pausing.paused(self.path)
+
+    def note(self, lines: list[bytes]) -> None:
+        """Keep lines of JSON about messages, see `journal`."""
+        self._journal.append(lines)
 
     def _sealed(self, held: Held) -> bool:
         try:

@@ -23,8 +23,9 @@ from piperkit.errors import QueueMissing
 #: The filer protocol's own.
 PROTOCOL = ("tmp", "incoming", "pending", "errors")
 #: Our additions: messages that wait for their next attempt, changed messages on their way to the next queue, those that
-#: an operator holds back, what is known about messages (`records`), and who works on the queue (`instances`).
-ADDED = ("deferred", "outgoing", "hold", "state", "instances")
+#: an operator holds back, what is known about messages (`records`), who works on the queue (`instances`), and what
+#: became of messages (`journal`).
+ADDED = ("deferred", "outgoing", "hold", "state", "instances", "history")
 PARTS = PROTOCOL + ADDED
 #: Where producers write.
 SHARED = ("tmp", "incoming")

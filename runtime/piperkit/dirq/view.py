@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from piperkit.dirq import deadletters, instances, layout, names, pausing, records
+from piperkit.dirq import deadletters, instances, journal, layout, names, pausing, records
 from piperkit.dirq.fs import Directory, display
 from piperkit.dirq.reading import Unreadable
 from piperkit.errors import QueueError, QueueMissing
@@ -103,6 +103,10 @@ class QueueView:
     def report(self, entry: Entry) -> dict[str, Any] | None:
         """What is stored beside a message in `errors`."""
         return deadletters.report(self._part("errors"), entry.id)
+
+    def told(self, containing: bytes = b"") -> Iterator[dict[str, Any]]:
+        """What is kept of messages' ways, see `journal`. Raises OSError where it cannot be read."""
+        return journal.lines(f"{self.path}/history", containing)
 
     def paused(self) -> Paused | None:
         """Whether an operator has paused the queue, see `pausing`."""

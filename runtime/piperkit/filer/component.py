@@ -98,6 +98,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
     def configure(self) -> None:
         """Take over the settings that may change while the daemon runs, and do not wait for what followed from them."""
         self._parts.settings = Settings.of(self._host)
+        self._parts.history.follow(self._parts.settings.history, self._parts.settings.history_sample)
         self.desk.look_now()
         self.intake.wake()
 

@@ -10,7 +10,7 @@ from typing import Any
 from piperkit.errors import MessageTooLarge, QueueError
 from piperkit.filer import names
 from piperkit.filer.faults import Owner, owner
-from piperkit.filer.operations import BANISH, COMMIT, OPERATIONS, POSTPONE, RETRY, Operation, steps
+from piperkit.filer.operations import BANISH, CANCEL, COMMIT, OPERATIONS, POSTPONE, RETRY, Operation, steps
 from piperkit.filer.parts import Parts
 from piperkit.host import Timer
 from piperkit.message import Action, Failure, Outcome, Reject
@@ -18,6 +18,8 @@ from piperkit.pause import Pause
 
 #: What is done to a message that was not processed: it shows nothing of what processing waits for.
 _IN_VAIN = (BANISH, RETRY, POSTPONE)
+#: What is the end of a message, where there is no next queue.
+_ENDS = (COMMIT, CANCEL)
 
 
 class Desk:
@@ -33,6 +35,8 @@ class Desk:
         self._check: Timer | None = None  #: of the next look at what it waits for
         #: Told of each message that is settled how many seconds have passed since a component was given it.
         self.processed: Callable[[float], None] | None = None
+        #: Told of each message that has come to its end here, or gone on.
+        self.ended: Callable[[str], None] | None = None
         self.last_settled: float | None = None  #: monotonic time
         self.now = 0.0  #: monotonic time, as of the last look at the clock
 
@@ -57,6 +61,10 @@ class Desk:
             return
         counts = parts.counts
         counts[names.COMMITTED] = counts.get(names.COMMITTED, 0) + 1
+        if parts.history.every:
+            self._keep(COMMIT, id, {})
+        if self.ended is not None:
+            self.ended(id)
         if content is not None:
             parts.count(names.UPDATED)
         self.settled(id)
@@ -93,13 +101,24 @@ class Desk:
             self._trouble(operation, id, args, error)
             return False
         parts.count(operation.counter)
+        if parts.history.failures:
+            self._keep(operation, id, {**args, "queue_tgt": target} if target else args)
         if args.get("content") is not None:
             parts.count(names.UPDATED)
+        if self.ended is not None and operation in _ENDS:
+            self.ended(id)
         if operation.settles:
             self.settled(id)
         if parts.hold.reason is not None and operation not in _IN_VAIN:
             self.resume()
         return True
+
+    def _keep(self, operation: Operation, id: str, args: dict[str, Any]) -> None:
+        """Keep in the history what was done."""
+        parts = self._parts
+        claim = parts.claims.held.get(id)
+        attempt = None if claim is None else claim.attempt
+        parts.history.done(operation, id, parts.claims.begun.get(id), attempt, args)
 
     def _target(self, args: dict[str, Any]) -> str:
         """The path of the queue that an event names, if there is room in it. Raises what is wrong with it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 from piperkit.filer.claims import Claims
+from piperkit.filer.history import History
 from piperkit.filer.hold import Hold
 from piperkit.filer.room import Room, Targets
 from piperkit.filer.window import SyncWindow
@@ -29,6 +30,8 @@ class Settings:
     out_wait: float  #: seconds
     policy: RetryPolicy
     errors_keep: float | None  #: days
+    history: str  #: which messages' ways are kept
+    history_sample: int  #: messages
 
     @classmethod
     def of(cls, host: Surroundings) -> Self:
@@ -43,6 +46,8 @@ class Settings:
             out_wait=host.c("queue_out_wait"),
             policy=RetryPolicy(host.c("retry_min"), host.c("retry_max"), host.c("retry_limit")),
             errors_keep=host.c("errors_keep"),
+            history=host.c("history"),
+            history_sample=host.c("history_sample"),
         )
 
     @property
@@ -70,7 +75,9 @@ class Parts:
         self.hold = Hold()
         self.room = Room(queue.room)
         self.targets = Targets(queue.room)
-        self.window = SyncWindow(queue.batch)
+        self.history = History(queue.note, self.settings.in_dir, self.settings.out_dir)
+        self.history.follow(self.settings.history, self.settings.history_sample)
+        self.window = SyncWindow(queue.batch, self.history.flush)
 
     def count(self, counter: str, number: int = 1) -> None:
         self.counts[counter] = self.counts.get(counter, 0) + number

@@ -14,11 +14,12 @@ AGE = 0.2
 class SyncWindow:
     """Opens and closes batches of the queue.
 
-    batch: the queue's `batch`.
+    batch: the queue's `batch`. closed: called at the end of each.
     """
 
-    def __init__(self, batch: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, batch: Callable[[], AbstractContextManager[None]], closed: Callable[[], None]) -> None:
         self._batch = batch
+        self._closed = closed
         self._stack: contextlib.ExitStack | None = None
         self.is_open = False
         self.ends = float("inf")  #: monotonic time at which it is to be closed
@@ -41,3 +42,4 @@ class SyncWindow:
             except OSError:
                 self.open()
                 raise
+            self._closed()
