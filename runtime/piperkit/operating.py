@@ -58,6 +58,17 @@ class Instance:
     claims: int | None  #: messages that it has claimed; None: it is changing that in this moment
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Copy:
+    """A message outside of any queue."""
+
+    id: str
+    part: str  #: where it was: incoming, hold or errors
+    arrived: float  #: seconds since the epoch
+    data: bytes
+    report: dict[str, Any] | None = None  #: of a dead letter: what is known of it
+
+
 class View(Protocol):
     """Looks at a queue: it claims, locks and changes nothing."""
 
@@ -145,6 +156,10 @@ class Operator(Protocol):
 
     def replace(self, entry: Entry, data: bytes) -> None:
         """Give a message other contents, whole or not at all."""
+        ...
+
+    def add(self, message: Copy) -> bool:
+        """Add a message that was exported; returns False where it is there already. Raises QueueError, OSError."""
         ...
 
     def pause(self, until: float | None, reason: str) -> None:

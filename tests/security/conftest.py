@@ -47,6 +47,7 @@ def used(queue: Path) -> Path:
         mine.banish("errors", Failure("no good"))
         mine.retry("deferred", 3600, Failure("busy"))
         mine.recover()
+        mine.note([b"{}\n"])
         mine.enqueue("hold", "hold")
         Operator(queue, "jane").hold(QueueView(queue).entry("incoming", "hold"), "")
         mine.enqueue("incoming", "incoming")

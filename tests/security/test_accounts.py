@@ -358,7 +358,7 @@ def refusal(queue: Path) -> str:
     return ""
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "history"])
 def test_a_part_that_is_a_link_is_refused(queue: Path, part: str) -> None:
     elsewhere = queue.parent / "elsewhere"
     (queue / part).rename(elsewhere)
@@ -367,13 +367,28 @@ def test_a_part_that_is_a_link_is_refused(queue: Path, part: str) -> None:
     assert os.listdir(elsewhere) == []
 
 
-@pytest.mark.parametrize("part", OURS)
+@pytest.mark.parametrize("part", [part for part in OURS if part != "history"])
 def test_a_part_of_somebody_else_is_refused(queue: Path, part: str) -> None:
     os.chown(queue / part, PRODUCER.uid, GROUP)
     (queue / part).chmod(0o777)
     said = f"{queue}/{part} belongs to uid {PRODUCER.uid}, and not to uid {DAEMON.uid}, who works on the queue"
     assert said in DAEMON.do(lambda: refusal(queue))
     assert os.listdir(queue / part) == []
+
+
+@pytest.mark.parametrize("whose", ["a link", "somebody else's"])
+def test_history_is_not_written_where_others_could_read_it_and_stops_nothing(queue: Path, whose: str) -> None:
+    elsewhere = queue.parent / "elsewhere"
+    if whose == "a link":
+        (queue / "history").rename(elsewhere)
+        (queue / "history").symlink_to(elsewhere)
+    else:
+        elsewhere = queue / "history"
+        os.chown(elsewhere, PRODUCER.uid, GROUP)
+        elsewhere.chmod(0o777)
+    DAEMON.do(lambda: OPEN(queue, create=False).note([b'{"id": "a"}\n']))
+    assert refusal(queue) == ""
+    assert os.listdir(elsewhere) == []
 
 
 def test_root_works_with_parts_of_one_account_only(queue: Path) -> None:

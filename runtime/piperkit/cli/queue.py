@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import act, look, pausing, progress, render, sources, spools, watching
+from piperkit.cli import act, archive, edit, look, pausing, progress, render, sources, spools, watching
 from piperkit.cli.completing import queue_names
 from piperkit.cli.interrupts import Interrupts
 from piperkit.cli.options import Json, composed
@@ -172,7 +172,8 @@ def _teller(ids: bool, json: bool) -> Callable[[list[str]], None]:
 
 _OTHERS: tuple[Callable[..., None], ...] = (
     *(look.ls, look.show, look.errors, look.stats, look.shape, watching.tap),
-    *(act.requeue, act.hold, act.release, act.banish, act.rm, act.mv, pausing.pause, pausing.resume),
+    *(act.requeue, act.hold, act.release, act.banish, act.rm, act.mv, edit.edit),
+    *(archive.export, archive.import_, pausing.pause, pausing.resume),
 )
 for _command in _OTHERS:
-    commands.command()(composed(_command))
+    commands.command(_command.__name__.rstrip("_"))(composed(_command))

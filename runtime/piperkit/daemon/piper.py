@@ -734,11 +734,11 @@ class PiperDaemon(ZenDaemon):
 
     def cbk_action_try(self) -> None:
         """Try messages: dead letters, the file --input, or - for standard input; show what would become of each."""
-        self.retc = trying.shown(self)
+        self.retc = trying.shown(self, self.filer)
 
     def cbk_action_try_files(self) -> None:
         """The same for programs: names of files on standard input, each ended by NUL; a line of JSON for each."""
-        self.retc = trying.told(self)
+        self.retc = trying.told(self, self.filer)
 
     def cbk_action_status(self) -> None:
         """Print how the running daemon is."""

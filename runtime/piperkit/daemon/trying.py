@@ -17,7 +17,7 @@ import pwd
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from piperkit.component import Component
 from piperkit.daemon.process import Identity
@@ -25,11 +25,10 @@ from piperkit.dirq.fs import display
 from piperkit.dirq.layout import is_queue
 from piperkit.dirq.view import QueueView
 from piperkit.errors import ExitStatus, PiperError, UsageError
+from piperkit.filer import FilerDaemonComponent
+from piperkit.host import Surroundings
 from piperkit.message import KEPT, Action, Failure, Format, Message, Outcome, Unavailable, text_of
 from piperkit.retry import RetryPolicy
-
-if TYPE_CHECKING:
-    from piperkit.daemon.piper import PiperDaemon
 
 #: Some would pass, and some would not; as for what is done with messages.
 PARTIAL = 3
@@ -53,10 +52,10 @@ class Verdict:
     content: bytes | None = None  #: its new contents
 
 
-def shown(daemon: PiperDaemon) -> ExitStatus | int:
+def shown(daemon: Surroundings, filer: FilerDaemonComponent) -> ExitStatus | int:
     """Try the messages that are chosen, and show each with what would become of it. 0: all pass, 3: some, 1: none."""
     passed = tried = 0
-    with _ready(daemon) as judge:
+    with _ready(daemon, filer) as judge:
         for name, read in _chosen(daemon):
             message = read()
             if message is None:
@@ -71,12 +70,12 @@ def shown(daemon: PiperDaemon) -> ExitStatus | int:
     return ExitStatus.OK if passed == tried else PARTIAL if passed else ExitStatus.FAILURE
 
 
-def told(daemon: PiperDaemon) -> ExitStatus:
+def told(daemon: Surroundings, filer: FilerDaemonComponent) -> ExitStatus:
     """Try the messages in the files that are named on standard input, and print a JSON object for each:
     {"number": from 0, "passes", "outcome", "text"}.
     """
     paths = [path for path in sys.stdin.read().split("\0") if path]
-    with _ready(daemon) as judge:
+    with _ready(daemon, filer) as judge:
         for number, path in enumerate(paths):
             try:
                 verdict = judge(_file(path))
@@ -87,7 +86,7 @@ def told(daemon: PiperDaemon) -> ExitStatus:
     return ExitStatus.OK
 
 
-def _chosen(daemon: PiperDaemon) -> Iterator[tuple[str, Callable[[], Message | None]]]:
+def _chosen(daemon: Surroundings) -> Iterator[tuple[str, Callable[[], Message | None]]]:
     """The messages, each with what it is called."""
     given: str | None = daemon.c("input")
     if given is not None and os.path.basename(given) == "-":
@@ -99,7 +98,7 @@ def _chosen(daemon: PiperDaemon) -> Iterator[tuple[str, Callable[[], Message | N
             raise NoInput(f"--input {display(given)}: {error.strerror}") from None
         yield display(given), lambda: message
     else:
-        view = QueueView(daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"])
+        view = QueueView(daemon.cc("filequeue")["dir_queue"])
         limit = daemon.c("limit")
         entries = view.oldest("errors", limit)[0] if limit else view.entries("errors")
         for entry in entries:
@@ -118,11 +117,11 @@ def _file(path: str) -> Message:
 
 
 @contextlib.contextmanager
-def _ready(daemon: PiperDaemon) -> Iterator[Callable[[Message], Verdict]]:
+def _ready(daemon: Surroundings, filer: FilerDaemonComponent) -> Iterator[Callable[[Message], Verdict]]:
     """Its components are set up; gives what judges a message. Raises UsageError where they cannot be tried."""
     _leave_root(daemon)
     daemon.is_trial = True
-    chain = daemon.filer.chain(daemon)
+    chain = filer.chain(daemon)
     if not chain:
         raise UsageError(f"{daemon.name} has components that take messages by events, and cannot be tried")
     for component in chain:
@@ -145,14 +144,14 @@ def _ready(daemon: PiperDaemon) -> Iterator[Callable[[Message], Verdict]]:
             component.teardown(daemon)
 
 
-def _leave_root(daemon: PiperDaemon) -> None:
+def _leave_root(daemon: Surroundings) -> None:
     """Code of components does not run as root where the daemon does not."""
     if os.geteuid() != 0:
         return
-    identity: Identity | None = daemon.cc(daemon.CORE_IDENTITY)
+    identity: Identity | None = daemon.cc("identity")
     if identity is None:
         try:
-            owner = os.stat(os.path.join(daemon.cc(daemon.CORE_FILEQUEUE)["dir_queue"], "errors"))
+            owner = os.stat(os.path.join(daemon.cc("filequeue")["dir_queue"], "errors"))
         except OSError:
             return
         if owner.st_uid == 0:
@@ -167,7 +166,7 @@ def _leave_root(daemon: PiperDaemon) -> None:
 
 
 def _judge(
-    daemon: PiperDaemon, chain: tuple[Component, ...], message: Message, form: Format, policy: RetryPolicy
+    daemon: Surroundings, chain: tuple[Component, ...], message: Message, form: Format, policy: RetryPolicy
 ) -> Verdict:
     """What would become of a message."""
     try:
@@ -195,7 +194,7 @@ def _judge(
         return Verdict(False, "retry", f"would be put off for {decision.delay:.0f} s: {display(failure.reason)}")
 
 
-def _passes(daemon: PiperDaemon, message: Message, outcome: Outcome) -> Verdict:
+def _passes(daemon: Surroundings, message: Message, outcome: Outcome) -> Verdict:
     """What an outcome means. Raises ConfigError for what is no queue's name."""
     targets = [daemon.queue_path(each) for each in (*outcome.copies, *([outcome.target] if outcome.target else ()))]
     for target in targets:
@@ -203,7 +202,7 @@ def _passes(daemon: PiperDaemon, message: Message, outcome: Outcome) -> Verdict:
             return Verdict(False, "wait", f"would wait for the queue {display(target)}, which is not there")
     copies = "".join(f", with a copy to {display(target)}" for target in targets[: len(outcome.copies)])
     changed = outcome.content is not None and outcome.content != message.data
-    next_queue = daemon.cc(daemon.CORE_FILEQUEUE)["dir_next_queue"]
+    next_queue = daemon.cc("filequeue")["dir_next_queue"]
     if outcome is KEPT:
         return Verdict(True, "keep", "would be kept in work until its component settles it")
     if outcome.action is Action.CANCEL:

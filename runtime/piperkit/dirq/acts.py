@@ -19,13 +19,14 @@ import time
 from collections.abc import Iterator
 
 from piperkit.dirq import deadletters, fs, names, pausing
+from piperkit.dirq.delivery import place
 from piperkit.dirq.held import Held
 from piperkit.dirq.journal import Journal
 from piperkit.dirq.records import HISTORY_MAX, MessageRecord
 from piperkit.dirq.store import Settings, Store
 from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
-from piperkit.operating import RESTING, Entry, Paused
+from piperkit.operating import HOLDING, RESTING, Copy, Entry, Paused
 
 
 class Operator:
@@ -125,6 +126,44 @@ class Operator:
             raise FileNotFoundError(errno.ENOENT, "it is neither held nor a dead letter", entry.path)
         self._store.exchange(self._take(entry), data)
         self._tell(entry, "changed")
+
+    def add(self, message: Copy) -> bool:
+        """Add a message that was exported, with its arrival, and its id unless that is taken; returns False where it is
+        there already. Raises InvalidId, NoRoom, MessageTooLarge.
+        """
+        id, store = names.check_id(message.id), self._store
+        parts, arrived = store.parts, round(message.arrived * 1e9)
+        there = (getattr(parts, part).stat(id) for part in HOLDING)
+        # An archive has the arrival as a number that is good to a microsecond.
+        if any(stat is not None and abs(stat.st_mtime_ns - arrived) < 1000 for stat in there):
+            return False
+        store.limits.check_size(len(message.data))
+        store.limits.check_room(len(message.data))
+
+        def write(fd: int) -> None:
+            fs.write_all(fd, message.data)
+            os.utime(fd, ns=(arrived, arrived))
+
+        new, fd = store.writer.new_file(write)
+        stat = os.fstat(fd)
+        os.close(fd)
+        target = getattr(parts, message.part)
+        try:
+            if message.part == "errors":
+                while target.has(id):
+                    id = store.ids.new()
+                sidecar = deadletters.hidden_sidecar(id)
+                report = json.dumps({**(message.report or {}), "id": id}, indent=2, sort_keys=True)
+                store.writer.write_own(target, sidecar, report.encode() + b"\n")
+                parts.tmp.rename(new, target, id)  # what is left of a failure here is removed by recovery
+                deadletters.show_sidecar(target, id)
+            else:
+                place(parts.tmp, new, stat, target, id, store.ids.new)
+        except BaseException:
+            parts.tmp.remove(new)
+            raise
+        store.syncer.changed(target=target)
+        return True
 
     def pause(self, until: float | None, reason: str) -> None:
         """Have nothing claimed from the queue, until then if that is said; see `pausing`. Raises OSError."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from piperkit.dirq import fs
 from piperkit.dirq.fs import Directory
+from piperkit.errors import QueueError
 
 #: Bytes after which a new file is begun.
 FILE_MAX = 16 << 20
@@ -38,7 +39,7 @@ class Journal:
 
     def append(self, lines: list[bytes]) -> None:
         """Write lines, each with its end. Raises nothing for the sake of a history."""
-        with contextlib.suppress(OSError, ValueError, LookupError):
+        with contextlib.suppress(OSError, QueueError):
             directory = self._directory()
             fd = os.open(_NOW, _FLAGS, 0o600, dir_fd=directory.fd)
             try:
@@ -58,7 +59,7 @@ class Journal:
 
     def expire(self) -> None:
         """Remove what is too much, or too old."""
-        with contextlib.suppress(OSError, ValueError, LookupError):
+        with contextlib.suppress(OSError, QueueError):
             directory = self._directory()
             files = sorted(name for name in directory.names() if name.startswith(f"{_NOW}."))
             for name in files[:-FILES_MAX]:

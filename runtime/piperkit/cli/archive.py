@@ -1,0 +1,188 @@
+"""`piperctl queue export` and `import`: messages as a plain tar(5) archive, to be looked at, kept, or put elsewhere.
+
+A message is the member PART/ID, with its arrival as its time; what is known of a dead letter is report/ID, JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import sys
+import tarfile
+from collections.abc import Iterator
+from typing import IO, Annotated, Any
+
+import typer
+
+from piperkit.cli import acting, progress, queues, render, selecting
+from piperkit.cli.acting import Result
+from piperkit.cli.interrupts import Interrupts
+from piperkit.dirq.limits import MIB
+from piperkit.errors import ExitStatus, PiperError, UsageError
+from piperkit.operating import RESTING, Copy, Entry, View
+
+_REPORTS = "report"
+#: Bytes of a message that is imported; more is not believed.
+_MOST = 64 * MIB
+
+
+def export(
+    queue: queues.Queue = None,
+    ids: selecting.Ids = None,
+    part: selecting.Part = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to; -: standard output.")] = "-",
+    limit: selecting.Limit = None,
+    spool: queues.Spool = None,
+    *,
+    criteria: selecting.Criteria,
+) -> None:
+    """Copy messages into a tar archive; they stay where they are. Those that nobody works on, unless --part names one.
+
+    Examples:
+
+        piperctl queue export QUEUE --part errors --output letters.tar
+
+        piperctl queue export QUEUE --where host=db1 | tar t
+    """
+    if spool is not None:
+        raise UsageError("--spool: an archive is of one queue; name it")
+    if part is not None and part not in RESTING:
+        raise UsageError(f"--part {part}: must be one of {', '.join(RESTING)}")
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError("an archive is nothing for a terminal: say --output FILE, or | tar t")
+    (view,) = queues.views([] if queue is None else [queue], None)
+    chosen = criteria.selection(ids or ())
+    number = 0
+    with contextlib.ExitStack() as stack:
+        file: IO[bytes] = sys.stdout.buffer if output == "-" else stack.enter_context(_new(output))
+        with progress.looking() as look, tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for entry in selecting.meant(view, RESTING if part is None else (part,), chosen, limit, look):
+                number += _add(archive, view, entry)
+        file.flush()
+    progress.say(f"{render.number(number, 'message')} exported")
+
+
+@contextlib.contextmanager
+def _new(path: str) -> Iterator[IO[bytes]]:
+    """A file that is there whole or not at all."""
+    new = f"{path}.part"
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(new, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
+
+
+def _add(archive: tarfile.TarFile, view: View, entry: Entry) -> int:
+    """Add a message; 0 where it has moved on."""
+    try:
+        data = view.read(entry)
+        report = view.report(entry) if entry.part == "errors" else None
+    except FileNotFoundError:
+        return 0
+    if report is not None:
+        _member(archive, f"{_REPORTS}/{entry.id}", json.dumps(report).encode(), entry.arrived)
+    _member(archive, f"{entry.part}/{entry.id}", data, entry.arrived)
+    return 1
+
+
+def _member(archive: tarfile.TarFile, name: str, data: bytes, moment: float) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime, member.mode = len(data), moment, 0o600
+    archive.addfile(member, io.BytesIO(data))
+
+
+def import_(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue.", show_default=False)],
+    archive: Annotated[str, typer.Argument(metavar="FILE", help="The archive; -: standard input.")] = "-",
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="PART", help="Put all into incoming, hold or errors; else where they were."),
+    ] = None,
+) -> None:
+    """Put the messages of an archive into a queue, with their ids and arrival. What was put off is in incoming then.
+
+    One that the queue has already is left out, so that an import which was cut off can be done once more.
+
+    Examples:
+
+        piperctl queue import QUEUE letters.tar --part hold
+    """
+    if part is not None and part not in ("incoming", "hold", "errors"):
+        raise UsageError(f"--part {part}: must be incoming, hold or errors")
+    view = queues.view(queue)
+    result = Result()
+    with contextlib.ExitStack() as stack:
+        file = sys.stdin.buffer if archive == "-" else stack.enter_context(open(archive, "rb"))
+        interrupts = stack.enter_context(Interrupts())
+        acting.who()
+        acting.become_owner(view.path)
+        operator = acting.operator_of(view.path)
+        try:
+            copies = _copies(file, part)
+            while group := list(itertools.islice(copies, acting.GROUP)):
+                with operator.batch():
+                    for copy in group:
+                        interrupts.check()
+                        _put(operator, copy, result)
+        except tarfile.TarError as error:
+            what = f"{render.name(archive)} is no tar archive, or cut off: {error}"
+            raise PiperError(f"{what}; {_words(result)}") from None
+        except KeyboardInterrupt:
+            progress.say(f"piperctl: interrupted; {_words(result)}")
+            raise typer.Exit(130) from None
+    acting.leave_a_line(f"{render.number(result.done, 'message')} imported into {render.name(view.path)}", result.done)
+    print(_words(result))
+    if result.failed:
+        raise typer.Exit(acting.PARTIAL if result.done else ExitStatus.FAILURE)
+
+
+def _put(operator: Any, copy: Copy, result: Result) -> None:
+    try:
+        if operator.add(copy):
+            result.done += 1
+        else:
+            result.skipped += 1
+    except (PiperError, OSError) as error:
+        result.failed += 1
+        progress.say(f"piperctl: {render.name(copy.id)}: {render.text(str(error))}")
+
+
+def _words(result: Result) -> str:
+    words = f"{render.number(result.done, 'message')} imported"
+    words += f"; {result.skipped} there already" if result.skipped else ""
+    return words + (f"; {result.failed} could not be" if result.failed else "")
+
+
+def _copies(file: IO[bytes], part: str | None) -> Iterator[Copy]:
+    """The messages of an archive. Raises tarfile.TarError."""
+    report: tuple[str, dict[str, Any] | None] = ("", None)
+    with tarfile.open(fileobj=file, mode="r|*") as archive:
+        for member in archive:
+            where, _, id = member.name.partition("/")
+            if not member.isreg() or not id or member.size > _MOST or where not in (_REPORTS, *RESTING):
+                progress.say(f"piperctl: {render.name(member.name)} is left out: it is no message of an export")
+                continue
+            opened = archive.extractfile(member)
+            data = opened.read() if opened is not None else b""
+            if where == _REPORTS:
+                report = id, _parsed(data)
+                continue
+            target = part or (where if where in ("hold", "errors") else "incoming")
+            yield Copy(id, target, float(member.mtime), data, report[1] if report[0] == id else None)
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,135 @@
+"""`piperctl queue edit`: mend a message that is held or a dead letter, and have it tried again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from piperkit.cli import acting, completing, finding, passing, queues, render
+from piperkit.cli.acting import Result
+from piperkit.cli.interrupts import Interrupts
+from piperkit.errors import PiperError, QueueError, UsageError
+from piperkit.message import Reject, text_of
+from piperkit.operating import Entry, View
+
+
+def edit(
+    queue: Annotated[
+        str,
+        typer.Argument(metavar="QUEUE", help="The queue.", show_default=False, autocompletion=completing.queue_names),
+    ],
+    id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The message's id.", show_default=False, autocompletion=completing.ids),
+    ],
+    contents: Annotated[
+        str | None,
+        typer.Option("--with", metavar="FILE", help="Its new contents; -: standard input."),
+    ] = None,
+    if_passes: Annotated[
+        str | None, typer.Option(metavar="PROGRAM", help="Only if the daemon of this program would not fail at it.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it where it is, and do not have it tried again.")] = False,
+) -> None:
+    """Edit a message in $VISUAL or $EDITOR, and have it tried again. It has to be held, or a dead letter.
+
+    JSON has to stay JSON, and text text that says something; otherwise nothing is changed.
+
+    Examples:
+
+        piperctl queue edit QUEUE 1790000000.123456789.4711.mail
+
+        piperctl queue edit QUEUE 1790000000.123456789.4711.mail --with mended.json
+    """
+    view = queues.view(queue)
+    entry, old = finding.read(view, id)
+    if entry.part not in ("hold", "errors"):
+        raise QueueError(f"{render.name(id)} is in {entry.part}; what is to be edited has to be held first: hold")
+    passes = None if if_passes is None else passing.by(if_passes)
+    new = _given(contents) if contents is not None else _edited(old)
+    if new == old:
+        print("It is as it was; nothing was changed")
+        return
+    _check(old, new)
+
+    def work() -> tuple[Result, bool]:
+        operator = acting.operator_of(view.path)
+        try:
+            with operator.batch():
+                operator.replace(entry, new)
+            if passes is not None and not _would_pass(view, entry, passes):
+                raise PiperError(f"{render.name(id)} was changed, and would fail still; it was not requeued")
+            if not keep:
+                with operator.batch():
+                    operator.requeue(view.entry(entry.part, entry.id))
+        except FileNotFoundError:
+            raise QueueError(f"{render.name(id)} has moved on meanwhile; see piperctl trace") from None
+        return Result(done=1), False
+
+    acting.as_owner(view.path, False, work)
+    acting.leave_a_line(f"the message {render.name(id)} of {render.name(view.path)} changed", 1)
+    print("1 message changed" if keep else "1 message changed and requeued")
+
+
+def _would_pass(view: View, entry: Entry, passes: passing.Passing) -> bool:
+    return any(True for _ in passes(view, iter([view.entry(entry.part, entry.id)]), Interrupts()))
+
+
+def _given(path: str) -> bytes:
+    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+def _edited(old: bytes) -> bytes:
+    """What an editor makes of it. Raises UsageError, PiperError where there is none, or it fails."""
+    if not sys.stdin.isatty():
+        raise UsageError("an editor needs a terminal; give the new contents with --with FILE")
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    suffix = ".json" if _is_json(old) else ".txt"
+    with tempfile.TemporaryDirectory(prefix="piperctl-") as directory:
+        path = Path(directory, f"message{suffix}")
+        path.write_bytes(old)
+        try:
+            done = subprocess.run([*shlex.split(command), path], check=False)
+        except OSError as error:
+            raise PiperError(f"the editor {command} cannot be run: {error.strerror}; set EDITOR") from None
+        if done.returncode:
+            raise PiperError(f"the editor {command} ended with status {done.returncode}; nothing was changed")
+        new = path.read_bytes()
+    # Editors end a file with a newline.
+    return new.removesuffix(b"\n") if not old.endswith(b"\n") else new
+
+
+def _check(old: bytes, new: bytes) -> None:
+    """Raises PiperError where a message would become what cannot be meant."""
+    try:
+        if _is_json(old):
+            json.loads(text_of(new))
+        elif _is_text(old):
+            text_of(new)
+    except (ValueError, RecursionError, Reject) as error:
+        kind = "JSON" if _is_json(old) else "text"
+        raise PiperError(f"it was {kind} and is none any more: {error}; nothing was changed") from None
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        text_of(data)
+    except Reject:
+        return False
+    return True
