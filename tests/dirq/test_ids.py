@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from dirq_tools import OPERATIONS, Clock, MakeQueue, Process, everything, files, run_all, snapshot
 from piperkit.dirq import DirectoryQueue
-from piperkit.dirq.names import Ids, check_id, is_ours, sort_key
+from piperkit.dirq.names import First, Ids, check_id, is_ours, sort_key
 from piperkit.errors import InvalidId
 
 NANO = 1_000_000_000
@@ -150,3 +151,17 @@ def test_clock_may_be_set_back_between_messages(make_queue: MakeQueue, clock: Cl
     clock.forward(-3600)
     made.append(queue.enqueue("2"))
     assert [claim.id for claim in queue.claim(2)] == made
+
+
+@pytest.mark.parametrize("limit", [1, 5, 100])
+def test_first_of_many_names_are_those_that_sorting_all_would_give(limit: int) -> None:
+    chance = random.Random(limit)
+    ours = [f"{chance.randrange(1 << 30):010d}.{chance.randrange(10**9):09d}.1.host" for _ in range(60)]
+    foreign = [f"{chance.choice('019.am')}{chance.randrange(99)}.{chance.randrange(10**6)}" for _ in range(60)]
+    for found in (ours, foreign, ours + foreign, []):
+        names = chance.sample(found, len(found))
+        first = First(limit)
+        for at in range(0, len(names), 7):
+            first.add(names[at : at + 7])
+        assert first.names() == sorted(names, key=sort_key)[:limit]
+        assert first.number == len(names)

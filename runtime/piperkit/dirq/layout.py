@@ -34,6 +34,8 @@ SHARED = ("tmp", "incoming")
 QUEUE_MODE = 0o755
 #: The mode of a directory that is being made: nobody else's yet, and by the sticky bit told from one made so.
 _UNFINISHED = 0o1700
+#: Names that are read at once.
+_TOGETHER = 1000
 #: Seconds between looks whether the parts are where they were.
 _LOOK = 1.0
 
@@ -220,12 +222,21 @@ def message_names(queue: str, part: str) -> set[str]:
 
 def each_message(queue: str, part: str) -> Iterator[str]:
     """The same, in no order, and in no memory to speak of."""
+    return itertools.chain.from_iterable(some_messages(queue, part))
+
+
+def some_messages(queue: str, part: str) -> Iterator[list[str]]:
+    """The same, some at a time: of a million, each costs half a microsecond."""
     try:
         with os.scandir(f"{queue}/{part}") as entries:
-            visible: Iterator[str] = (e.name for e in fs.regular(entries) if not e.name.startswith("."))
-            if part == "errors":
-                visible = filter(deadletters.is_message(f"{queue}/{part}"), visible)
-            yield from visible
+            while some := list(itertools.islice(entries, _TOGETHER)):
+                try:
+                    visible = [e.name for e in some if e.is_file(follow_symlinks=False) and e.name[0] != "."]
+                except FileNotFoundError:  # moved on meanwhile, on a file system whose listing does not tell kinds
+                    visible = [e.name for e in fs.regular(iter(some)) if e.name[0] != "."]
+                if part == "errors":
+                    visible = list(filter(deadletters.is_message(f"{queue}/{part}"), visible))
+                yield visible
     except (FileNotFoundError, NotADirectoryError):
         _missing(queue, part)
 
@@ -235,6 +246,8 @@ def count_messages(queue: str, part: str, most: int | None = None) -> int:
 
     Raises as `message_names`.
     """
+    if most is None:
+        return sum(map(len, some_messages(queue, part)))
     return sum(1 for _ in itertools.islice(each_message(queue, part), most))
 
 

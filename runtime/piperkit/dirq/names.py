@@ -53,29 +53,35 @@ def moment(name: str) -> float:
 
 
 class First:
-    """The first of many names, in the order of `sort_key`: nearly all others cost a comparison each."""
+    """The first of many names, in the order of `sort_key`; few names are looked at more closely than as text."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._first: list[tuple[bool, str]] = []
-        self._last: str | None = None  #: of ours, after which no name can be among the first
+        self._ours: list[str] = []
+        self._foreign: list[str] = []
         self.number = 0  #: of all names
 
     def add(self, found: list[str]) -> None:
         """See these, too."""
         self.number += len(found)
-        last = self._last
-        if last is not None:
-            # A foreign name comes after ours, and one of ours after those that are less as text.
+        if len(self._ours) == self._limit:
+            last = self._ours[-1]
             found = [name for name in found if name < last]
-        if found:
-            self._first = sorted([*self._first, *map(sort_key, found)])[: self._limit]
-            if len(self._first) == self._limit and not self._first[-1][0]:
-                self._last = self._first[-1][1]
+        ours: list[str] = []
+        foreign: list[str] = []
+        for name in sorted(found):
+            if is_ours(name):
+                ours.append(name)
+                if len(ours) == self._limit:
+                    break  # those that follow, ours or not, come after these
+            else:
+                foreign.append(name)
+        self._ours = sorted(self._ours + ours)[: self._limit]
+        self._foreign = sorted(self._foreign + foreign)[: self._limit]
 
     def names(self) -> list[str]:
         """The first ones, in order."""
-        return [name for _, name in self._first]
+        return (self._ours + self._foreign)[: self._limit]
 
 
 class Ids:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from stat import S_ISREG
 from typing import Any
 
 from piperkit.dirq import deadletters, instances, journal, layout, names, pausing, records
@@ -21,6 +21,7 @@ class QueueView:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
+        self._opened: dict[str, Directory] = {}
         if not layout.is_queue(self.path):
             raise QueueMissing(
                 f"{self.path} is not a queue: it lacks one of the directories {', '.join(layout.PROTOCOL)}"
@@ -42,8 +43,7 @@ class QueueView:
         check: called now and then with how many were looked at; what it raises ends the look.
         """
         first = names.First(limit)
-        found = layout.each_message(self.path, part)
-        while some := list(itertools.islice(found, 1000)):
+        for some in layout.some_messages(self.path, part):
             check(len(some))
             first.add(some)
         shown = [*self._those(part, first.names())]
@@ -69,24 +69,22 @@ class QueueView:
         """The message, wherever it is. Raises InvalidId, or QueueError where no part has it."""
         names.check_id(id)
         for part in HOLDING * 2:  # twice: it may move on while we look
-            if id in layout.message_names(self.path, part):
-                try:
-                    return self._entry(part, id)
-                except FileNotFoundError:
-                    continue
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                return self.entry(part, id)
         raise QueueError(f"no message {display(id)} in the queue {self.path}")
 
     def measure(self, part: str) -> tuple[int, int, float | None]:
         """The number of messages in a part, their bytes, and when the one that has waited longest arrived."""
-        sizes, arrivals = [], []
-        for name in layout.message_names(self.path, part):
-            try:
-                stat = os.stat(os.path.join(self.path, part, name), follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            sizes.append(stat.st_size)
-            arrivals.append(stat.st_mtime)
-        return len(sizes), sum(sizes), min(arrivals, default=None)
+        number = size = 0
+        oldest: float | None = None
+        with contextlib.suppress(FileNotFoundError):
+            directory = self._part(part)
+            for name in layout.each_message(self.path, part):
+                stat = directory.stat(name)
+                if stat is not None:
+                    number, size = number + 1, size + stat.st_size
+                    oldest = stat.st_mtime if oldest is None else min(oldest, stat.st_mtime)
+        return number, size, oldest
 
     def read(self, entry: Entry) -> bytes:
         """The contents. Raises FileNotFoundError where the message has moved on."""
@@ -134,11 +132,16 @@ class QueueView:
             return records.NEW
 
     def _part(self, part: str) -> Directory:
-        return Directory(f"{self.path}/{part}", Directory(self.path))
+        found = self._opened.get(part)
+        if found is None or not found.is_there():
+            found = self._opened[part] = Directory(f"{self.path}/{part}", Directory(self.path))
+        return found
 
     def _entry(self, part: str, name: str) -> Entry:
         path = os.path.join(self.path, part, name)
         stat = os.stat(path, follow_symlinks=False)
+        if not S_ISREG(stat.st_mode):
+            raise FileNotFoundError(errno.ENOENT, "that is no message", path)
         reason: str | None
         if part == "errors":
             report = deadletters.report(self._part("errors"), name) or {}
