@@ -16,6 +16,18 @@ from piperkit import Failure
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 
+DAEMON = """
+import sys
+from piperkit import Component, PiperDaemon, Reject
+
+class Strict(Component):
+    def process(self, message):
+        if message.json["number"] % 4:
+            raise Reject("odd")
+        return message.commit()
+
+PiperDaemon(name="strict", argv=sys.argv[1:], components=[Strict()]).run()
+"""
 COMMANDS = re.findall(r"^    (piperctl .*)$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE)
 
 
@@ -37,21 +49,35 @@ def test_every_command_of_the_handbook_runs(tmp_path: Path) -> None:
     def counts() -> dict[str, int]:
         return {part: number for part, number in view.counts().items() if number}
 
+    program = tmp_path / "program"
+    program.write_text(f"#!{sys.executable}\n{DAEMON}")
+    program.chmod(0o755)
+    (tmp_path / "mended").write_text('{"type": "real", "number": 99}')
+    words = {
+        "QUEUE": path, "TARGET": target, "SPOOL": tmp_path, "PROGRAM": program,
+        "MENDED": tmp_path / "mended", "ARCHIVE": tmp_path / "archive.tar",
+    }  # fmt: skip
     seen = [counts()]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    after: dict[str, dict[str, int]] = {}
     for command in COMMANDS:
         id = next(iter(view.entries("errors")), None)
-        line = command.replace("QUEUE", str(path)).replace("TARGET", str(target))
-        line = line.replace(" ID", f" {id.id if id else 'none'}")
+        line = command.replace(" ID", f" {id.id if id else 'none'}")
+        line = re.sub("|".join(words), lambda word: str(words[word[0]]), line)
         done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         assert "--dry-run" not in command or counts() == seen[-1]
         seen.append(counts())
+        after[command.split()[2]] = counts()
     assert seen[0] == {"deferred": 6, "errors": 24}
-    down, tests = 12, 8  # of those that are left then, 8 are tests
+    down = 12
     changes = [now for before, now in itertools.pairwise(seen) if now != before]
     assert changes[0] == {"incoming": down, "deferred": 6, "errors": 24 - down}
-    assert changes[1] == {"incoming": down + 6, "errors": 24 - down}
-    assert changes[2] == {"incoming": down + 6, "errors": 24 - down - tests}
-    assert changes[-1] == {"incoming": 30 - tests - 2}
+    passing = 6  # of those that are left, those with a number that four divides
+    assert changes[1] == {"incoming": down + passing, "deferred": 6, "errors": 24 - down - passing}
+    assert changes[2] == {"incoming": down + passing + 6, "errors": 24 - down - passing}
+    assert after["edit"] == {"incoming": down + passing + 7, "errors": 5}
+    assert after["release"] == after["edit"]
+    assert after["rm"] == {"incoming": down + passing + 7, "errors": 2}
     assert QueueView(target).counts()["incoming"] == 2
+    assert QueueView(target).counts()["hold"] == after["mv"]["incoming"]

@@ -22,7 +22,7 @@ from systemd_box import Box
 pytestmark = pytest.mark.slow
 
 QUEUE, DONE, KEPT = "/var/spool/mydaemon", "/var/spool/done", "/var/lib/mydaemon"
-CTL = "/usr/local/lib/mydaemon/bin/piperctl"
+CTL = "/usr/local/bin/piperctl"
 PLAIN = "mydaemon.service"
 
 

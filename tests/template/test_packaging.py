@@ -116,7 +116,15 @@ def test_a_debian_package_is_built_and_right_in_the_eyes_of_its_linter(
     left = checked("git", "status", "--porcelain", "--untracked-files=all", cwd=project).splitlines()
     assert sorted(line for line in left if "debian" in line) == sorted(
         f"?? debian/{name}"
-        for name in ("changelog", "control", "copyright", "my-daemon.lintian-overrides", "rules", "source/format")
+        for name in (
+            "changelog",
+            "control",
+            "copyright",
+            "my-daemon.alternatives",
+            "my-daemon.lintian-overrides",
+            "rules",
+            "source/format",
+        )
     )
 
 

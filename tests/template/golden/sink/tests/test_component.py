@@ -37,6 +37,14 @@ def test_stores_every_message_in_order(piper: Piper) -> None:
     assert piper.counts()["incoming"] == 0
 
 
+def test_a_trial_stores_nothing(piper: Piper) -> None:
+    piper.put("first")
+    piper.run(build)
+    (piper.directory / "second").write_text("second")
+    piper.run(build, "--action=try", f"--input={piper.directory}/second")
+    assert stored(piper) == [b"first"]
+
+
 def test_a_message_that_comes_again_is_stored_once(piper: Piper) -> None:
     for _ in range(2):
         piper.queue_in.enqueue("hello", "the-same-id")
