@@ -362,6 +362,49 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
     summary.add(f"crash walk of an operator's {act} in {part}: {len(points)} kills, 0 lost, 0 doubled")
 
 
+ADD = """
+import os, sys
+sys.path.insert(0, {runtime!r})
+from piperkit.dirq.acts import Operator
+from piperkit.operating import Copy
+operator = Operator({path!r}, "jane")
+try: os.unlink("/the-walk-begins-here")
+except OSError: pass
+with operator.batch():
+    operator.add(Copy("a", {part!r}, 1790000000.25, b"a", {{"reason": "the host is down", "attempts": 3}}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["incoming", "hold", "errors"])
+def test_import_that_is_cut_off_anywhere_is_made_whole_by_another_one(tmp_path: Path, clock: Clock, part: str) -> None:
+    need("strace", crashwalk.available(), "strace(1), with the right to trace")
+    path = str(tmp_path / "queue")
+    code = ADD.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part)
+    command = [os.path.realpath(sys.executable), "-c", code]
+    DirectoryQueue(path).close()
+    points = [
+        each for each in crashwalk.crash_points(command, tmp_path, since="/the-walk-begins-here") if each.changing
+    ]
+    assert points
+    for point in points:
+        shutil.rmtree(path)
+        queue = DirectoryQueue(path, clock=clock, orphan_age=0)
+        assert crashwalk.run_killed(command, point).killed, point
+        assert books(path) in ({}, {part: [b"a"]}), point
+        clock.forward(2)
+        queue.recover()
+        subprocess.run(command, check=True)
+        clock.forward(2)
+        queue.recover()
+        assert books(path) == {part: [b"a"]}, point
+        entry = QueueView(path).entry(part, "a")
+        assert entry.arrived == 1790000000.25
+        assert (entry.reason, entry.attempts) == (("the host is down", 3) if part == "errors" else (None, 0)), point
+        queue.close()
+    summary.add(f"crash walk of an import into {part}: {len(points)} kills, 0 lost, 0 doubled")
+
+
 WORKER = """
 import sys
 from piperkit.dirq import DirectoryQueue

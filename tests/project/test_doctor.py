@@ -578,3 +578,10 @@ def test_neither_the_daemon_nor_copier_is_imported_for_queues(environment: dict[
     code = "import sys, piperkit.cli; print([name for name in ('copier', 'yaml', 'pyzenkit') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_paused_queue_is_a_warning(tmp_path: Path) -> None:
+    with DirectoryQueue(tmp_path / "queue") as queue:
+        (tmp_path / "queue" / "paused").touch()
+        found = list(queue_checks.pause(Queue(queue.path, "")))
+    assert [(finding.warning, "has paused the queue" in finding.what) for finding in found] == [(True, True)]

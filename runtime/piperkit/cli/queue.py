@@ -64,7 +64,12 @@ def create(
         str | None, typer.Option(help="Group that may put messages there; by default the user's own.")
     ] = None,
 ) -> None:
-    """Make a queue, or what is missing of one. Doing it twice does no harm."""
+    """Make a queue, or what is missing of one. Doing it twice does no harm.
+
+    Examples:
+
+        piperctl queue create QUEUE --user mydaemon --group piper
+    """
     from piperkit.daemon.process import find_group, find_user  # here, since all of the daemon comes with it
 
     owner = None
@@ -102,6 +107,12 @@ def put(
     It stops at the first message that cannot be put, and says how many were put before it.
 
     With --json, prints one object at the end: queue, messages, bytes. With --ids before it one for each message: id.
+
+    Examples:
+
+        echo hello | piperctl queue put QUEUE
+
+        piperctl queue put QUEUE --lines /var/log/dpkg.log
     """
     inputs = files or [STDIN]
     if inputs.count(STDIN) > 1:

@@ -144,6 +144,7 @@ class Configuration:
         if config["retry_max"] < config["retry_min"]:
             raise ConfigError(f"retry_max is {config['retry_max']:g}; it must not be less than retry_min")
         _check_metrics(config["metrics_address"], config["metrics_file"])
+        _check_traces(config["traces_endpoint"])
         if not config["queue_in_dir"]:
             raise ConfigError('queue_in_dir is ""; it must be a path, or a bare name for a queue under var/spool')
         queue_in = self.queue_path(config["queue_in_dir"], spool)
@@ -226,6 +227,17 @@ def _check_metrics(address: str | None, file: str | None) -> None:
         Address.parse(address)
     if file and not file.endswith(SUFFIX):
         raise ConfigError(f"metrics_file is {file}; its name must end in {SUFFIX}")
+
+
+def _check_traces(endpoint: str | None) -> None:
+    if not endpoint:
+        return
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(f"traces_endpoint is {endpoint}; it must be such as http://localhost:4318/v1/traces")
+    try:
+        import piperkit.daemon.tracing  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"traces_endpoint: there is no module {error.name}; pip install 'piperkit[otel]'") from None
 
 
 def _moved(path: str, under: str) -> str:

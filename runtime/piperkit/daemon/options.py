@@ -293,6 +293,14 @@ OPTIONS = (
         fixed=True,
         group=_METRICS,
     ),
+    Option(
+        "traces_endpoint",
+        str,
+        None,
+        "OTLP/HTTP address that a span of each message that history keeps is sent to: http://localhost:4318/v1/traces",
+        fixed=True,
+        group=_METRICS,
+    ),
     Option("config_file", "path", "{cfg}/{name}.conf", "configuration file", cli_only=True, group=_SOURCES),
     Option(
         "config_dir",

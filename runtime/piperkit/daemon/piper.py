@@ -31,7 +31,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from piperkit import versions
 from piperkit.component import Component
@@ -57,6 +57,9 @@ from piperkit.filer.doorbell import LOOK_INTERVAL, Doorbell
 from piperkit.host import Result
 from piperkit.queue import Queue
 from piperkit.zenkit import BaseApp, QueueEmptyException, ZenDaemon, ZenDaemonComponent, ZenDaemonStopException
+
+if TYPE_CHECKING:
+    from piperkit.daemon.tracing import Spans
 
 _DEFAULT = "default_"
 
@@ -148,6 +151,7 @@ class PiperDaemon(ZenDaemon):
         self._background = process.Background()
         self._pid_file: process.PidFile | None = None
         self._reports: Reports | None = None  #: from the start on
+        self._spans: Spans | None = None
         self._until_idle = False
         self.is_trial = False
 
@@ -400,6 +404,11 @@ class PiperDaemon(ZenDaemon):
             serial = self._get_process_serial() if self.c(self.CONFIG_PARALEL) else None
             registry = metrics.registry(self.name, self.filer, serial)
             exposition.expose(registry, self.config, serial, self.logger, until)
+        if self.c("traces_endpoint"):
+            from piperkit.daemon import tracing  # another extra
+
+            self._spans = tracing.Spans(self.name, self.c("traces_endpoint"))
+            self.filer.parts.history.also = self._spans.send
         if not self._own_timers:
             self.every(self.EVENT_LOG_STATISTICS, lambda: self.c("stats_interval"))
             self.every(self.EVENT_SAVE_RUNLOG, lambda: self.c("runlog_interval"))
@@ -469,6 +478,9 @@ class PiperDaemon(ZenDaemon):
         if hasattr(self.filer, "queue"):
             with self._logged("closing the queue"):
                 self.filer.close()
+        if self._spans is not None:
+            with self._logged("sending the last spans"):
+                self._spans.close()
             with self._logged("the run log"):
                 self._save_run_log()
         if self._pid_file is not None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from shlex import quote
 
 from piperkit.daemon.process import Identity
-from piperkit.dirq import DirectoryQueue, earlier, ensure_queue, fs, layout
+from piperkit.dirq import DirectoryQueue, earlier, ensure_queue, fs, layout, pausing
 from piperkit.dirq import litter as rules_of_litter
 from piperkit.dirq import orphans as rules_of_orphans
 from piperkit.dirq.fs import Directory
@@ -280,6 +280,13 @@ def unreadable(queue: Queue) -> Iterator[Finding]:
             yield Finding(directory.path, words, f"{command}  # when you have looked at what they were")
 
 
+def pause(queue: Queue) -> Iterator[Finding]:
+    """No operator has paused the queue."""
+    paused = pausing.paused(queue.path)
+    if paused is not None:
+        yield Finding(queue.path, str(paused), f"piperctl queue resume {quote(queue.path)}", warning=True)
+
+
 def space(queue: Queue) -> Iterator[Finding]:
     """There is room for messages, in bytes and in files."""
     free, keep = room(queue.path, queue.min_free)
@@ -308,4 +315,5 @@ QUEUE_CHECKS = (
     ("litter", litter),
     ("unreadable", unreadable),
     ("free space", space),
+    ("pause", pause),
 )

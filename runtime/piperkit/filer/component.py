@@ -249,6 +249,8 @@ class FilerDaemonComponent(ZenDaemonComponent):
             if form is Format.JSON:
                 _ = message.json  # what is no JSON is rejected before the component can trip over it
         begun[id] = self.desk.now
+        if self._parts.history.also is not None:
+            self._parts.history.look_up(claim)
         counts[names.ATTEMPTS] = counts.get(names.ATTEMPTS, 0) + 1
         return message
 

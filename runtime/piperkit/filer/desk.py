@@ -116,9 +116,7 @@ class Desk:
     def _keep(self, operation: Operation, id: str, args: dict[str, Any]) -> None:
         """Keep in the history what was done."""
         parts = self._parts
-        claim = parts.claims.held.get(id)
-        attempt = None if claim is None else claim.attempt
-        parts.history.done(operation, id, parts.claims.begun.get(id), attempt, args)
+        parts.history.done(operation, id, parts.claims.held.get(id), parts.claims.begun.get(id), args)
 
     def _target(self, args: dict[str, Any]) -> str:
         """The path of the queue that an event names, if there is room in it. Raises what is wrong with it."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from piperkit.filer.operations import BANISH, POSTPONE, RETRY, Operation
 from piperkit.message import Failure
+from piperkit.queue import Claim
 
 #: Lines that are written together at most.
 _TOGETHER = 256
@@ -42,6 +43,8 @@ class History:
         self._target = target
         self._lines: list[bytes] = []
         self._pid = os.getpid()
+        #: Told of each message that is kept: its facts, and when it arrived.
+        self.also: Callable[[dict[str, Any], float | None], None] | None = None
         self.every = 0  #: keep one in so many of those that succeed; 0: none
         self.failures = False
 
@@ -51,7 +54,7 @@ class History:
         self.every = {"all": 1, "sample": sample}.get(setting, 0)
 
     def done(
-        self, operation: Operation, id: str, since: float | None, attempt: int | None, args: dict[str, Any]
+        self, operation: Operation, id: str, claim: Claim | None, since: float | None, args: dict[str, Any]
     ) -> None:
         """An operation was done on a message. since: monotonic time when a component was given it."""
         word = _WORDS.get(operation.event)
@@ -60,8 +63,8 @@ class History:
         facts: dict[str, Any] = {"t": round(time.time(), 6), "id": id, "queue": self._queue, "what": word}
         if since is not None:
             facts["took"] = round(time.monotonic() - since, 6)
-        if attempt is not None:
-            facts["attempt"] = attempt
+        if claim is not None:
+            facts["attempt"] = claim.attempt
         target = args.get("queue_tgt") or (self._target if word == "committed" else None)
         if target:
             facts["to"] = target
@@ -70,9 +73,21 @@ class History:
             facts["reason"] = failure.reason
         if "delay" in args:
             facts["delay"] = round(args["delay"], 3)
+        if self.also is not None:
+            self.also(facts, self._arrived(claim))
         self._lines.append(json.dumps({**facts, "pid": self._pid}).encode() + b"\n")
         if len(self._lines) >= _TOGETHER:
             self.flush()
+
+    def look_up(self, claim: Claim) -> None:
+        """A message is begun: look up what is not there any more when it is done."""
+        self._arrived(claim)
+
+    def _arrived(self, claim: Claim | None) -> float | None:
+        try:
+            return None if claim is None else claim.arrived
+        except OSError:
+            return None  # it was settled unseen
 
     def is_kept(self, id: str) -> bool:
         """Whether a message that succeeds is kept."""
