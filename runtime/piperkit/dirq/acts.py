@@ -132,7 +132,8 @@ class Operator:
         there already. Raises InvalidId, NoRoom, MessageTooLarge.
         """
         id, store = names.check_id(message.id), self._store
-        parts, arrived = store.parts, round(message.arrived * 1e9)
+        seconds, part = divmod(message.arrived, 1)
+        parts, arrived = store.parts, int(seconds) * 10**9 + round(part * 1e9)
         there = (getattr(parts, part).stat(id) for part in HOLDING)
         # An archive has the arrival as a number that is good to a microsecond.
         if any(stat is not None and abs(stat.st_mtime_ns - arrived) < 1000 for stat in there):
