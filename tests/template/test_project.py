@@ -126,7 +126,7 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
         expected |= {"Containerfile", ".dockerignore"}
     if row["debian"]:
         expected |= {f"debian/{file}" for file in ("changelog", "control", "copyright", "rules", "source/format")}
-        expected.add(f"debian/{name}.lintian-overrides")
+        expected |= {f"debian/{name}.{kind}" for kind in ("alternatives", "lintian-overrides")}
     expected |= {"github": {".github/workflows/test.yml"}, "gitlab": {".gitlab-ci.yml"}}.get(row["ci"], set())
     assert files(project) == expected
 
