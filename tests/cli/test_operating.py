@@ -158,7 +158,13 @@ def test_columns_and_order_are_as_asked_for(run: Run, spool: Path) -> None:
 
 def test_tables_fit_the_terminal_and_are_without_colour_where_that_is_asked_for(spool: Path) -> None:
     for columns in (60, 100):
-        for command in (["queue", "ls", f"{spool}/a"], ["queue", "errors", f"{spool}/a"]):
+        for command in (
+            ["queue", "ls", "--spool", f"{spool}"],
+            ["queue", "errors", f"{spool}/a"],
+            ["queue", "shape", f"{spool}/a"],
+            ["queue", "stats", f"{spool}/a"],
+            ["find", "--spool", f"{spool}", "--for", "0"],
+        ):
             shown = on_terminal(*command, columns=columns)
             plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
             assert max(map(len, plain.splitlines())) <= columns, shown
@@ -363,6 +369,10 @@ def test_trace_tells_a_messages_way_and_where_it_is(run: Run, spool: Path) -> No
     assert b"2.500 s" in run("trace", "--slowest", "3", "--newer", "1h", "--spool", "spool").stdout
     assert b"nothing is known of none in 2 queues" in run("trace", "none", "--spool", "spool").stderr
     assert run("trace").returncode == 64
+    assert run("queue", "rm", "spool/a", "m1", "--part", "incoming").returncode == 0
+    gone = run("queue", "show", "spool/a", "m1")
+    assert (gone.returncode, b"any more; what is known of it" in gone.stderr) == (1, True)
+    assert b"deleted" in gone.stdout
 
 
 def test_shell_is_offered_queues_parts_and_ids(spool: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from piperkit.cli import completing, finding, progress, queues, reasons, render, selecting, shapes
+from piperkit.cli import completing, finding, progress, queues, reasons, render, selecting, shapes, trace
 from piperkit.cli.options import Json
 from piperkit.dirq.fs import display
-from piperkit.errors import UsageError
+from piperkit.errors import ExitStatus, QueueError, UsageError
 from piperkit.operating import HOLDING, RESTING, Entry
 
 #: Messages of a part that `ls` shows to people.
@@ -159,7 +159,7 @@ def show(
     raw: Annotated[bool, typer.Option("--raw", help="Print the contents, byte for byte, and nothing else.")] = False,
     json: Json = False,
 ) -> None:
-    """Show one message: where it is, its history, why it failed, and its contents.
+    """Show one message: where it is, its history, why it failed, and its contents; or what has become of it.
 
     With --json, contents are text, or {"hex": ...} where they are not UTF-8.
 
@@ -172,7 +172,15 @@ def show(
     if raw and json:
         raise UsageError("--raw and --json exclude each other")
     view = queues.view(queue)
-    entry, data = finding.read(view, id)
+    try:
+        entry, data = finding.read(view, id)
+    except QueueError as error:
+        told = [] if raw else trace.way([view], id)
+        if not told:
+            raise
+        print(f"piperctl: {render.text(str(error))} any more; what is known of it:", file=sys.stderr)
+        trace.tell(told, as_json=json, ids=False)
+        raise typer.Exit(ExitStatus.FAILURE) from None
     if raw:
         sys.stdout.buffer.write(data)
         return
@@ -186,9 +194,9 @@ def show(
             print(f"{key + ':':10} {render.size(value) if key == 'size' else render.text(str(value))}")
     for past in history:
         print(f"{'history:':10} " + render.text(f"{past.get('time')}  {past.get('reason')}"))
-    trace = (report or {}).get("traceback")
-    if isinstance(trace, str):
-        for line in trace.splitlines():
+    stack = (report or {}).get("traceback")
+    if isinstance(stack, str):
+        for line in stack.splitlines():
             print(f"    {render.text(line)}")
     print()
     render.contents(data)

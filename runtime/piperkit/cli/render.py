@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 SHOWN_MAX = 4096
 _HEX_MAX = 256
 _NO_WIDTH = 1 << 20
+#: The least width of a column that may be folded.
+_LAST_MIN = 20
 
 #: Control characters, line ends and the marks that turn the direction of writing; halves of surrogate pairs.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -162,19 +164,9 @@ def order(given: str | None) -> Order | None:
 
 def entries(found: list[tuple[str, Entry]], left_out: int, shown: tuple[str, ...] | None, *, several: bool) -> None:
     """Print messages, each with the path of its queue, as a table. several: they are of more than one."""
-    shown = shown or (COLUMNS if several else COLUMNS[1:])
-    table = _table()
-    for heading in shown:
-        right = heading in ("size", "age", "attempts", "due")
-        name_ = "DUE IN" if heading == "due" else heading.upper()
-        if heading == "reason":
-            table.add_column(name_, overflow="fold")
-        else:
-            # An id that is cut cannot be used: rather the table is wider than the terminal.
-            table.add_column(name_, justify="right" if right else "left", no_wrap=heading != "id", overflow="fold")
     now = time.time()
-    for queue, entry in found:
-        cells = {
+    rows = [
+        {
             "queue": name(os.path.basename(queue)),
             "part": entry.part,
             "id": name(entry.id),
@@ -184,10 +176,39 @@ def entries(found: list[tuple[str, Entry]], left_out: int, shown: tuple[str, ...
             "due": "" if entry.due is None else duration(entry.due - now),
             "reason": text(entry.reason or ""),
         }
-        table.add_row(*(cells[each] for each in shown))
+        for queue, entry in found
+    ]
+    if shown is None:
+        usual = [each for each in COLUMNS if each != "queue" or several]
+        shown = tuple(_fitting(usual, rows, ("attempts", "due", "size", "part", "queue", "age"), "reason"))
+    table = _table()
+    for each in shown:
+        right = each in ("size", "age", "attempts", "due")
+        heading = "DUE IN" if each == "due" else each.upper()
+        folds = each in ("id", "reason")  # whole even where it is too long: an id that is cut cannot be used
+        table.add_column(heading, justify="right" if right else "left", no_wrap=not folds, overflow="fold")
+    for row in rows:
+        table.add_row(*(row[each] for each in shown))
     show(table)
     if left_out:
         print(f"... and {left_out} more; --limit shows more of them")
+
+
+def _fitting(columns: list[str], rows: list[dict[str, str]], dropped: tuple[str, ...], last: str) -> list[str]:
+    """Those of the columns that the terminal has room for; of a program's table all.
+
+    dropped: in this order, until the others fit. last: the one that is folded, and needs some room only.
+    """
+    width = _console().width if sys.stdout.isatty() else _NO_WIDTH
+    widths = {each: max([len(each) + 2, *(len(row[each]) for row in rows)]) for each in columns}
+    widths[last] = min(widths[last], _LAST_MIN)
+    kept = list(columns)
+    for each in dropped:
+        if sum(widths[column] + 2 for column in kept) - 2 <= width:
+            break
+        if each in kept:
+            kept.remove(each)
+    return kept
 
 
 def reasons(kinds: list[Kind], others: int) -> Table:
@@ -226,32 +247,31 @@ def counts(rows: list[dict[str, Any]]) -> None:
 
 def found(rows: list[dict[str, Any]]) -> None:
     """Print queues and who works on them as a table."""
-    table = _table()
-    table.add_column("QUEUE", overflow="fold")
-    for heading in ("WAIT", "WORK", "PUT OFF", "HELD", "ERRORS", "OLDEST", "IN/s", "OUT/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("INSTANCES", overflow="fold")
+    shown = []
     for row in rows:
-        parts = row["parts"]
-        numbers = (
-            parts["incoming"],
-            parts["pending"] + parts["outgoing"],
-            parts["deferred"],
-            parts["hold"],
-            parts["errors"],
-        )
-        age = "" if row["oldest_age"] is None else duration(row["oldest_age"])
-        rates = ("" if rate is None else f"{rate:g}" for rate in (row["in"], row["out"]))
-        there = row["instances"]
+        parts, there = row["parts"], row["instances"]
         who = "?" if there is None else ", ".join(f"{each['host']}:{each['pid']}" for each in there) or "none"
-        paused = " PAUSED" if row["paused"] else ""
-        table.add_row(
-            name(os.path.basename(row["queue"])),
-            *map(str, numbers),
-            age,
-            *rates,
-            text(who) + paused,
+        shown.append(
+            {
+                "QUEUE": name(os.path.basename(row["queue"])),
+                "WAIT": str(parts["incoming"]),
+                "WORK": str(parts["pending"] + parts["outgoing"]),
+                "PUT OFF": str(parts["deferred"]),
+                "HELD": str(parts["hold"]),
+                "ERRORS": str(parts["errors"]),
+                "OLDEST": "" if row["oldest_age"] is None else duration(row["oldest_age"]),
+                "IN/s": "" if row["in"] is None else f"{row['in']:g}",
+                "OUT/s": "" if row["out"] is None else f"{row['out']:g}",
+                "INSTANCES": text(who) + (" PAUSED" if row["paused"] else ""),
+            }
         )
+    table = _table()
+    columns = _fitting(list(shown[0]), shown, ("WORK", "PUT OFF", "HELD", "IN/s", "OLDEST", "OUT/s"), "INSTANCES")
+    for heading in columns:
+        folds = heading in ("QUEUE", "INSTANCES")
+        table.add_column(heading, justify="left" if folds else "right", no_wrap=not folds, overflow="fold")
+    for cells in shown:
+        table.add_row(*(cells[heading] for heading in columns))
     show(table)
     for row in rows:
         if row["paused"] is not None:
@@ -259,20 +279,28 @@ def found(rows: list[dict[str, Any]]) -> None:
 
 
 def shape(found: Shape, what: str, limit: int) -> Table:
-    """Messages by age and something else as a table, each row drawn by what there is of it."""
+    """Messages by age and something else as a table, each row drawn by what there is of it; with as many columns of
+    ages as the terminal has room for.
+    """
     from piperkit.cli.shapes import BOUNDS
 
     rows = list(found.rows())
+    first = max([12, *(min(30, len(text(name_))) for name_, _ in rows[:limit])])
+    total = max(5, len(str(sum(sum(counts) for _, counts in rows))))
+    width = _console().width if sys.stdout.isatty() else _NO_WIDTH
+    columns = {step: len(BOUNDS[step - 1 :: step]) + 2 for step in (1, 2, 4)}  # with the total, and what is older
+    step = next((step for step, number in columns.items() if first + (total + 2) * number + 14 <= width), len(BOUNDS))
     table = _table()
-    table.add_column(text(what.upper()), overflow="fold")
+    table.add_column(text(what.upper()), overflow="fold", min_width=min(first, 12))
     table.add_column("TOTAL", justify="right", no_wrap=True)
-    for bound in BOUNDS:
+    for bound in BOUNDS[step - 1 :: step]:
         table.add_column(duration(bound).replace(" ", ""), justify="right", no_wrap=True)
     table.add_column("more", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    whole = [sum(column) for column in zip(*(counts for _, counts in rows), strict=True)]
-    most = max((max(counts) for _, counts in rows), default=0)
-    for name_, counts in [("all", whole), *rows[:limit]] if rows else []:
+    shown = [(name_, _merged(counts, step)) for name_, counts in rows]
+    whole = [sum(column) for column in zip(*(counts for _, counts in shown), strict=True)]
+    most = max((max(counts) for _, counts in shown), default=0)
+    for name_, counts in [("all", whole), *shown[:limit]] if shown else []:
         cells = (str(each or "·") for each in counts)
         table.add_row(text(name_), str(sum(counts)), *cells, _drawn(counts, most if name_ != "all" else max(whole)))
     if len(rows) > limit:
@@ -280,6 +308,13 @@ def shape(found: Shape, what: str, limit: int) -> Table:
         table.caption = f"... and {number(left, 'message')} in {number(len(rows) - limit, 'other row')}"
         table.caption_justify = "left"
     return table
+
+
+def _merged(counts: list[int], step: int) -> list[int]:
+    """Some columns in one; the last, of what is older than all, stays for itself, with what does not fill one."""
+    ages, older = counts[:-1], counts[-1]
+    whole = len(ages) // step * step
+    return [*(sum(ages[at : at + step]) for at in range(0, whole, step)), older + sum(ages[whole:])]
 
 
 def _drawn(counts: list[int], most: int) -> str:

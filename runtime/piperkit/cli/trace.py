@@ -57,17 +57,17 @@ def trace(
     views = queues.views(queue or [], spool)
     if slowest is not None:
         since = 0.0 if newer is None else time.time() - seconds("--newer", newer)
-        _tell(_slowest(views, slowest, since), json, ids=True)
+        tell(_slowest(views, slowest, since), as_json=json, ids=True)
         return
     assert id is not None
-    told = _way(views, id)
+    told = way(views, id)
     places = _places(views, id)
     if not told and not places:
         raise QueueError(f"nothing is known of {render.name(id)} in {render.number(len(views), 'queue')}")
-    _tell(told + places, json, ids=False)
+    tell(told + places, as_json=json, ids=False)
 
 
-def _way(views: Sequence[View], id: str) -> list[dict[str, Any]]:
+def way(views: Sequence[View], id: str) -> list[dict[str, Any]]:
     """What is kept of a message, in the order in which it happened."""
     found = [line for view in views for line in _told(view, _json(id)) if line.get("id") == id]
     found.sort(key=lambda line: line["t"])
@@ -114,7 +114,8 @@ def _json(id: str) -> bytes:
     return _ENCODER.encode(id).encode()
 
 
-def _tell(lines: list[dict[str, Any]], as_json: bool, *, ids: bool) -> None:
+def tell(lines: list[dict[str, Any]], *, as_json: bool, ids: bool) -> None:
+    """Print what happened, a line for each. ids: it happened to several messages."""
     if as_json:
         for line in lines:
             render.as_json({**line, "t": render.moment(line["t"])})
