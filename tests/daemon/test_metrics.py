@@ -133,10 +133,26 @@ def test_metrics_count_what_was_done(piper: Piper, start: Start, until: Until, s
     text = fetch(urls(piper)[-1])
     assert 'piper_messages_total{daemon="upper",outcome="committed"} 3.0' in text
     check(text)
-    # The guide explains each of them, and no other.
+    # The guide explains each of them, and no other; this one is of a daemon without an output queue.
     guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
     families = {family.name for family in text_string_to_metric_families(text)} - {"piper_processing_seconds_created"}
+    families.add("piper_latency_seconds")
     assert {name.removesuffix("_total") for name in re.findall(r"piper_[a-z_]+", guide)} == families
+
+
+def test_time_from_end_to_end_is_told_where_messages_end(
+    piper: Piper, start: Start, until: Until, scrape: Callable[[], Samples]
+) -> None:
+    piper.put("a", "cancel it", "reject it")
+    with DirectoryQueue(piper.directory / "in") as queue:
+        queue.enqueue("x", f"{time.time() - 100:.9f}.1.host")  # made a while ago, perhaps in another queue
+        queue.enqueue("x", "foreign")
+    start("upper", HTTP, "--queue-out-dir=")
+    until(lambda: not any(number for part, number in piper.counts().items() if part != "errors"), "the work")
+    until(lambda: scrape()["piper_latency_seconds_count",] == 3, "the last message")
+    found = scrape()
+    assert found["piper_latency_seconds_sum",] >= 100
+    assert found["piper_latency_seconds_bucket", "60.0"] == 2
 
 
 def test_metrics_are_there_while_a_component_is_at_work(

@@ -24,7 +24,7 @@ from template_project import Generate
 #: Metric and labels of a selector, and the condition of one label.
 SELECTOR = re.compile(r"(piper_\w+)({[^}]*})?")
 CONDITION = re.compile(r'(\w+)(=~?)"([^"]*)"')
-ALERTS = ("PiperDisk", "PiperDown", "PiperErrors", "PiperOldestMessage", "PiperStalled")
+ALERTS = ("PiperDisk", "PiperDown", "PiperErrors", "PiperOldestMessage", "PiperPaused", "PiperStalled")
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -140,6 +140,7 @@ RETRIED = 'piper_messages_total{daemon="mydaemon",outcome="retried"}'
 AVAILABLE = 'piper_queue_filesystem_avail_bytes{daemon="mydaemon",queue="input"}'
 SIZE = 'piper_queue_filesystem_size_bytes{daemon="mydaemon",queue="input"}'
 MTIME = 'node_textfile_mtime_seconds{{file="/var/lib/node/{}.prom"}}'
+PAUSED = 'piper_paused{daemon="mydaemon",reason="operator"}'
 FULL = 'piper_paused{daemon="mydaemon",reason="disk_full"}'
 
 
@@ -164,10 +165,15 @@ FULL = 'piper_paused{daemon="mydaemon",reason="disk_full"}'
         ("PiperErrors", {ERRORS: "2x60"}, 25, False),
         ("PiperErrors", {ERRORS: "2x19 3x40"}, 50, False),
         # Messages wait and nothing is done; something is done, or nothing waits; another daemon works.
+        ("PiperPaused", {PAUSED: "1x120"}, 90, True),
+        ("PiperPaused", {PAUSED: "1x30 0x90"}, 90, False),
+        ("PiperPaused", {PAUSED.replace("operator", "output_full"): "1x120"}, 90, False),
         ("PiperStalled", {WAITING: "3x60", DONE: "5x60", RETRIED: "0x60"}, 30, True),
         ("PiperStalled", {WAITING: "3x60", DONE: "5x60", RETRIED: "0+1x60"}, 30, False),
         ("PiperStalled", {WAITING: "0x60", DONE: "5x60", RETRIED: "0x60"}, 30, False),
         ("PiperStalled", {WAITING: "3x60", DONE: "5x60", DONE.replace("my", "your"): "0+1x60"}, 30, True),
+        # It stands still since an operator wants that.
+        ("PiperStalled", {WAITING: "3x60", DONE: "5x60", RETRIED: "0x60", PAUSED: "1x60"}, 30, False),
         # It hangs in one message, or another instance has all of them in work.
         ("PiperStalled", {WAITING: "0x60", IN_WORK: "1x60", DONE: "5x60"}, 30, True),
         ("PiperStalled", {WAITING: "0x60", IN_WORK: "0x60", PENDING: "9x60", DONE: "5x60"}, 30, False),

@@ -478,11 +478,11 @@ class PiperDaemon(ZenDaemon):
         if hasattr(self.filer, "queue"):
             with self._logged("closing the queue"):
                 self.filer.close()
+            with self._logged("the run log"):
+                self._save_run_log()
         if self._spans is not None:
             with self._logged("sending the last spans"):
                 self._spans.close()
-            with self._logged("the run log"):
-                self._save_run_log()
         if self._pid_file is not None:
             self._pid_file.remove()
         logs.tell_repeats(self.logger)
