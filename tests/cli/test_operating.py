@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -389,3 +390,31 @@ def test_shell_is_offered_queues_parts_and_ids(spool: Path) -> None:
     assert offered("piperctl queue ls a in") == {"incoming"}
     assert offered("piperctl queue show a m") == {"m0", "m1", "m2", "m3"}
     assert "requeue" in offered("piperctl queue req")
+
+
+@pytest.mark.slow
+def test_look_that_is_interrupted_shows_what_it_has_found_and_how_far_it_came(tmp_path: Path) -> None:
+    queue = DirectoryQueue(tmp_path / "queue")
+    for number in range(60_000):
+        os.close(os.open(f"{queue.path}/incoming/m{number}", os.O_WRONLY | os.O_CREAT))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "piperkit.cli", "queue", "shape", queue.path, "--by", "host"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    told = False
+    with contextlib.suppress(OSError):  # EIO: its end
+        while data := os.read(ours, 65536):
+            shown += data
+            if not told and b"looked at" in shown:
+                process.send_signal(signal.SIGINT)
+                told = True
+    os.close(ours)
+    assert process.wait() == 130, shown
+    end = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).splitlines()
+    number = re.fullmatch(r"piperctl: interrupted; (\d+) were looked at", end[-1])
+    assert number is not None, end
+    assert int(number[1]) <= 60_000
+    assert any(line.startswith("(no JSON)") for line in end)

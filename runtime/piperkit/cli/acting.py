@@ -170,6 +170,10 @@ def perform(
         raise UsageError(f"say which messages to {command}, or --all; --dry-run shows which are meant")
     pace = Pace(how.rate)
     if how.dry_run:
+        if passes is not None and os.geteuid() == 0:  # what it tries is not to be tried as root
+            if len(views) > 1:
+                raise UsageError("--if-passes: root has to name one queue for a --dry-run")
+            become_owner(views[0].path)
         _show(views, parts, chosen, how, word, passes)
         return
     results: list[tuple[str, Result]] = []

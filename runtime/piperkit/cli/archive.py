@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from typing import IO, Annotated, Any
 
@@ -67,17 +68,17 @@ def export(
 
 @contextlib.contextmanager
 def _new(path: str) -> Iterator[IO[bytes]]:
-    """A file that is there whole or not at all."""
-    new = f"{path}.part"
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+    """A file, for us alone, that is there whole or not at all."""
+    directory, name = os.path.split(os.path.abspath(path))
+    with tempfile.NamedTemporaryFile(prefix=f".{name}.", dir=directory, delete=False) as file:
         try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            os.replace(new, path)
+            os.replace(file.name, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(new)
+                os.unlink(file.name)
             raise
 
 

@@ -130,6 +130,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         self._forked = True
         if hasattr(self, "_parts"):
             self._parts.claims.clear()
+            self._parts.history.forget()
             self.intake.bell.close()
 
     # -- what others want to know ----------------------------------------------------------------------------

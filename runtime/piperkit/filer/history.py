@@ -6,6 +6,7 @@ its id alone: so all daemons that it passes keep the same ones, and its way is w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -74,7 +75,8 @@ class History:
         if "delay" in args:
             facts["delay"] = round(args["delay"], 3)
         if self.also is not None:
-            self.also(facts, self._arrived(claim))
+            with contextlib.suppress(Exception):  # no message fails for the sake of what is told of it
+                self.also(facts, self._arrived(claim))
         self._lines.append(json.dumps({**facts, "pid": self._pid}).encode() + b"\n")
         if len(self._lines) >= _TOGETHER:
             self.flush()
@@ -92,6 +94,11 @@ class History:
     def is_kept(self, id: str) -> bool:
         """Whether a message that succeeds is kept."""
         return self.every == 1 or (self.every > 1 and not zlib.crc32(os.fsencode(id)) % self.every)
+
+    def forget(self) -> None:
+        """This is a forked child now: what was collected is its parent's to write."""
+        self._lines.clear()
+        self.also = None
 
     def flush(self) -> None:
         """Write what was collected."""
