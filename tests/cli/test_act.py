@@ -79,6 +79,7 @@ def test_the_same_messages_are_meant_whatever_is_done_with_them(
         assert done.stdout.decode() == f"{len(meant)} message{'s' * (len(meant) != 1)} requeued\n"
 
 
+@pytest.mark.slow
 def test_ids_come_through_a_pipe(run: Run, letters: DirectoryQueue) -> None:
     listed = run("queue", "ls", letters.path, "errors", "--reason", "down", "--ids")
     done = run("queue", "rm", letters.path, "-", input=listed.stdout)
@@ -89,6 +90,7 @@ def test_ids_come_through_a_pipe(run: Run, letters: DirectoryQueue) -> None:
 
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nother", "\x1b[2J"])
+@pytest.mark.slow
 def test_id_that_cannot_be_typed_is_known_as_it_is_listed(run: Run, queue: DirectoryQueue, name: str) -> None:
     """And no name that a producer chose gives another message away."""
     for each in (name, "other"):
@@ -101,6 +103,7 @@ def test_id_that_cannot_be_typed_is_known_as_it_is_listed(run: Run, queue: Direc
 
 
 @pytest.mark.parametrize("command", ["requeue", "rm"])
+@pytest.mark.slow
 def test_everything_is_meant_only_if_that_is_said(run: Run, letters: DirectoryQueue, command: str) -> None:
     done = run("queue", command, letters.path)
     assert done.returncode == 64
@@ -110,6 +113,7 @@ def test_everything_is_meant_only_if_that_is_said(run: Run, letters: DirectoryQu
     assert ids(letters, "errors") == ""
 
 
+@pytest.mark.slow
 def test_status_says_whether_all_some_or_none_could_be_acted_on(run: Run, letters: DirectoryQueue) -> None:
     some = run("queue", "requeue", letters.path, "a", "x", "--json")
     assert some.returncode == 3
@@ -122,6 +126,7 @@ def test_status_says_whether_all_some_or_none_could_be_acted_on(run: Run, letter
     assert (ids(letters, "errors"), ids(letters, "incoming")) == ("d", "a")
 
 
+@pytest.mark.slow
 def test_messages_are_moved_to_another_queue(run: Run, letters: DirectoryQueue, tmp_path: Path) -> None:
     other = DirectoryQueue(tmp_path / "other")
     done = run("queue", "mv", letters.path, "other", "--where", "host=~^db")
@@ -161,6 +166,7 @@ def test_wrong_criterion_is_pointed_at(run: Run, letters: DirectoryQueue, option
         assert said in done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_reasons_that_differ_in_what_is_one_messages_own_are_one_kind(run: Run, letters: DirectoryQueue) -> None:
     done = run("queue", "errors", letters.path, "--json")
     found = {each["reason"]: each for each in map(json.loads, done.stdout.splitlines())}

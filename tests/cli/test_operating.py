@@ -24,6 +24,7 @@ from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.acts import Operator
 from piperkit.dirq.view import QueueView
 
+pytestmark = pytest.mark.slow
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Until = Callable[..., None]
 DAEMON = """

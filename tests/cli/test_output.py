@@ -137,6 +137,7 @@ def test_list_and_statistics_go_on_while_messages_move(run: Run, queue: Director
 
 
 @pytest.mark.parametrize("command", ["--version", "queue stats {queue}", "queue show {queue} message", "queue ls -h"])
+@pytest.mark.slow
 def test_reader_that_is_gone_causes_no_complaint(queue: DirectoryQueue, command: str) -> None:
     queue.enqueue("x", "message")
     read, write = os.pipe()
@@ -153,6 +154,7 @@ def test_reader_that_is_gone_causes_no_complaint(queue: DirectoryQueue, command:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_told_in_one_line(queue: DirectoryQueue) -> None:
     for command in ("stats", "ls --json"):
         queue.enqueue("x")
@@ -172,5 +174,6 @@ def test_what_a_queue_lacks_is_named(run: Run, tmp_path: Path) -> None:
     "command",
     [["frob"], ["queue", "put"], ["queue", "ls", ".", "nopart"], ["queue", "show", ".", "x", "--raw", "--json"]],
 )
+@pytest.mark.slow
 def test_wrong_command_lines_end_with_the_usage_status(run: Run, command: list[str]) -> None:
     assert run(*command).returncode == 64

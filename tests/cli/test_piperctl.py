@@ -113,6 +113,7 @@ def test_list_shows_every_part_in_order_and_says_what_is_left_out(run: Run, queu
     assert b"no part of a queue" in run("queue", "ls", queue.path, "outgong").stderr
 
 
+@pytest.mark.slow
 def test_show_tells_all_about_one_message(run: Run, queue: DirectoryQueue) -> None:
     id = queue.enqueue("hello\n")
     queue.claim()
@@ -126,12 +127,14 @@ def test_show_tells_all_about_one_message(run: Run, queue: DirectoryQueue) -> No
     assert found["contents"] == "hello\n"
 
 
+@pytest.mark.slow
 def test_contents_that_are_no_text_are_shown_in_hexadecimal(run: Run, queue: DirectoryQueue) -> None:
     id = queue.enqueue(b"\x00\xffabc")
     assert b"00000000  00 ff 61 62 63" in run("queue", "show", queue.path, id).stdout
     assert json.loads(run("queue", "show", queue.path, id, "--json").stdout)["contents"] == {"hex": "00ff616263"}
 
 
+@pytest.mark.slow
 def test_wrong_ids_are_refused(run: Run, queue: DirectoryQueue) -> None:
     done = run("queue", "show", queue.path, "../../etc/passwd")
     assert done.returncode == 1
@@ -139,6 +142,7 @@ def test_wrong_ids_are_refused(run: Run, queue: DirectoryQueue) -> None:
     assert b"no message nothing" in run("queue", "show", queue.path, "nothing").stderr
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_or_end_in_meta_are_shown(run: Run, queue: DirectoryQueue) -> None:
     for name in ("gr\udcfcn", "x.meta"):
         queue.enqueue("odd", name)
@@ -150,6 +154,7 @@ def test_names_that_are_not_utf8_or_end_in_meta_are_shown(run: Run, queue: Direc
     assert run("queue", "show", queue.path, os.fsencode("gr\udcfcn"), "--raw").stdout == b"odd"
 
 
+@pytest.mark.slow
 def test_stats_count_measure_and_date(run: Run, queue: DirectoryQueue, tmp_path: Path) -> None:
     DirectoryQueue(tmp_path / "other")
     queue.enqueue("12345")

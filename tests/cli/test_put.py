@@ -139,11 +139,13 @@ def test_blank_lines_are_skipped_and_counted(run: Run, queue: DirectoryQueue) ->
 
 
 @pytest.mark.parametrize("lines", [b"", b"\n\n"])
+@pytest.mark.slow
 def test_no_line_is_no_message(run: Run, queue: DirectoryQueue, lines: bytes) -> None:
     assert run("queue", "put", queue.path, "--lines", input=lines).returncode == 0
     assert contents(queue.path) == []
 
 
+@pytest.mark.slow
 def test_linked_files_and_pipes_can_be_put(run: Run, queue: DirectoryQueue, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("linked")
     (tmp_path / "link").symlink_to("file")
@@ -157,6 +159,7 @@ def test_linked_files_and_pipes_can_be_put(run: Run, queue: DirectoryQueue, tmp_
 
 
 @pytest.mark.parametrize("arguments", [["--lines"], []])
+@pytest.mark.slow
 def test_endless_message_is_not_read_into_memory(run: Run, queue: DirectoryQueue, arguments: list[str]) -> None:
     done = run("queue", "put", queue.path, "/dev/zero", "--message-max", "100000", *arguments)
     assert done.returncode == 1
@@ -204,6 +207,7 @@ def test_full_file_system_is_told_with_the_first_line_that_was_not_put(run: Run,
         subprocess.run(["umount", small], check=True)
 
 
+@pytest.mark.slow
 def test_messages_have_the_mode_of_the_queue_without_execution(run: Run, tmp_path: Path) -> None:
     run("queue", "create", "private", "--perms", "0o750")
     run("queue", "put", "private", input=b"x")
@@ -211,6 +215,7 @@ def test_messages_have_the_mode_of_the_queue_without_execution(run: Run, tmp_pat
     assert stat.S_IMODE(message.stat().st_mode) == 0o640
 
 
+@pytest.mark.slow
 def test_messages_that_root_puts_belong_to_the_owner_of_the_queue(run: Run, tmp_path: Path) -> None:
     need("root", os.geteuid() == 0, "root")
     account = pwd.getpwnam("nobody")

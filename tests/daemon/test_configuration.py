@@ -132,6 +132,7 @@ def test_wrong_configuration_ends_the_start_with_one_line(piper: Piper, call: Ca
         ("--name=../x", "cannot be a daemon's name"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_option_ends_the_start_with_one_line(call: Call, argument: str, says: str) -> None:
     done = call("upper", argument, alone=True)
     assert done.returncode == 64

@@ -50,6 +50,7 @@ def test_child_has_default_handlers_and_no_file_of_the_daemon(piper: Piper, star
 
 
 @pytest.mark.parametrize("text", ["exit", "raise", "return"])
+@pytest.mark.slow
 def test_child_that_leaves_the_component_ends_and_takes_nothing_with_it(
     piper: Piper, start: Start, until: Until, text: str
 ) -> None:
@@ -94,6 +95,7 @@ def test_child_that_outlives_its_daemon_is_in_nobody_s_way(piper: Piper, start: 
             os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_daemon_that_went_into_the_background_by_forks_is_no_child(piper: Piper, call: Call, until: Until) -> None:
     options = [option for option in piper.options() if option != "--no-daemon"]
     done = call("fork", *options, alone=True)

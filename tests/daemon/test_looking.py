@@ -195,6 +195,7 @@ def overlay(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+@pytest.mark.slow
 def test_file_system_that_does_not_tell_is_found_by_trying(
     piper: Piper, overlay: tuple[Path, Path], start: Start, until: Until
 ) -> None:
@@ -221,6 +222,7 @@ def test_file_system_that_does_not_tell_is_found_by_trying(
     assert "it looks every 0.05 s" in log(piper)
 
 
+@pytest.mark.slow
 def test_messages_that_are_told_of_or_come_back_by_themselves_are_no_reason_to_look_often(
     piper: Piper, start: Start, until: Until
 ) -> None:
@@ -252,6 +254,7 @@ def mount_over(queue: Path) -> None:
 
 
 @pytest.mark.parametrize("replace", [move_away, remake_part, mount_over])
+@pytest.mark.slow
 def test_queue_that_is_made_anew_under_a_daemon_is_found_and_watched(
     piper: Piper, start: Start, until: Until, replace: Callable[[Path], None]
 ) -> None:
@@ -272,6 +275,7 @@ def test_queue_that_is_made_anew_under_a_daemon_is_found_and_watched(
     assert NOT_TOLD not in log(piper)
 
 
+@pytest.mark.slow
 def test_queue_that_comes_back_is_watched_again(piper: Piper, start: Start, until: Until) -> None:
     """It looks for it every `queue_in_wait` seconds, and from then on it is woken."""
     wait = {"piperkit.filer.doorbell.LOOK_INTERVAL": 0.5}

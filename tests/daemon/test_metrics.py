@@ -187,6 +187,7 @@ def test_pause_is_told_with_its_reason(piper: Piper, start: Start, until: Until,
     until(lambda: scrape()["piper_queue_messages", "input", "incoming"] == 1, "the next message")
 
 
+@pytest.mark.slow
 def test_recovered_messages_are_counted(
     piper: Piper, start: Start, until: Until, scrape: Callable[[], Samples]
 ) -> None:
@@ -223,6 +224,7 @@ def test_metrics_file_that_cannot_be_written_is_said_once_and_written_later(
     assert daemon.poll() is None
 
 
+@pytest.mark.slow
 def test_instances_have_a_port_and_a_file_each(piper: Piper, start: Start, until: Until) -> None:
     options = ["--paralel", "--metrics-address=21000-29999", f"--metrics-file={piper.directory}/m/echo.prom"]
     daemons = [start("echo", *options) for _ in range(2)]
@@ -259,6 +261,7 @@ def test_instances_have_a_port_and_a_file_each(piper: Piper, start: Start, until
         ("--metrics-file=/tmp/metrics", "metrics_file is /tmp/metrics; its name must end in .prom"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_metrics_settings_are_a_wrong_configuration(call: Call, option: str, says: str) -> None:
     done = call("upper", option, "--action=config-check")
     assert done.returncode == 78
@@ -267,6 +270,7 @@ def test_wrong_metrics_settings_are_a_wrong_configuration(call: Call, option: st
 
 
 @pytest.mark.parametrize("background", [False, True])
+@pytest.mark.slow
 def test_address_that_is_taken_ends_the_start_with_one_line(piper: Piper, call: Call, background: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -284,6 +288,7 @@ def test_address_that_is_taken_ends_the_start_with_one_line(piper: Piper, call: 
         ("--metrics-file=/proc/it.prom", "metrics_file: /proc/it.prom cannot be written: No such file"),
     ],
 )
+@pytest.mark.slow
 def test_metrics_that_cannot_be_had_end_the_start_with_one_line(call: Call, option: str, says: str) -> None:
     done = call("upper", "--quiet", option)
     assert done.returncode == 69
@@ -299,6 +304,7 @@ def test_metrics_are_served_on_ipv6(piper: Piper, start: Start, scrape: Callable
     assert urls(piper)[0].startswith("http://[::1]:")
 
 
+@pytest.mark.slow
 def test_daemon_without_metrics_does_not_load_the_library(piper: Piper, call: Call) -> None:
     code = "import sys, apps; apps.build('upper', sys.argv[1:]).run_until_idle();"
     code += "print('prometheus_client' in sys.modules)"

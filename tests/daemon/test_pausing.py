@@ -27,6 +27,7 @@ def operator(piper: Piper) -> Operator:
     return Operator(piper.directory / "in", "jane")
 
 
+@pytest.mark.slow
 def test_nothing_is_claimed_until_the_queue_is_resumed_and_everybody_is_told_why(
     piper: Piper, start: Start, call: Call, until: Until, operator: Operator
 ) -> None:
@@ -44,6 +45,7 @@ def test_nothing_is_claimed_until_the_queue_is_resumed_and_everybody_is_told_why
     assert log(piper).count("processing goes on") == 1
 
 
+@pytest.mark.slow
 def test_pause_ends_by_itself_at_its_time(piper: Piper, start: Start, until: Until, operator: Operator) -> None:
     operator.pause(time.time() + 1.5, "")
     piper.put("a")

@@ -120,6 +120,7 @@ def test_thread_of_a_component_does_not_keep_the_process(piper: Piper, start: St
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.slow
 def test_closed_standard_streams_are_no_others(piper: Piper, until: Until, closed: str) -> None:
     """Or what is printed would land in whatever is opened next: a queue's file, or the log."""
     options = [option for option in piper.options() if option != "--no-daemon"]
@@ -136,6 +137,7 @@ def test_closed_standard_streams_are_no_others(piper: Piper, until: Until, close
 
 
 @pytest.mark.parametrize("hook", ["setup", "teardown"])
+@pytest.mark.slow
 def test_third_stop_signal_ends_a_component_that_hangs_in_a_hook(
     piper: Piper, start: Start, until: Until, hook: str
 ) -> None:
@@ -160,6 +162,7 @@ def test_stop_timeout_ends_a_start_that_does_not_come_to_an_end(piper: Piper, st
     assert daemon.returncode == 1
 
 
+@pytest.mark.slow
 def test_program_that_goes_on_after_its_daemon_may_take_its_time_but_not_a_thread_after_it(piper: Piper) -> None:
     code = """
 import sys, threading, time
@@ -207,6 +210,7 @@ def test_sigusr1_saves_the_run_log_and_sigusr2_the_state(piper: Piper, start: St
     assert daemon.poll() is None
 
 
+@pytest.mark.slow
 def test_no_signal_is_lost_or_raises_however_many_come(piper: Piper, start: Start, until: Until) -> None:
     daemon = start("upper", "--queue-sync=off", "--log-level=warning")
     until((piper.directory / "daemon.pid").exists, "the start")
@@ -250,6 +254,7 @@ def test_stale_pid_file_is_not_believed(piper: Piper, start: Start, call: Call, 
     until(lambda: "The daemon starts" in log(piper), "the start")
 
 
+@pytest.mark.slow
 def test_pid_file_that_somebody_else_locks_is_not_believed(piper: Piper, call: Call) -> None:
     """As after a crash, by the daemon's own account: the pid may be another process's by now."""
     path = piper.directory / "daemon.pid"
@@ -276,6 +281,8 @@ def test_user_that_it_becomes_has_no_way_back_and_no_descriptor_of_others(
     assert "CapPrm:\t0000000000000000\n" in status
     files = [os.readlink(link) for link in Path(f"/proc/{daemon.pid}/fd").iterdir()]
     assert "/etc/shadow" not in files
+    daemon.kill()  # before its directory goes
+    daemon.wait()
 
 
 @pytest.mark.slow
@@ -301,6 +308,7 @@ def test_installed_daemon_has_a_directory_of_its_own_in_run(tmp_path: Path) -> N
     assert (daemon.c("pid_file"), daemon.c("state_file")) == ("/run/it/it.pid", "/run/it/it.state")
 
 
+@pytest.mark.slow
 def test_second_daemon_of_a_name_is_refused_unless_in_parallel(
     piper: Piper, start: Start, call: Call, until: Until
 ) -> None:
@@ -351,6 +359,7 @@ def test_background_start_that_fails_says_so_where_it_was_started(piper: Piper, 
         (["--group=daemon"], "root", "daemon"),
     ],
 )
+@pytest.mark.slow
 def test_user_and_group_are_taken_on_with_their_groups_and_no_others(
     public: Path, options: list[str], user: str, group: str
 ) -> None:
@@ -413,6 +422,7 @@ def test_rights_are_given_up_before_anything_from_a_queue_is_touched(piper: Pipe
     assert given_up[-1] < touched[0]
 
 
+@pytest.mark.slow
 def test_component_that_kills_its_daemon_costs_only_its_message(piper: Piper, start: Start, until: Until) -> None:
     piper.put("kill", "a", "b")
     for _ in range(3):

@@ -94,6 +94,7 @@ def test_components_are_told_of_a_new_configuration(piper: Piper) -> None:
     assert calls == [32]
 
 
+@pytest.mark.slow
 def test_status_says_how_the_daemon_is(piper: Piper, start: Start, call: Call, until: Until) -> None:
     assert call("upper", "--action=status").returncode == 3
     daemon = start("upper", "--queue-out-limit=1")
@@ -133,6 +134,7 @@ def test_look_at_a_daemon_sends_it_no_signal(piper: Piper, start: Start, call: C
 
 @pytest.mark.parametrize("paralel", [False, True])
 @pytest.mark.parametrize("action", ["status", "signal-check"])
+@pytest.mark.slow
 def test_others_are_told_who_may_ask(
     piper: Piper, start: Start, until: Until, public: Path, action: str, paralel: bool
 ) -> None:

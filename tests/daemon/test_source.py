@@ -202,6 +202,7 @@ def test_a_socket_that_is_not_read_does_not_keep_the_daemon_busy(
     assert ticks() - before < 100
 
 
+@pytest.mark.slow
 def test_a_file_is_followed_over_rotation_and_restart(piper: Piper, start: Start, until: Until, tmp_path: Path) -> None:
     log = tmp_path / "log"
     options = (f"--follow={log}", f"--position={tmp_path}/position", "--source-wait=0.02")

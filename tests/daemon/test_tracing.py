@@ -14,6 +14,8 @@ import apps
 from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
 
+pytestmark = pytest.mark.slow
+
 
 class Collector(http.server.BaseHTTPRequestHandler):
     """Takes spans."""

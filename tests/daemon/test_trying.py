@@ -69,6 +69,7 @@ def test_each_dead_letter_is_shown_with_what_would_become_of_it_and_nothing_is_c
     assert "of 10 would pass; nothing was changed" in done.stdout
 
 
+@pytest.mark.slow
 def test_file_and_standard_input_are_tried_too(piper: Piper, call: Call, tmp_path: Path) -> None:
     (tmp_path / "message").write_text("hello")
     done = call("upper", "--action=try", f"--input={tmp_path}/message")

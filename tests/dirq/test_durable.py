@@ -58,6 +58,7 @@ def trace(queue: DirectoryQueue, target: DirectoryQueue, sync: str, way: str, lo
 
 @pytest.mark.parametrize("sync", ["batch", "always", "off"])
 @pytest.mark.parametrize("way", ["read", "unread"])
+@pytest.mark.slow
 def test_message_that_nobody_has_synced_is_on_the_disk_when_it_is_reported_done(
     make_queue: MakeQueue, tmp_path: Path, sync: str, way: str
 ) -> None:

@@ -343,6 +343,7 @@ os.waitpid(pid, 0)
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("end", ["goes on", "dies"])
+@pytest.mark.slow
 def test_forked_child_holds_nothing_and_removes_nothing(
     queue: DirectoryQueue, start: Start, way: str, end: str
 ) -> None:

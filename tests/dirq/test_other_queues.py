@@ -50,6 +50,7 @@ def test_move_across_file_systems_keeps_contents_name_and_arrival(
 
 
 @pytest.mark.parametrize("move", MOVES)
+@pytest.mark.slow
 def test_consumer_of_the_target_never_sees_a_part_of_a_message(
     make_queue: MakeQueue, far: DirectoryQueue, start: Callable[..., Process], move: str
 ) -> None:
@@ -75,6 +76,7 @@ say(partial)
 
 @pytest.mark.parametrize("step", ["fsync", "write", "utime", "fchmod"])
 @pytest.mark.parametrize("move", ["commit", "duplicate"])
+@pytest.mark.slow
 def test_move_across_file_systems_that_fails_leaves_nothing_there(
     make_queue: MakeQueue, far: DirectoryQueue, monkeypatch: pytest.MonkeyPatch, move: str, step: str
 ) -> None:

@@ -154,6 +154,7 @@ def test_a_part_with_another_mode(
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o2755])
+@pytest.mark.slow
 def test_a_stricter_mode_of_the_queue_itself_is_right(queue: Path, doctor: Doctor, mode: int) -> None:
     queue.chmod(mode)
     assert doctor(queue) == []

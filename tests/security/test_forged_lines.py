@@ -123,6 +123,7 @@ def test_the_service_manager_is_told_nothing_but_what_the_daemon_says(
         "doctor QUEUE",
     ],
 )
+@pytest.mark.slow
 def test_no_line_that_piperctl_prints_is_anothers(tmp_path: Path, command: str) -> None:
     path = tmp_path / "queue"
     with DirectoryQueue(path, min_free=0) as queue:

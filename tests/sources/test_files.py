@@ -83,6 +83,7 @@ def test_position_that_is_broken_is_said_and_all_is_read(piper: Piper) -> None:
     assert "does not say how far files were read" in piper.log
 
 
+@pytest.mark.slow
 def test_of_two_instances_one_follows_and_the_other_takes_over_when_that_has_ended(
     piper: Piper, until: Callable[..., None]
 ) -> None:

@@ -217,6 +217,7 @@ ROTATIONS = {
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("state", ["running", "paused", "stopped"])
 @pytest.mark.parametrize("rotate", ROTATIONS.values(), ids=ROTATIONS)
+@pytest.mark.slow
 def test_every_line_is_read_once_through_rotations(
     place: Path, rotate: Callable[[Log], None], state: str, times: int
 ) -> None:

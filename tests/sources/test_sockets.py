@@ -111,6 +111,7 @@ def test_each_line_of_a_connection_is_a_message_and_so_is_an_end_without_a_newli
 
 
 @pytest.mark.parametrize("kind", ["datagram", "stream"])
+@pytest.mark.slow
 def test_what_is_too_long_is_left_out_and_said(
     piper: Piper, start: Callable[..., object], until: Until, kind: str
 ) -> None:
@@ -131,6 +132,7 @@ def test_socket_has_its_mode_and_is_removed_at_the_end(piper: Piper, start: Call
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_socket_that_a_dead_process_left_is_replaced_and_that_of_a_living_one_is_not(
     piper: Piper,
     start: Callable[..., subprocess.Popen[bytes]],

@@ -25,6 +25,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("network", [False, True])
+@pytest.mark.slow
 def test_verify_says_nothing(generate: Generate, network: bool) -> None:
     project = generate(description="Doesn't lose 50 % of “anything”", network=network)
     for unit in UNITS[:2]:
@@ -36,6 +37,7 @@ def test_verify_says_nothing(generate: Generate, network: bool) -> None:
 
 
 @pytest.mark.parametrize(("network", "limit"), [(False, 1.5), (True, 2.0)])
+@pytest.mark.slow
 def test_units_are_rated_as_safe(generate: Generate, network: bool, limit: float) -> None:
     project = generate(network=network)
     for unit in UNITS[:2]:
@@ -83,6 +85,7 @@ def files(directory: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("prefix", ["/usr", "/usr/local", "/opt/it"])
+@pytest.mark.slow
 def test_files_of_a_package_are_where_they_belong(generate: Generate, tmp_path: Path, prefix: str) -> None:
     project, root = generate(), tmp_path / "root"
     make(project, "install-files", f"DESTDIR={root}", f"PREFIX={prefix}")

@@ -15,6 +15,8 @@ import pytest
 from repository import commit_all, git
 from template_project import answers, run_copier
 
+pytestmark = pytest.mark.slow
+
 Piperctl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

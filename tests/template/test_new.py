@@ -14,6 +14,8 @@ import pytest
 from repository import git
 from template_project import answers
 
+pytestmark = pytest.mark.slow
+
 Piperctl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -308,6 +308,7 @@ def test_a_mistake_in_its_configuration_file_ends_the_start_with_78(generate: Ge
     assert "RestartPreventExitStatus=64 78\n" in unit
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_daemon_in_the_foreground(generate: Generate, until: Callable[..., None]) -> None:
     project = generate()
     process = subprocess.Popen(

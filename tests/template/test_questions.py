@@ -48,6 +48,7 @@ def test_it_asks_few_questions_and_each_has_a_help_and_a_default() -> None:
     assert all("help" in question and "default" in question for question in ASKED.values())
 
 
+@pytest.mark.slow
 def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template: Path) -> None:
     found = answers(generate(source=template))
     assert found == {
@@ -93,6 +94,7 @@ def test_copying_needs_no_trust(template: Path, tmp_path: Path) -> None:
         ("x" * 40, "x" * 31),
     ],
 )
+@pytest.mark.slow
 def test_the_name_is_by_default_made_of_the_folders(generate: Generate, folder: str, name: str) -> None:
     assert answers(generate(folder))["daemon_name"] == name
 
@@ -157,6 +159,7 @@ RUNTIME = "must be a version range such as piperkit>=0.1.2, the absolute path"
         ("runtime_from", "git+https://example.org/a b.git", RUNTIME),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_answer_is_refused_with_its_reason(
     generate: Generate, tmp_path: Path, key: str, answer: str, complaint: str
 ) -> None:

@@ -232,6 +232,7 @@ def test_a_path_without_a_runtime_is_named(
         ("git+ssh://git@example.org/it.git@abc", {"git": "ssh://git@example.org/it.git", "rev": "abc"}),
     ],
 )
+@pytest.mark.slow
 def test_uv_finds_the_runtime_where_make_does(generate: Generate, runtime: str, source: dict[str, str] | None) -> None:
     project = tomllib.loads((generate(runtime_from=runtime) / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["tool"].get("uv", {}).get("sources", {}).get("piperkit") == source

@@ -53,6 +53,7 @@ def start(code: Path, *runtime: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd="/")
 
 
+@pytest.mark.slow
 def test_versions_that_go_together_start(project: Path, runtime: Callable[[str], Path]) -> None:
     major, minor = versions.series(importlib.metadata.version("piperkit"))
     assert start(project / "src").returncode == 0
@@ -63,6 +64,7 @@ def test_versions_that_go_together_start(project: Path, runtime: Callable[[str],
     ("0.0.7", "older", "make -C {} clean test"),
     ("99.0.0", "newer", "piperctl upgrade {}"),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_others_end_the_start_with_78_and_the_command(
     project: Path, runtime: Callable[[str], Path], version: str, word: str, mend: str
 ) -> None:
@@ -94,6 +96,7 @@ def test_the_command_mends_it(project: Path, runtime: Callable[[str], Path]) -> 
     assert subprocess.run([python, "-c", code], env=environment, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_installed_it_says_where_to_do_it(project: Path, runtime: Callable[[str], Path], tmp_path: Path) -> None:
     shutil.copytree(project / "src", tmp_path / "a" / "b" / "site")
     done = start(tmp_path / "a" / "b" / "site", runtime("99.0.0"))
@@ -101,6 +104,7 @@ def test_installed_it_says_where_to_do_it(project: Path, runtime: Callable[[str]
     assert done.stderr.rstrip().endswith("in its project: piperctl upgrade && make wheels && sudo make install")
 
 
+@pytest.mark.slow
 def test_an_action_still_answers(project: Path, runtime: Callable[[str], Path]) -> None:
     """Whoever looks into the trouble needs them."""
     environment = {**os.environ, "PYTHONPATH": f"{runtime('99.0.0')}:{project / 'src'}"}

@@ -44,6 +44,7 @@ def check(repository: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_repository_agrees(repository: Path) -> None:
     assert check(repository) == (0, "Versions, changelog, releases.toml and template agree.\n")
 

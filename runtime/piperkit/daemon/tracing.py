@@ -26,6 +26,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+#: Seconds that the collector has for an answer, and so for what a daemon has left when it stops.
+_PATIENCE = 2
 #: What an attempt that ends so has not succeeded with.
 _FAILED = ("banished", "put off", "waits")
 
@@ -39,7 +41,7 @@ class Spans:
     def __init__(self, name: str, endpoint: str) -> None:
         resource = Resource.create({"service.name": name, "service.instance.id": str(os.getpid())})
         self._provider = TracerProvider(resource=resource)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=_PATIENCE)))
         self._tracer = self._provider.get_tracer("piperkit")
 
     def send(self, facts: dict[str, Any], arrived: float | None) -> None:
@@ -67,8 +69,7 @@ class Spans:
         span.end(end)
 
     def close(self) -> None:
-        """Send what is left, for a moment."""
-        self._provider.force_flush(2000)
+        """Send what is left, if the collector takes it in a moment."""
         self._provider.shutdown()
 
 
