@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -75,8 +77,21 @@ def test_history_is_bounded_by_size_and_age(tmp_path: Path, monkeypatch: pytest.
     found = [line["id"] for line in journal.lines(f"{tmp_path}/queue/history")]
     assert found == [f"m{number}" for number in range(100 - len(found), 100)]
     monkeypatch.setattr(journal, "AGE_MAX", -1.0)
-    kept.expire()
+    for number in range(10):
+        kept.append([b'{"id": "m%d"}\n' % number])
     assert len(list((tmp_path / "queue" / "history").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("begun", "files"), [(0.5, 1), (1.5, 2)])
+def test_file_of_a_history_is_of_one_day(tmp_path: Path, begun: float, files: int) -> None:
+    DirectoryQueue(tmp_path / "queue").close()
+    directory = tmp_path / "queue" / "history"
+    line = json.dumps({"t": time.time() - begun * 86400, "id": "old"}) + "\n"
+    (directory / "log").write_text(line)
+    parts = Parts(str(tmp_path / "queue"))
+    journal.Journal(lambda: parts.history).append([b'{"id": "new"}\n'])
+    assert len(list(directory.iterdir())) == files
+    assert [told["id"] for told in journal.lines(str(directory))] == ["old", "new"]
 
 
 def test_line_that_is_none_is_passed_by(tmp_path: Path) -> None:

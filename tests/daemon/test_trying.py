@@ -106,6 +106,11 @@ def test_blank_message_is_tried_as_it_would_be_met(piper: Piper, call: Call) -> 
     assert "would be banished: the message is blank" in call("upper", "--action=try", "--input=-", input="  ").stdout
 
 
+def test_message_that_is_too_large_is_tried_as_it_would_be_met(piper: Piper, call: Call) -> None:
+    done = call("upper", "--action=try", "--input=-", "--message-max=4", input="hello")
+    assert "would be banished: a message of 5 bytes is larger than message_max, 4" in done.stdout
+
+
 def test_root_tries_messages_as_the_account_that_works_on_the_queue(public: Path, call: Call) -> None:
     need("root", os.geteuid() == 0, "root, to become somebody else")
     queue = public / "queue"

@@ -18,7 +18,7 @@ import summary
 from dirq_tools import Clock, MakeQueue
 from needs import need
 from piperkit import crashwalk
-from piperkit.dirq import DirectoryQueue, deadletters
+from piperkit.dirq import DirectoryQueue, deadletters, fs
 from piperkit.dirq.acts import Operator
 from piperkit.dirq.view import QueueView
 from piperkit.errors import TargetUnavailable
@@ -195,6 +195,33 @@ def test_message_that_gets_anothers_name_while_it_is_replaced_is_not_written_ove
     with pytest.raises(FileNotFoundError):
         operator.replace(entry, b"x")
     assert books(queue.path) == {"incoming": [b"a"], "errors": [b"b"]}
+    assert os.listdir(f"{queue.path}/tmp") == []
+
+
+def test_neither_message_is_lost_where_what_was_exchanged_moves_on_before_it_is_exchanged_back(
+    queue: DirectoryQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (entry,) = banish(queue, "a")
+    banish(queue, "b")
+    operator = Operator(queue.path, "jane")
+    exchange = fs.Directory.exchange
+    errors = Path(queue.path, "errors")
+
+    def slow(self: fs.Directory, name: str, target: fs.Directory, other: str) -> None:
+        """Others come before the exchange, and before it is undone."""
+        if Path(queue.path, "tmp", name).read_bytes() == b"x":
+            os.rename(errors / "a", Path(queue.path, "incoming", "a"))
+            os.rename(errors / "b", errors / "a")
+        else:
+            os.rename(errors / "a", Path(queue.path, "incoming", "other"))
+        exchange(self, name, target, other)
+
+    monkeypatch.setattr(fs.Directory, "exchange", slow)
+    with pytest.raises(FileNotFoundError):
+        operator.replace(entry, b"x")
+    left = books(queue.path)
+    assert left["incoming"] == [b"a", b"x"]
+    assert b"b" in left["errors"]
     assert os.listdir(f"{queue.path}/tmp") == []
 
 

@@ -9,10 +9,13 @@ import contextlib
 import io
 import itertools
 import json
+import lzma
 import os
+import signal
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from typing import IO, Annotated, Any
 
@@ -22,12 +25,17 @@ from piperkit.cli import acting, progress, queues, render, selecting
 from piperkit.cli.acting import Result
 from piperkit.cli.interrupts import Interrupts
 from piperkit.dirq.limits import MIB
+from piperkit.dirq.reading import json_object
 from piperkit.errors import ExitStatus, PiperError, UsageError
-from piperkit.operating import RESTING, Copy, Entry, View
+from piperkit.operating import RESTING, Copy, Entry, Operator, View
 
 _REPORTS = "report"
 #: Bytes of a message that is imported; more is not believed.
 _MOST = 64 * MIB
+#: Seconds since the epoch, in the year 2242; any file system takes what is less.
+_TIME_MAX = 1 << 33
+#: What reading an archive raises that is none, or a compressed one that is damaged.
+_NO_ARCHIVE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
 
 
 def export(
@@ -134,19 +142,19 @@ def import_(
                     for copy in group:
                         interrupts.check()
                         _put(operator, copy, result)
-        except tarfile.TarError as error:
+        except _NO_ARCHIVE as error:
             what = f"{render.name(archive)} is no tar archive, or cut off: {error}"
             raise PiperError(f"{what}; {_words(result)}") from None
         except KeyboardInterrupt:
             progress.say(f"piperctl: interrupted; {_words(result)}")
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + signal.SIGINT) from None
     acting.leave_a_line(f"{render.number(result.done, 'message')} imported into {render.name(view.path)}", result.done)
     print(_words(result))
     if result.failed:
         raise typer.Exit(acting.PARTIAL if result.done else ExitStatus.FAILURE)
 
 
-def _put(operator: Any, copy: Copy, result: Result) -> None:
+def _put(operator: Operator, copy: Copy, result: Result) -> None:
     try:
         if operator.add(copy):
             result.done += 1
@@ -164,26 +172,19 @@ def _words(result: Result) -> str:
 
 
 def _copies(file: IO[bytes], part: str | None) -> Iterator[Copy]:
-    """The messages of an archive. Raises tarfile.TarError."""
+    """The messages of an archive. Raises one of _NO_ARCHIVE."""
     report: tuple[str, dict[str, Any] | None] = ("", None)
     with tarfile.open(fileobj=file, mode="r|*") as archive:
         for member in archive:
             where, _, id = member.name.partition("/")
-            if not member.isreg() or not id or member.size > _MOST or where not in (_REPORTS, *RESTING):
+            known = member.isreg() and id and where in (_REPORTS, *RESTING)
+            if not known or member.size > _MOST or not 0 <= member.mtime < _TIME_MAX:  # a NaN is neither
                 progress.say(f"piperctl: {render.name(member.name)} is left out: it is no message of an export")
                 continue
             opened = archive.extractfile(member)
             data = opened.read() if opened is not None else b""
             if where == _REPORTS:
-                report = id, _parsed(data)
+                report = id, json_object(data)
                 continue
             target = part or (where if where in ("hold", "errors") else "incoming")
             yield Copy(id, target, float(member.mtime), data, report[1] if report[0] == id else None)
-
-
-def _parsed(data: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

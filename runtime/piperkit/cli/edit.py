@@ -15,10 +15,9 @@ import typer
 
 from piperkit.cli import acting, completing, finding, passing, queues, render
 from piperkit.cli.acting import Result
-from piperkit.cli.interrupts import Interrupts
 from piperkit.errors import PiperError, QueueError, UsageError
 from piperkit.message import Reject, text_of
-from piperkit.operating import Entry, View
+from piperkit.operating import Entry
 
 
 def edit(
@@ -53,7 +52,7 @@ def edit(
     entry, old = finding.read(view, id)
     if entry.part not in ("hold", "errors"):
         raise QueueError(f"{render.name(id)} is in {entry.part}; what is to be edited has to be held first: hold")
-    passes = None if if_passes is None else passing.by(if_passes)
+    program = None if if_passes is None else passing.found(if_passes)
     new = _given(contents) if contents is not None else _edited(old)
     if new == old:
         print("It is as it was; nothing was changed")
@@ -61,12 +60,12 @@ def edit(
     _check(old, new)
 
     def work() -> tuple[Result, bool]:
+        if program is not None and not _would_pass(program, entry, new):
+            raise PiperError(f"{render.name(id)} would fail still; nothing was changed")
         operator = acting.operator_of(view.path)
         try:
             with operator.batch():
                 operator.replace(entry, new)
-            if passes is not None and not _would_pass(view, entry, passes):
-                raise PiperError(f"{render.name(id)} was changed, and would fail still; it was not requeued")
             if not keep:
                 with operator.batch():
                     operator.requeue(view.entry(entry.part, entry.id))
@@ -79,8 +78,11 @@ def edit(
     print("1 message changed" if keep else "1 message changed and requeued")
 
 
-def _would_pass(view: View, entry: Entry, passes: passing.Passing) -> bool:
-    return any(True for _ in passes(view, iter([view.entry(entry.part, entry.id)]), Interrupts()))
+def _would_pass(program: str, entry: Entry, new: bytes) -> bool:
+    with tempfile.TemporaryDirectory(prefix="piperctl-") as directory:
+        path = Path(directory, entry.id)
+        path.write_bytes(new)
+        return passing.tried(program, [str(path)])[0]
 
 
 def _given(path: str) -> bytes:

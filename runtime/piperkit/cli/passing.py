@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
 from piperkit.cli.interrupts import Interrupts
 from piperkit.dirq import names
+from piperkit.dirq.reading import json_object
 from piperkit.errors import PiperError, UsageError
 from piperkit.operating import Entry, View
 
@@ -21,37 +21,43 @@ _AT_ONCE = 1000
 
 def by(program: str) -> Passing:
     """Those at which the daemon of that program would not fail. Raises UsageError where there is no such program."""
-    path = shutil.which(program)
-    if path is None:
-        raise UsageError(f"--if-passes {program}: is no program that can be run")
+    path = found(program)
 
-    def passing(view: View, found: Iterator[Entry], interrupts: Interrupts) -> Iterator[Entry]:
-        while some := list(itertools.islice(found, _AT_ONCE)):
+    def passing(view: View, entries: Iterator[Entry], interrupts: Interrupts) -> Iterator[Entry]:
+        while some := list(itertools.islice(entries, _AT_ONCE)):
+            some.sort(key=lambda each: names.sort_key(each.id))
             with interrupts.allowed():
-                passes = _passing(path, view, some)
-            yield from (entry for entry in sorted(some, key=lambda each: names.sort_key(each.id)) if entry.id in passes)
+                verdicts = tried(path, [entry.path for entry in some])
+            yield from itertools.compress(some, verdicts)
 
     return passing
 
 
-def _passing(program: str, view: View, some: list[Entry]) -> set[str]:
-    paths = [f"{entry.path}\0" for entry in some]
-    command = [program, "--action", "try-files"]
+def found(program: str) -> str:
+    """The path of the program. Raises UsageError where there is none."""
+    path = shutil.which(program)
+    if path is None:
+        raise UsageError(f"--if-passes {program}: is no program that can be run")
+    return path
+
+
+def tried(program: str, paths: list[str]) -> list[bool]:
+    """Of each message in these files, whether it would pass. Raises PiperError where that cannot be known."""
     done = subprocess.run(
-        command, input="".join(paths), capture_output=True, text=True, errors="surrogateescape", check=False
+        [program, "--action", "try-files"],
+        input="".join(f"{path}\0" for path in paths),
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
     )
-    passes: set[str] = set()
-    tried = 0
+    verdicts: dict[int, bool] = {}
     for line in done.stdout.splitlines():
-        try:
-            facts = json.loads(line)
-        except ValueError:
-            continue  # what its component prints
-        if isinstance(facts, dict) and isinstance(facts.get("number"), int) and 0 <= facts["number"] < len(some):
-            tried += 1
-            if facts.get("passes") is True:
-                passes.add(some[facts["number"]].id)
-    if tried < len(some):
-        said = done.stderr.strip().splitlines()
-        raise PiperError(f"{program} --action try ended after {tried} of {len(some)} messages: {(said or ['?'])[-1]}")
-    return passes
+        # Other lines are what its component prints.
+        facts = json_object(line.encode(errors="surrogateescape")) or {}
+        if isinstance(facts.get("number"), int):
+            verdicts[facts["number"]] = facts.get("passes") is True
+    if verdicts.keys() != set(range(len(paths))):
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise PiperError(f"{program} --action try ended after {len(verdicts)} of {len(paths)} messages: {said[-1]}")
+    return [verdicts[number] for number in range(len(paths))]

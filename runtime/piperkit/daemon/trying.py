@@ -27,7 +27,7 @@ from piperkit.dirq.view import QueueView
 from piperkit.errors import ExitStatus, PiperError, UsageError
 from piperkit.filer import FilerDaemonComponent
 from piperkit.host import Surroundings
-from piperkit.message import KEPT, Action, Failure, Format, Message, Outcome, Unavailable, text_of
+from piperkit.message import KEPT, Action, Failure, Format, Message, Outcome, Reject, Unavailable, text_of
 from piperkit.retry import RetryPolicy
 
 #: Some would pass, and some would not; as for what is done with messages.
@@ -170,6 +170,9 @@ def _judge(
 ) -> Verdict:
     """What would become of a message."""
     try:
+        most = daemon.c("message_max")
+        if 0 < most < len(message.data):
+            raise Reject(f"a message of {len(message.data)} bytes is larger than message_max, {most}")
         if form is not Format.BYTES:
             text_of(message.data)
         if form is Format.JSON:

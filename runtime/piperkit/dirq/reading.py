@@ -67,6 +67,15 @@ def read_json(directory: Directory, name: str) -> dict[str, Any]:
     return value
 
 
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that these bytes are; None where they are none."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 class Notices:
     """Says what is wrong with files, once for each, and moves aside what cannot be read."""
 

@@ -188,12 +188,19 @@ class Store:
         new, _ = self._successor(held, data)
         try:
             tmp.exchange(new, held.where, held.name)
-            # What was there is in `tmp` now, as litter.
-            if not os.path.samestat(os.stat(new, dir_fd=tmp.fd, follow_symlinks=False), held.stat):
-                tmp.exchange(new, held.where, held.name)
-                raise FileNotFoundError(errno.ENOENT, "another message has its name", held.path)
-        finally:
+        except OSError:
             tmp.remove(new)
+            raise
+        # What had the name is in `tmp` now.
+        if not os.path.samestat(os.stat(new, dir_fd=tmp.fd, follow_symlinks=False), held.stat):
+            try:
+                tmp.exchange(new, held.where, held.name)
+            except FileNotFoundError:  # what we had put there has moved on, too
+                tmp.rename(new, held.where, self.ids.new())
+            else:
+                tmp.remove(new)
+            raise FileNotFoundError(errno.ENOENT, "another message has its name", held.path)
+        tmp.remove(new)
         self.syncer.changed(target=held.where)
 
     def _put_in_place(self, held: Held, new: str, written: os.stat_result) -> None:
