@@ -98,3 +98,11 @@ def database() -> Iterator[str]:
     """The connection string of a PostgreSQL database; the tests share it, each with tables of its own."""
     with postgresql.Server() as server:
         yield server.url
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that any account can reach; what pytest makes is its own account's, and each run sees to that."""
+    with tempfile.TemporaryDirectory(prefix="piper-", dir="/var/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)

@@ -15,6 +15,7 @@ class ExitStatus(enum.IntEnum):
 
     OK = os.EX_OK
     FAILURE = 1
+    PARTIAL = 3  #: some of the messages could be acted on, or would pass, and some not; as rabbitmqadmin has it
     NOT_RUNNING = 3  #: as `systemctl is-active` and the LSB say it
     USAGE = os.EX_USAGE  #: 64, a wrong command line: starting again cannot help
     NO_INPUT = os.EX_NOINPUT  #: 66, a file or queue to read from is not there

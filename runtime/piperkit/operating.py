@@ -111,6 +111,13 @@ class View(Protocol):
         """What is stored beside a message in `errors`."""
         ...
 
+    def depths(self) -> dict[str, tuple[int, float | None]]:
+        """How many messages each part holds, and when the oldest of them was made; as metrics have it, and as cheap.
+
+        Raises QueueError where a part cannot be counted.
+        """
+        ...
+
     def measure(self, part: str) -> tuple[int, int, float | None]:
         """The number of messages in a part, their bytes, and when the one that has waited longest arrived."""
         ...

@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -17,14 +15,6 @@ from piperkit.testing import Piper
 
 APPS = apps.__file__
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A directory that any account can reach; what pytest makes is its own account's, and each run sees to that."""
-    with tempfile.TemporaryDirectory(prefix="piper-", dir="/var/tmp") as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
 
 
 @pytest.fixture

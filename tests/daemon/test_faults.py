@@ -20,16 +20,12 @@ from needs import need
 from piperkit import crashwalk
 from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
 upper = functools.partial(apps.build, "upper")
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture

@@ -21,16 +21,12 @@ import apps
 from needs import need
 from piperkit import Component, Message, Outcome, PiperDaemon
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., object]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
 echo = functools.partial(apps.build, "echo")
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 @pytest.mark.parametrize("limit", [1, 2, 33, 50])

@@ -13,15 +13,11 @@ from pathlib import Path
 import pytest
 
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 def is_there(pid: int) -> bool:

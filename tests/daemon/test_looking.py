@@ -16,6 +16,7 @@ from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.watch import Watch
 from piperkit.filer.doorbell import Doorbell
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Until = Callable[..., None]
@@ -23,11 +24,6 @@ Until = Callable[..., None]
 #: Looks that come soon: a test that is about what a look does need not wait for it.
 SOON = {"piperkit.filer.doorbell.LOOK_INTERVAL": 0.1}
 NOT_TOLD = "Arrivals do not wake the daemon"
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 def rings(watch: Watch) -> bool:

@@ -19,14 +19,10 @@ from piperkit import crashwalk
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import fs
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Until = Callable[..., None]
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ import apps
 from needs import need
 from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -30,11 +31,6 @@ Until = Callable[..., None]
 Samples = dict[tuple[str, ...], float]
 
 HTTP = "--metrics-address=0"
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 def urls(piper: Piper) -> list[str]:

@@ -11,15 +11,11 @@ import pytest
 
 from piperkit.dirq.acts import Operator
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from needs import need
 from piperkit import PiperDaemon, crashwalk
 from piperkit.dirq import DirectoryQueue
 from piperkit.testing import Piper
+from written import log
 
 #: The calls that give up rights, in the order in which they have to be made.
 RIGHTS = ("setgroups(", "setresgid(", "setresuid(")
@@ -33,11 +34,6 @@ Until = Callable[..., None]
 def began(piper: Piper) -> list[str]:
     path = piper.directory / "begun"
     return path.read_text().splitlines() if path.exists() else []
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 def gone(process: subprocess.Popen[str]) -> Callable[[], bool]:

@@ -26,16 +26,12 @@ from piperkit.daemon import logs
 from piperkit.daemon.status import Status
 from piperkit.dirq.view import QueueView
 from piperkit.testing import Piper
+from written import log
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 Until = Callable[..., None]
 Capture = pytest.CaptureFixture[str]
-
-
-def log(piper: Piper) -> str:
-    path = piper.directory / "daemon.log"
-    return path.read_text() if path.exists() else ""
 
 
 def test_reload_changes_what_can_change_and_names_what_cannot(piper: Piper, start: Start, until: Until) -> None:

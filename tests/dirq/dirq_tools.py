@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.view import QueueView
 from piperkit.message import Failure
+from piperkit.operating import HOLDING
 from piperkit.queue import Queue
 
 FAILURE = Failure("it is broken")
@@ -51,6 +53,13 @@ def files(queue: str | os.PathLike[str] | DirectoryQueue, part: str) -> dict[str
 def everything(queue: str | os.PathLike[str] | DirectoryQueue) -> dict[str, dict[str, bytes]]:
     """The messages of a queue, by part; parts without any are left out. Sidecars too, where they are visible."""
     return {part: found for part in PARTS if (found := files(queue, part))}
+
+
+def books(path: str | os.PathLike[str]) -> dict[str, list[bytes]]:
+    """The contents of a queue's messages by part; parts without any are left out."""
+    view = QueueView(path)
+    found = {part: sorted(view.read(entry) for entry in view.entries(part)) for part in HOLDING}
+    return {part: messages for part, messages in found.items() if messages}
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:

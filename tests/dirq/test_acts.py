@@ -1,29 +1,20 @@
-"""What an operator does with messages, beside whoever works on them; killed anywhere, nothing is lost or doubled."""
+"""What an operator does with messages, beside whoever works on them."""
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import shutil
-import subprocess
-import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-import summary
-from dirq_tools import Clock, MakeQueue
-from needs import need
-from piperkit import crashwalk
-from piperkit.dirq import DirectoryQueue, deadletters, fs
+from dirq_tools import Clock, MakeQueue, books
+from piperkit.dirq import DirectoryQueue, fs
 from piperkit.dirq.acts import Operator
 from piperkit.dirq.view import QueueView
 from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
-from piperkit.operating import HOLDING, RESTING, Entry
+from piperkit.operating import Entry
 
 BROKEN = Failure("the host is down", "OSError")
 
@@ -35,12 +26,6 @@ def banish(queue: DirectoryQueue, *names: str) -> list[Entry]:
         queue.banish(claim.id, BROKEN)
     view = QueueView(queue.path)
     return [view.entry("errors", name) for name in names]
-
-
-def books(path: str | os.PathLike[str]) -> dict[str, list[bytes]]:
-    view = QueueView(path)
-    found = {part: sorted(view.read(entry) for entry in view.entries(part)) for part in HOLDING}
-    return {part: messages for part, messages in found.items() if messages}
 
 
 def test_requeued_dead_letter_begins_anew_and_says_who_did_it(queue: DirectoryQueue) -> None:
@@ -308,210 +293,3 @@ def test_dead_letter_with_an_odd_name_loses_its_sidecar_too(queue: DirectoryQueu
     operator.requeue(other)
     assert os.listdir(f"{queue.path}/errors") == []
     assert books(queue.path)["incoming"] == sorted([b"a", os.fsencode(name)])
-
-
-ACTS = """
-import os, sys
-sys.path.insert(0, {runtime!r})
-from piperkit.dirq.acts import Operator
-from piperkit.dirq.view import QueueView
-view, operator = QueueView({path!r}), Operator({path!r}, "jane")
-entry = view.entry({part!r}, "a")
-try: os.unlink("/the-walk-begins-here")
-except OSError: pass
-operator.{act}(entry, *{more!r})
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("act", "part"),
-    [
-        *((act, part) for act in ("requeue", "remove", "move") for part in RESTING),
-        *(("hold", part) for part in ("incoming", "deferred")),
-        *(("banish", part) for part in ("incoming", "deferred", "hold")),
-        *(("replace", part) for part in ("hold", "errors")),
-    ],
-)
-def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
-    tmp_path: Path, clock: Clock, part: str, act: str
-) -> None:
-    need("strace", crashwalk.available(), "strace(1), with the right to trace")
-    path, target = str(tmp_path / "queue"), str(tmp_path / "target")
-    arguments: dict[str, list[object]] = {"move": [target], "hold": ["why"], "banish": ["why"], "replace": [b"new"]}
-    more = arguments.get(act, [])
-
-    def prepare() -> DirectoryQueue:
-        shutil.rmtree(path, ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)
-        DirectoryQueue(target).close()
-        queue = DirectoryQueue(path, clock=clock, orphan_age=0)
-        queue.enqueue("a", "a")
-        if part == "hold":
-            Operator(path, "jane").hold(QueueView(path).entry("incoming", "a"), "before")
-        elif part != "incoming":
-            (claim,) = queue.claim()
-            queue.retry(claim.id, 3600, BROKEN) if part == "deferred" else queue.banish(claim.id, BROKEN)
-        queue.enqueue("beside", "beside")
-        return queue
-
-    code = ACTS.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part, act=act, more=more)
-    command = [os.path.realpath(sys.executable), "-c", code]
-    prepare().close()
-    points = [
-        each for each in crashwalk.crash_points(command, tmp_path, since="/the-walk-begins-here") if each.changing
-    ]
-    done = books(path)
-    after = {"requeue": {"incoming"}, "hold": {"hold"}, "banish": {"errors"}, "replace": {part}}.get(act, set())
-    new = b"new" if act == "replace" else b"a"
-    for point in points:
-        queue = prepare()
-        before = books(path)
-        assert crashwalk.run_killed(command, point).killed, point
-        clock.forward(2)
-        queue.recover()
-        found = books(path)
-        arrived = books(target)
-        assert arrived in ({}, {"incoming": [b"a"]}), point
-        assert bool(arrived) == (act == "move" and found == done), point
-        there = {where for where, messages in found.items() if b"a" in messages or new in messages}
-        number = sum(messages.count(each) for messages in found.values() for each in {b"a", new})
-        assert number == (1 if there else 0), point
-        assert there in (after, {part}), point
-        assert found in (before, done), point
-        if there == {"errors"}:
-            reason = "banished by jane: why" if act == "banish" else BROKEN.reason
-            assert QueueView(path).entry("errors", "a").reason == reason, point
-        elif part == "errors":
-            assert os.listdir(f"{path}/errors") == [], point
-        queue.close()
-    assert len(points) >= (1 if (act, part) == ("requeue", "incoming") else 2)  # with the end
-    summary.add(f"crash walk of an operator's {act} in {part}: {len(points)} kills, 0 lost, 0 doubled")
-
-
-ADD = """
-import os, sys
-sys.path.insert(0, {runtime!r})
-from piperkit.dirq.acts import Operator
-from piperkit.operating import Copy
-operator = Operator({path!r}, "jane")
-try: os.unlink("/the-walk-begins-here")
-except OSError: pass
-with operator.batch():
-    operator.add(Copy("a", {part!r}, 1790000000.25, b"a", {{"reason": "the host is down", "attempts": 3}}))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", ["incoming", "hold", "errors"])
-def test_import_that_is_cut_off_anywhere_is_made_whole_by_another_one(tmp_path: Path, clock: Clock, part: str) -> None:
-    need("strace", crashwalk.available(), "strace(1), with the right to trace")
-    path = str(tmp_path / "queue")
-    code = ADD.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part)
-    command = [os.path.realpath(sys.executable), "-c", code]
-    DirectoryQueue(path).close()
-    points = [
-        each for each in crashwalk.crash_points(command, tmp_path, since="/the-walk-begins-here") if each.changing
-    ]
-    assert points
-    for point in points:
-        shutil.rmtree(path)
-        queue = DirectoryQueue(path, clock=clock, orphan_age=0)
-        assert crashwalk.run_killed(command, point).killed, point
-        assert books(path) in ({}, {part: [b"a"]}), point
-        clock.forward(2)
-        queue.recover()
-        subprocess.run(command, check=True)
-        clock.forward(2)
-        queue.recover()
-        assert books(path) == {part: [b"a"]}, point
-        entry = QueueView(path).entry(part, "a")
-        assert entry.arrived == 1790000000.25
-        assert (entry.reason, entry.attempts) == (("the host is down", 3) if part == "errors" else (None, 0)), point
-        queue.close()
-    summary.add(f"crash walk of an import into {part}: {len(points)} kills, 0 lost, 0 doubled")
-
-
-WORKER = """
-import sys
-from piperkit.dirq import DirectoryQueue
-from piperkit.errors import NotClaimed
-from piperkit.errors import TargetUnavailable
-from piperkit.message import Failure
-seen = open(sys.argv[2], "a")
-with DirectoryQueue(sys.argv[1], create=False) as queue:
-    for _ in sys.stdin:
-        for claim in queue.claim(20):
-            data = queue.read(claim.id)
-            number = int(data)
-            if number % 3 == 0 and claim.attempt == 1 and not claim.record.history:
-                queue.banish(claim.id, Failure(f"number {number} is no good"))
-            elif number % 5 == 0 and claim.attempt == 1:
-                queue.retry(claim.id, 3600, Failure("later"))
-            else:
-                queue.commit(claim.id)
-                seen.write(f"{number}\\n")
-        print("done", flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_books_balance_while_operators_act_beside_working_instances(tmp_path: Path) -> None:
-    """Two instances work, and two operators do all there is to do with what they find, at the same time."""
-    path = str(tmp_path / "queue")
-    chance = random.Random(7)
-    producer = DirectoryQueue(path)
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, path, str(tmp_path / f"seen{number}")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    removed: Counter[bytes] = Counter()
-    operators = [Operator(path, "jane"), Operator(path, "joe")]
-    view = QueueView(path)
-    total = 0
-    try:
-        for turn in range(80):
-            if turn < 50:
-                producer.enqueue_many([str(total + each).encode() for each in range(40)])
-                total += 40
-            for worker in workers:
-                assert worker.stdin is not None
-                worker.stdin.write("work\n")
-                worker.stdin.flush()
-            for part in RESTING:
-                for entry in view.each(part):
-                    if chance.random() < 0.2:
-                        try:
-                            data = view.read(entry)
-                            if chance.random() < 0.1:
-                                chance.choice(operators).remove(entry)
-                                removed[data.strip()] += 1
-                            elif chance.random() < 0.1 and part in ("hold", "errors"):
-                                chance.choice(operators).replace(entry, data + b" ")
-                            elif chance.random() < 0.3:
-                                chance.choice(operators).hold(entry, "")
-                            elif chance.random() < 0.2:
-                                chance.choice(operators).banish(entry, "")
-                            else:
-                                chance.choice(operators).requeue(entry)
-                        except FileNotFoundError:
-                            continue
-            for worker in workers:
-                assert worker.stdout is not None
-                assert worker.stdout.readline() == "done\n"
-    finally:
-        for worker in workers:
-            worker.communicate()
-    seen = Counter(line for number in range(2) for line in (tmp_path / f"seen{number}").read_bytes().split())
-    left = Counter(data.strip() for messages in books(path).values() for data in messages)
-    assert removed
-    assert seen + left + removed == Counter(str(number).encode() for number in range(total))
-    for entry in view.each("errors"):
-        assert entry.reason in (f"number {int(view.read(entry))} is no good", "banished by jane", "banished by joe")
-    names = {name for name in os.listdir(f"{path}/errors") if name.endswith(".meta")}
-    assert all(json.loads(Path(path, "errors", name).read_bytes())["id"] + ".meta" == name for name in names)

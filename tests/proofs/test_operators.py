@@ -10,7 +10,6 @@ import collections
 import contextlib
 import json
 import os
-import pty
 import random
 import signal
 import subprocess
@@ -24,6 +23,7 @@ import pytest
 import summary
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
+from terminal import read, start
 
 APP = Path(__file__).with_name("operated_app.py")
 MESSAGES = 10_000
@@ -39,29 +39,18 @@ class Operators:
         self.spool = spool
         self.chance = chance
         self.counts: collections.Counter[str] = collections.Counter()
-        self.deleting_killed = False
 
     def run(self, *command: str, kill: bool = False, statuses: tuple[int, ...] = (0, 1, 3)) -> str:
         """Run a command; returns what it has shown."""
-        ours, theirs = pty.openpty()
-        environment = {**os.environ, "PIPER_SPOOL": str(self.spool), "EDITOR": 'sed -i s/}/,\\"edited\\":1}/'}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "piperkit.cli", *command],
-            stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
-        )  # fmt: skip
-        os.close(theirs)
+        editor = 'sed -i s/}/,\\"edited\\":1}/'
+        process, terminal = start(*command, PIPER_SPOOL=str(self.spool), EDITOR=editor)
         if kill:
             time.sleep(self.chance.uniform(0.15, 0.45))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        shown = b""
-        with contextlib.suppress(OSError):  # EIO: its end
-            while data := os.read(ours, 65536):
-                shown += data
-        os.close(ours)
+        text = read(terminal)
         status = process.wait()
         self.counts[f"{command[1]}{' killed' * (status == -9)}"] += 1
-        text = shown.decode(errors="replace")
         assert status in ((*statuses, -9) if kill else statuses), f"{command} ended with {status}: {text}"
         assert "Traceback" not in text, text
         return text

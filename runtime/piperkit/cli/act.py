@@ -21,8 +21,7 @@ Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why, for its hi
 
 
 def requeue(
-    queue: queues.Queue = None,
-    ids: selecting.Ids = None,
+    named: acting.Named,
     part: selecting.Part = None,
     if_passes: Annotated[
         str | None,
@@ -51,13 +50,12 @@ def requeue(
     where = _parts(part, ("errors", "deferred"), ("errors", "deferred"))
     passes = passing.by(if_passes) if if_passes is not None else None
     acting.perform(
-        "requeue", "requeued", queue, ids, where, criteria, how, lambda operator, entry: operator.requeue(entry), passes
+        "requeue", "requeued", named, where, criteria, how, lambda operator, entry: operator.requeue(entry), passes
     )
 
 
 def hold(
-    queue: queues.Queue = None,
-    ids: selecting.Ids = None,
+    named: acting.Named,
     part: selecting.Part = None,
     why: Why = "",
     *,
@@ -75,12 +73,11 @@ def hold(
         piperctl queue hold QUEUE 1790000000.123456789.4711.mail
     """
     where = _parts(part, ("incoming", "deferred"), ("incoming", "deferred"))
-    acting.perform("hold", "held", queue, ids, where, criteria, how, lambda operator, entry: operator.hold(entry, why))
+    acting.perform("hold", "held", named, where, criteria, how, lambda operator, entry: operator.hold(entry, why))
 
 
 def release(
-    queue: queues.Queue = None,
-    ids: selecting.Ids = None,
+    named: acting.Named,
     *,
     criteria: selecting.Criteria,
     how: acting.How,
@@ -92,13 +89,12 @@ def release(
         piperctl queue release QUEUE --all --rate 50/s
     """
     acting.perform(
-        "release", "released", queue, ids, ("hold",), criteria, how, lambda operator, entry: operator.requeue(entry)
+        "release", "released", named, ("hold",), criteria, how, lambda operator, entry: operator.requeue(entry)
     )
 
 
 def banish(
-    queue: queues.Queue = None,
-    ids: selecting.Ids = None,
+    named: acting.Named,
     part: selecting.Part = None,
     why: Why = "",
     *,
@@ -114,13 +110,12 @@ def banish(
     waiting = ("incoming", "deferred", "hold")
     where = _parts(part, waiting, waiting)
     acting.perform(
-        "banish", "banished", queue, ids, where, criteria, how, lambda operator, entry: operator.banish(entry, why)
+        "banish", "banished", named, where, criteria, how, lambda operator, entry: operator.banish(entry, why)
     )
 
 
 def rm(
-    queue: queues.Queue = None,
-    ids: selecting.Ids = None,
+    named: acting.Named,
     part: selecting.Part = None,
     *,
     criteria: selecting.Criteria,
@@ -135,7 +130,7 @@ def rm(
         piperctl queue rm QUEUE --part incoming --where type=test
     """
     where = _parts(part, ("errors",))
-    acting.perform("rm", "deleted", queue, ids, where, criteria, how, lambda operator, entry: operator.remove(entry))
+    acting.perform("rm", "deleted", named, where, criteria, how, lambda operator, entry: operator.remove(entry))
 
 
 def mv(
@@ -163,9 +158,8 @@ def mv(
     if there == Path(spools.path(queue)).resolve():
         raise UsageError(f"{render.name(target)} is the queue itself; to have messages tried again: requeue")
     where = _parts(part, ("errors",))
-    acting.perform(
-        "mv", "moved", queue, ids, where, criteria, how, lambda operator, entry: operator.move(entry, str(there))
-    )
+    named = acting.Named(queue, ids)
+    acting.perform("mv", "moved", named, where, criteria, how, lambda operator, entry: operator.move(entry, str(there)))
 
 
 def _parts(part: str | None, by_default: tuple[str, ...], allowed: tuple[str, ...] = RESTING) -> tuple[str, ...]:

@@ -31,14 +31,20 @@ from piperkit.errors import ExitStatus, PiperError, UsageError
 from piperkit.operating import Entry, Operator, View
 from piperkit.selection import Selection
 
-#: Some of the messages could be acted on, and some could not; as rabbitmqadmin has it.
-PARTIAL = 3
 #: Messages whose acts become durable together.
 GROUP = 200
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|m|h))?")
 _PER = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 Act = Callable[[Operator, Entry], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Arguments: which queue, and which messages by their ids. With --spool, which means all queues, both are ids."""
+
+    queue: queues.Queue = None
+    ids: selecting.Ids = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,13 +133,12 @@ def as_owner(path: str, several: bool, work: Callable[[], tuple[Result, bool]]) 
 def become_owner(path: str) -> None:
     """As root, become the account that works on the queue. Raises PiperError where one may not act there."""
     if os.geteuid() == 0:
-        from piperkit.doctor import subjects  # here: the daemon comes with it
+        from piperkit.daemon.process import Identity  # here: all of the daemon comes with it
 
-        account = subjects.owner(path)
+        account = Identity.of_queue(path)
         if account is not None and account.uid > 0:
-            if os.stat(path).st_uid == 0:
-                # Its account could not: this part is younger than queues of 0.5.
-                layout.ensure_directory(f"{path}/hold", 0o700, (account.uid, account.gid))
+            if os.stat(path).st_uid == 0:  # the account cannot make what an older queue lacks
+                layout.ensure_queue(path, layout.DEFAULT_PERMS, account.owner)
             account.become()
     _check_rights(path)
 
@@ -153,8 +158,7 @@ def leave_a_line(text: str, done: int) -> None:
 def perform(
     command: str,
     word: str,
-    queue: str | None,
-    ids: list[str] | None,
+    named: Named,
     parts: tuple[str, ...],
     criteria: selecting.Criteria,
     how: How,
@@ -162,10 +166,10 @@ def perform(
     passes: passing.Passing | None = None,
 ) -> None:
     """Do it to all that are meant, in each queue, and tell."""
-    given = [each for each in (queue, *(ids or ())) if each is not None]
-    named, ids = ([], given) if how.spool is not None else (given[:1], given[1:])
-    views = queues.views(named, how.spool)
-    chosen = criteria.selection(ids)
+    given = [each for each in (named.queue, *(named.ids or ())) if each is not None]
+    first = 0 if how.spool is not None else 1
+    views = queues.views(given[:first], how.spool)
+    chosen = criteria.selection(given[first:])
     if chosen.everything and how.limit is None and not how.all:
         raise UsageError(f"say which messages to {command}, or --all; --dry-run shows which are meant")
     pace = Pace(how.rate)
@@ -203,7 +207,7 @@ def perform(
         print("piperctl: interrupted", file=sys.stderr)
         raise typer.Exit(128 + signal.SIGINT)
     if total.failed:
-        raise typer.Exit(PARTIAL if total.done else ExitStatus.FAILURE)
+        raise typer.Exit(ExitStatus.PARTIAL if total.done else ExitStatus.FAILURE)
 
 
 def _in_queue(

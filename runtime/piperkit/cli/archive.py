@@ -71,7 +71,7 @@ def export(
             for entry in selecting.meant(view, RESTING if part is None else (part,), chosen, limit, look):
                 number += _add(archive, view, entry)
         file.flush()
-    progress.say(f"{render.number(number, 'message')} exported")
+    print(f"{render.number(number, 'message')} exported", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -146,12 +146,12 @@ def import_(
             what = f"{render.name(archive)} is no tar archive, or cut off: {error}"
             raise PiperError(f"{what}; {_words(result)}") from None
         except KeyboardInterrupt:
-            progress.say(f"piperctl: interrupted; {_words(result)}")
+            print(f"piperctl: interrupted; {_words(result)}", file=sys.stderr)
             raise typer.Exit(128 + signal.SIGINT) from None
     acting.leave_a_line(f"{render.number(result.done, 'message')} imported into {render.name(view.path)}", result.done)
     print(_words(result))
     if result.failed:
-        raise typer.Exit(acting.PARTIAL if result.done else ExitStatus.FAILURE)
+        raise typer.Exit(ExitStatus.PARTIAL if result.done else ExitStatus.FAILURE)
 
 
 def _put(operator: Operator, copy: Copy, result: Result) -> None:
@@ -162,7 +162,7 @@ def _put(operator: Operator, copy: Copy, result: Result) -> None:
             result.skipped += 1
     except (PiperError, OSError) as error:
         result.failed += 1
-        progress.say(f"piperctl: {render.name(copy.id)}: {render.text(str(error))}")
+        print(f"piperctl: {render.name(copy.id)}: {render.text(str(error))}", file=sys.stderr)
 
 
 def _words(result: Result) -> str:
@@ -179,7 +179,9 @@ def _copies(file: IO[bytes], part: str | None) -> Iterator[Copy]:
             where, _, id = member.name.partition("/")
             known = member.isreg() and id and where in (_REPORTS, *RESTING)
             if not known or member.size > _MOST or not 0 <= member.mtime < _TIME_MAX:  # a NaN is neither
-                progress.say(f"piperctl: {render.name(member.name)} is left out: it is no message of an export")
+                print(
+                    f"piperctl: {render.name(member.name)} is left out: it is no message of an export", file=sys.stderr
+                )
                 continue
             opened = archive.extractfile(member)
             data = opened.read() if opened is not None else b""

@@ -113,15 +113,14 @@ def check(
 
 def _points(view: View, limits: Limits) -> Iterator[Point]:
     """What is looked at of one queue."""
-    counts = view.counts()
+    depths = view.depths()
     now = time.time()
-    places = ("incoming", "pending", "outgoing")
-    oldest = min((found for part in places if (found := view.measure(part)[2])), default=now)
+    oldest = min((made for part in ("incoming", "pending", "outgoing") if (made := depths[part][1])), default=now)
     waited = max(0.0, now - oldest)
     yield _point("age", waited, limits.age, f"the oldest message has waited for {render.duration(waited)}")
-    waiting = counts["incoming"] + counts["deferred"]
+    waiting = depths["incoming"][0] + depths["deferred"][0]
     yield _point("messages", waiting, limits.messages, f"{render.number(waiting, 'message')} wait")
-    failed = counts["errors"]
+    failed = depths["errors"][0]
     yield _point("errors", failed, limits.errors, f"{render.number(failed, 'message')} in errors")
     paused = view.paused()
     if paused is not None:
@@ -131,12 +130,7 @@ def _points(view: View, limits: Limits) -> Iterator[Point]:
         yield Point("instances", None, Level.UNKNOWN, "who works on it can be seen by its owner and by root")
     elif limits.instances and there is not None:
         level = Level.OK if len(there) >= limits.instances else Level.CRITICAL
-        words = (
-            f"{len(there)} instances work on it"
-            if len(there) > 1
-            else f"{('no', 'one')[len(there)]} instance works on it"
-        )
-        yield Point("instances", len(there), level, words)
+        yield Point("instances", len(there), level, f"{render.number(len(there), 'instance')} at work on it")
 
 
 def _point(what: str, value: float, limits: tuple[float | None, float | None], text: str) -> Point:

@@ -28,11 +28,6 @@ def is_terminal(stream: IO[str] | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def say(text: str) -> None:
-    """Something about the command itself, where it does not get between what it prints for programs."""
-    print(text, file=sys.stderr)
-
-
 @contextlib.contextmanager
 def shown(visible: bool, total: int | None) -> Iterator[Advance]:
     """A bar on standard error while the block runs; call what this gives with messages put and bytes read.

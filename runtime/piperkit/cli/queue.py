@@ -19,10 +19,9 @@ from piperkit.cli.put import Putter, open_queue
 from piperkit.cli.sources import STDIN
 from piperkit.dirq import ensure_queue, is_queue
 from piperkit.dirq.fs import display
+from piperkit.dirq.layout import DEFAULT_PERMS
 from piperkit.dirq.store import Settings
 from piperkit.errors import ExitStatus, PiperError, QueueMissing
-
-DEFAULT_PERMS = 0o770
 
 commands = typer.Typer(help="Make queues, put messages into them, look at them, act on them.", no_args_is_help=True)
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import datetime
 import heapq
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from json import JSONEncoder
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +22,6 @@ from piperkit.errors import PiperError, QueueError, UsageError
 from piperkit.operating import View
 from piperkit.selection import seconds
 
-_ENCODER = JSONEncoder()
 _MORE = ("attempt", "took", "to", "delay", "by", "reason")
 
 
@@ -39,7 +38,7 @@ def trace(
         typer.Option("--queue", metavar="QUEUE", help="Look there only.", autocompletion=completing.queue_names),
     ] = None,
     spool: queues.Spool = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Show what happened to a message, in all queues of the spool: each attempt with what it waited and took, where it
     went and why it failed, what operators did, and where it is now.
@@ -57,19 +56,20 @@ def trace(
     views = queues.views(queue or [], spool)
     if slowest is not None:
         since = 0.0 if newer is None else time.time() - seconds("--newer", newer)
-        tell(_slowest(views, slowest, since), as_json=json, ids=True)
+        tell(_slowest(views, slowest, since), as_json=as_json, ids=True)
         return
     assert id is not None
     told = way(views, id)
     places = _places(views, id)
     if not told and not places:
         raise QueueError(f"nothing is known of {render.name(id)} in {render.number(len(views), 'queue')}")
-    tell(told + places, as_json=json, ids=False)
+    tell(told + places, as_json=as_json, ids=False)
 
 
 def way(views: Sequence[View], id: str) -> list[dict[str, Any]]:
     """What is kept of a message, in the order in which it happened."""
-    found = [line for view in views for line in _told(view, _json(id)) if line.get("id") == id]
+    as_written = json.dumps(id).encode()
+    found = [line for view in views for line in _told(view, as_written) if line.get("id") == id]
     found.sort(key=lambda line: line["t"])
     if found and names.is_ours(id):
         arrived = names.moment(id)
@@ -107,11 +107,6 @@ def _told(view: View, containing: bytes) -> Iterator[dict[str, Any]]:
         raise PiperError(
             f"{render.name(view.path)}/history is for the queue's owner and root to read: do it as one of them"
         ) from None
-
-
-def _json(id: str) -> bytes:
-    """As it stands in a line."""
-    return _ENCODER.encode(id).encode()
 
 
 def tell(lines: list[dict[str, Any]], *, as_json: bool, ids: bool) -> None:

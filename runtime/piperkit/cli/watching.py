@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from piperkit.cli import finding, progress, queues, render, selecting, spools
+from piperkit.cli import finding, queues, render, selecting, spools
 from piperkit.cli.flow import Flow
 from piperkit.cli.options import Json
 from piperkit.dirq.fs import display
 from piperkit.errors import QueueError, UsageError
 from piperkit.operating import HOLDING, Entry
-from piperkit.selection import Selection, seconds
+from piperkit.selection import seconds
 
 
 def tap(
@@ -54,7 +55,7 @@ def tap(
             except (QueueError, OSError):
                 gone += 1
                 continue
-            if not _meant(chosen, entry, data):
+            if not chosen.holds(entry, time.time(), lambda data=data: data):  # type: ignore[misc]
                 continue
             shown += 1
             _tell(seen.queue, entry, data, raw=raw, json=json, several=len(views) > 1)
@@ -66,11 +67,7 @@ def tap(
         flow.close()
     missed = "; more came than could be told" if flow.missed else ""
     words = f"{render.number(arrived, 'message')} arrived, {shown} shown, {gone} gone before they could be read{missed}"
-    progress.say(words)
-
-
-def _meant(chosen: Selection, entry: Entry, data: bytes) -> bool:
-    return chosen.holds(entry, time.time(), lambda: data)
+    print(words, file=sys.stderr)
 
 
 def _tell(queue: str, entry: Entry, data: bytes, *, raw: bool, json: bool, several: bool) -> None:
@@ -111,13 +108,14 @@ def find(
     rows: list[dict[str, Any]] = []
     now = time.time()
     for view in views:
-        _, _, oldest = view.measure("incoming")
+        depths = view.depths()
+        oldest = depths["incoming"][1]
         paused, instances = view.paused(), view.instances()
         came, went = rates.get(view.path, (None, None))
         rows.append(
             {
                 "queue": display(view.path),
-                "parts": view.counts(HOLDING),
+                "parts": {part: depths[part][0] for part in HOLDING},
                 "oldest_age": None if oldest is None else round(now - oldest, 3),
                 "in": came,
                 "out": went,

@@ -12,7 +12,7 @@ the filer keeps anyway, and what the queue says of itself. That happens in anoth
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -56,22 +56,15 @@ def registry(name: str, filer: FilerDaemonComponent, process: str | None) -> Col
     labels = {"daemon": name} | ({"process": process} if process else {})
     found = CollectorRegistry(auto_describe=False)
     found.register(_Collector(filer, labels))
-    histogram = Histogram(
-        "piper_processing_seconds",
-        "Time from giving a message to a component until it was settled.",
-        list(labels),
-        buckets=BUCKETS,
-        registry=found,
-    ).labels(*labels.values())
-    filer.desk.processed = histogram.observe
+
+    def histogram(name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, list(labels), buckets=buckets, registry=found).labels(*labels.values())
+
+    processing = "Time from giving a message to a component until it was settled."
+    filer.desk.processed = histogram("piper_processing_seconds", processing, BUCKETS).observe
     if filer.parts.settings.out_dir is None:
-        latency = Histogram(
-            "piper_latency_seconds",
-            "Time from a message's making, as its id says, until its end in this daemon, which has no next queue.",
-            list(labels),
-            buckets=LATENCY_BUCKETS,
-            registry=found,
-        ).labels(*labels.values())
+        ending = "Time from a message's making, as its id says, until its end in this daemon, which has no next queue."
+        latency = histogram("piper_latency_seconds", ending, LATENCY_BUCKETS)
 
         def ended(id: str) -> None:
             if is_ours(id):
@@ -110,7 +103,7 @@ class _Collector(Collector):
             "Messages that this instance has claimed: those in work, and those that wait for their turn.",
             [({"state": "in_work"}, in_work), ({"state": "waiting"}, waiting)],
         )
-        pause = self._filer.parts.hold.pause
+        pause = self._filer.parts.waiting.pause
         yield self._gauge(
             "piper_paused",
             "Whether it claims nothing for the time being (1), by what it waits for.",

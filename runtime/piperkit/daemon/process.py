@@ -11,12 +11,13 @@ import os
 import pwd
 import re
 import signal
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Self
 
 import pyzenkit.daemonizer
 
-from piperkit.dirq import fs
+from piperkit.dirq import fs, layout
 from piperkit.errors import AlreadyRunning, ConfigError, ExitStatus, PiperError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -55,6 +56,27 @@ class Identity:
         gid = account.pw_gid if group is None else find_group(group).gr_gid
         return cls(account.pw_uid, gid, tuple(os.getgrouplist(account.pw_name, gid)))
 
+    @classmethod
+    def of_queue(cls, path: str) -> Self | None:
+        """Whoever works on a queue: its directory's owner, or, if that is root, a part's; None where it is not there.
+
+        The parts say nothing if others than root could have put them there.
+        """
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return None
+        if found.st_uid == 0 and not found.st_mode & 0o022:
+            for part in layout.PARTS:
+                with contextlib.suppress(FileNotFoundError):
+                    its = os.stat(os.path.join(path, part), follow_symlinks=False)
+                    if stat.S_ISDIR(its.st_mode) and its.st_uid != 0:
+                        found = its
+                        break
+        name = account_name(found.st_uid)
+        groups = (found.st_gid,) if name is None else tuple(os.getgrouplist(name, found.st_gid))
+        return cls(found.st_uid, found.st_gid, groups)
+
     @property
     def owner(self) -> tuple[int, int]:
         """Who files are to belong to, as chown(2) takes it."""
@@ -72,6 +94,14 @@ class Identity:
             raise ConfigError(
                 "user, group: only root may become somebody else; start it as root, or leave them out"
             ) from None
+
+
+def account_name(uid: int) -> str | None:
+    """The name of an account; None where it has none here."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
 
 
 def open_streams() -> None:

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import os
-import pwd
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +29,6 @@ from piperkit.host import Surroundings
 from piperkit.message import KEPT, Action, Failure, Format, Message, Outcome, Reject, Unavailable, text_of
 from piperkit.retry import RetryPolicy
 
-#: Some would pass, and some would not; as for what is done with messages.
-PARTIAL = 3
 #: Contents of which more is not shown, in characters.
 _SHOWN = 200
 
@@ -52,7 +49,7 @@ class Verdict:
     content: bytes | None = None  #: its new contents
 
 
-def shown(daemon: Surroundings, filer: FilerDaemonComponent) -> ExitStatus | int:
+def shown(daemon: Surroundings, filer: FilerDaemonComponent) -> ExitStatus:
     """Try the messages that are chosen, and show each with what would become of it. 0: all pass, 3: some, 1: none."""
     passed = tried = 0
     with _ready(daemon, filer) as judge:
@@ -67,7 +64,7 @@ def shown(daemon: Surroundings, filer: FilerDaemonComponent) -> ExitStatus | int
             if verdict.content is not None:
                 print(f"    {display(verdict.content.decode(errors='replace')[:_SHOWN])}")
     print(f"{passed} of {tried} would pass; nothing was changed")
-    return ExitStatus.OK if passed == tried else PARTIAL if passed else ExitStatus.FAILURE
+    return ExitStatus.OK if passed == tried else ExitStatus.PARTIAL if passed else ExitStatus.FAILURE
 
 
 def told(daemon: Surroundings, filer: FilerDaemonComponent) -> ExitStatus:
@@ -148,21 +145,9 @@ def _leave_root(daemon: Surroundings) -> None:
     """Code of components does not run as root where the daemon does not."""
     if os.geteuid() != 0:
         return
-    identity: Identity | None = daemon.cc("identity")
-    if identity is None:
-        try:
-            owner = os.stat(os.path.join(daemon.cc("filequeue")["dir_queue"], "errors"))
-        except OSError:
-            return
-        if owner.st_uid == 0:
-            return
-        try:
-            name = pwd.getpwuid(owner.st_uid).pw_name
-            groups = tuple(os.getgrouplist(name, owner.st_gid))
-        except KeyError:
-            groups = (owner.st_gid,)
-        identity = Identity(owner.st_uid, owner.st_gid, groups)
-    identity.become()
+    identity: Identity | None = daemon.cc("identity") or Identity.of_queue(daemon.cc("filequeue")["dir_queue"])
+    if identity is not None and identity.uid != 0:
+        identity.become()
 
 
 def _judge(

@@ -70,7 +70,7 @@ class DirectoryQueue:
         path: str | os.PathLike[str],
         *,
         next_queue: str | os.PathLike[str] | None = None,
-        perms: int = 0o770,
+        perms: int = layout.DEFAULT_PERMS,
         owner: tuple[int, int] | None = None,
         sync: Sync = Sync.BATCH,
         orphan_age: float = 10.0,

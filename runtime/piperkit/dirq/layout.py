@@ -30,6 +30,8 @@ PARTS = PROTOCOL + ADDED
 #: Where producers write.
 SHARED = ("tmp", "incoming")
 
+#: Mode of `tmp` and `incoming` where nothing else is said.
+DEFAULT_PERMS = 0o770
 #: Mode of a queue's directory, and of parents that are made with it.
 QUEUE_MODE = 0o755
 #: The mode of a directory that is being made: nobody else's yet, and by the sticky bit told from one made so.
@@ -62,7 +64,7 @@ class Parts:
     else; FileNotFoundError where a part of the protocol is missing.
     """
 
-    def __init__(self, path: str, perms: int = 0o770, owner: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: str, perms: int = DEFAULT_PERMS, owner: tuple[int, int] | None = None) -> None:
         self.path = path
         self._perms, self._owner = perms, owner
         self._account: int | None = os.geteuid() or None  #: whose the parts have to be; None: root works with any

@@ -35,7 +35,7 @@ _PIECE = 1 << 16
 class Settings:
     """What a queue's user decides; see `DirectoryQueue`."""
 
-    perms: int = 0o770
+    perms: int = layout.DEFAULT_PERMS
     owner: tuple[int, int] | None = None
     sync: Sync = Sync.BATCH
     message_max: int = 64 * MIB

@@ -12,6 +12,7 @@ from typing import Any
 from piperkit.dirq import deadletters, instances, journal, layout, names, pausing, records
 from piperkit.dirq.fs import Directory, display
 from piperkit.dirq.reading import Unreadable
+from piperkit.dirq.survey import Surveyor
 from piperkit.errors import QueueError, QueueMissing
 from piperkit.operating import HOLDING, Entry, Instance, Paused
 
@@ -72,6 +73,18 @@ class QueueView:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return self.entry(part, id)
         raise QueueError(f"no message {display(id)} in the queue {self.path}")
+
+    def depths(self) -> dict[str, tuple[int, float | None]]:
+        """How many messages each part holds, and when the oldest of them was made, see `survey`.
+
+        Raises QueueError where a part cannot be counted.
+        """
+        found: dict[str, tuple[int, float | None]] = {}
+        for depth in Surveyor(self.path, None).survey().depths:
+            if depth.messages is None:
+                raise QueueError(f"{self.path}/{depth.part} cannot be counted: it is for the queue's owner and root")
+            found[depth.part] = (depth.messages, depth.oldest)
+        return found
 
     def measure(self, part: str) -> tuple[int, int, float | None]:
         """The number of messages in a part, their bytes, and when the one that has waited longest arrived."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from shlex import quote
 
-from piperkit.daemon.process import Identity
+from piperkit.daemon.process import Identity, account_name
 from piperkit.dirq import DirectoryQueue, earlier, ensure_queue, fs, layout, pausing
 from piperkit.dirq import litter as rules_of_litter
 from piperkit.dirq import orphans as rules_of_orphans
@@ -23,7 +23,7 @@ from piperkit.dirq.fs import Directory
 from piperkit.dirq.limits import MIB, room
 from piperkit.dirq.reading import ASIDE
 from piperkit.doctor.finding import Finding
-from piperkit.doctor.subjects import DEFAULTS, Queue, account_name
+from piperkit.doctor.subjects import DEFAULTS, Queue
 from piperkit.errors import QueueInUse
 from piperkit.operating import HOLDING
 

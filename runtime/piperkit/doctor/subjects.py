@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import pwd
 import re
 import shlex
 import shutil
-import stat
 import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from piperkit.daemon.options import OPTIONS
-from piperkit.daemon.process import Identity
-from piperkit.dirq import layout
+from piperkit.daemon.process import Identity, account_name
 from piperkit.doctor import reading
 from piperkit.errors import ConfigError, ExitStatus, PiperError
 
@@ -68,13 +64,16 @@ class Daemon:
         configured = Identity.of(config["user"], config["group"])
         following = self.facts["next_queue"]
         common = {"again": self.again, "min_free": config["queue_min_free"]}
-        own = Queue(self.facts["queue"], account=configured or owner(self.facts["queue"]), next_queue=following,
-                    knows_next=True, orphan_age=config["orphan_age"], perms=int(config["queue_in_perms"], 8),
-                    **common)  # fmt: skip
+        path = self.facts["queue"]
+        own = Queue(path, account=configured or Identity.of_queue(path), next_queue=following, knows_next=True,
+                    orphan_age=config["orphan_age"], perms=int(config["queue_in_perms"], 8), **common)  # fmt: skip
         if following is None:
             return [own]
         # What becomes of a message in the next queue, only its owner knows.
-        return [own, Queue(following, account=owner(following) or configured, producer=own.account, **common)]
+        return [
+            own,
+            Queue(following, account=Identity.of_queue(following) or configured, producer=own.account, **common),
+        ]
 
 
 def daemons_of(project: Path) -> list[Daemon]:
@@ -152,35 +151,6 @@ def stranger(project: Path) -> str | None:
     return None
 
 
-def account_name(uid: int) -> str | None:
-    """The name of an account; None where it has none here."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None
-
-
 def bare_queue(path: str) -> Queue:
     """A queue of which nothing is known but its directory."""
-    return Queue(path, f"piperctl doctor --fix {shlex.quote(path)}", owner(path))
-
-
-def owner(path: str) -> Identity | None:
-    """Whoever works on a queue: its directory's owner, or, if that is root, a part's; None where it is not there.
-
-    The parts say nothing if others than root could have put them there.
-    """
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    if found.st_uid == 0 and not found.st_mode & 0o022:
-        for part in layout.PARTS:
-            with contextlib.suppress(FileNotFoundError):
-                its = os.stat(os.path.join(path, part), follow_symlinks=False)
-                if stat.S_ISDIR(its.st_mode) and its.st_uid != 0:
-                    found = its
-                    break
-    name = account_name(found.st_uid)
-    groups = (found.st_gid,) if name is None else tuple(os.getgrouplist(name, found.st_gid))
-    return Identity(found.st_uid, found.st_gid, groups)
+    return Queue(path, f"piperctl doctor --fix {shlex.quote(path)}", Identity.of_queue(path))

@@ -3,7 +3,7 @@
 All that it knows of the queue is `piperkit.queue.Queue`. Its parts:
 
 - `claims`: what this instance holds, and what is next;
-- `hold`: what makes it pause, and what waits meanwhile;
+- `waiting`: what makes it pause, and what waits meanwhile;
 - `room`: the room in the output queue, and in the queues that messages name;
 - `doorbell`: when to look for messages;
 - `window`: what becomes durable together;

@@ -112,17 +112,17 @@ class FilerDaemonComponent(ZenDaemonComponent):
         except OSError as error:
             self._host.logger.error("Component '%s': the last batch is not on the disk: %s", self.cid, error)
         self.intake.bell.close()
-        if parts.hold.pause is Pause.OUTPUT_FULL:
+        if parts.waiting.pause is Pause.OUTPUT_FULL:
             self.queue.waits_for_room(False)
         self.queue.close()
         if left:
             self._host.logger.warning(
                 "Component '%s': %d messages were not settled, and were given back", self.cid, left
             )
-        lost = len(parts.hold.blocked.get("", ()))
+        lost = len(parts.waiting.blocked.get("", ()))
         if lost:
             self._host.logger.error(
-                "Component '%s': %d new messages could not be enqueued: %s", self.cid, lost, parts.hold.reason
+                "Component '%s': %d new messages could not be enqueued: %s", self.cid, lost, parts.waiting.reason
             )
 
     def forget(self) -> None:
@@ -138,12 +138,12 @@ class FilerDaemonComponent(ZenDaemonComponent):
     @property
     def paused(self) -> bool:
         """Whether nothing is claimed now; `waiting_for` says why."""
-        return self._parts.hold.closed
+        return self._parts.waiting.closed
 
     @property
     def waiting_for(self) -> str | None:
         """What it pauses for, for people."""
-        return self._parts.hold.reason
+        return self._parts.waiting.reason
 
     def doing(self) -> str:
         """What it does, or waits for, for people."""
@@ -183,7 +183,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         """
         parts, intake = self._parts, self.intake
         host, ready = self._host, parts.claims.ready
-        if parts.hold.closed or host.is_done() or (not ready and (intake.bell.resting or intake.is_full)):
+        if parts.waiting.closed or host.is_done() or (not ready and (intake.bell.resting or intake.is_full)):
             return False
         if not ready and not intake.claim():
             return False
@@ -200,7 +200,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
             if progress is not None:
                 progress()  # each message has the whole of `process_timeout`
             self._straight(ready.popleft(), chain)
-            if events or (timers and timers[0][0] <= desk.now) or parts.hold.closed:
+            if events or (timers and timers[0][0] <= desk.now) or parts.waiting.closed:
                 break
         return True
 

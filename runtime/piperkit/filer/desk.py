@@ -68,7 +68,7 @@ class Desk:
         if content is not None:
             parts.count(names.UPDATED)
         self.settled(id)
-        if parts.hold.reason is not None:
+        if parts.waiting.reason is not None:
             self.resume()
 
     def _ask(self, operation: Operation, args: dict[str, Any], *, first: bool = False) -> None:
@@ -89,8 +89,8 @@ class Desk:
                 "Component '%s': %s without the id of a message: %r", parts.cid, operation.event, id
             )
             return False
-        if parts.hold.blocked and id in parts.hold.blocked:
-            parts.hold.block(id, parts.event(operation.event), args)  # behind the one that failed
+        if parts.waiting.blocked and id in parts.waiting.blocked:
+            parts.waiting.block(id, parts.event(operation.event), args)  # behind the one that failed
             return False
         if operation.settles:
             parts.window.open()  # `work` closes it
@@ -109,7 +109,7 @@ class Desk:
             self.ended(id)
         if operation.settles:
             self.settled(id)
-        if parts.hold.reason is not None and operation not in _IN_VAIN:
+        if parts.waiting.reason is not None and operation not in _IN_VAIN:
             self.resume()
         return True
 
@@ -179,7 +179,7 @@ class Desk:
         """It is not the message's trouble: the message is gone, or the event is tried again later."""
         parts = self._parts
         if whose is Owner.DAEMON:
-            parts.hold.block(id, event, args)
+            parts.waiting.block(id, event, args)
             self.pause_for_fault(error)
             return
         if whose is Owner.GONE:
@@ -238,7 +238,7 @@ class Desk:
         if len(others) < len(events):
             events.clear()
             events.extend(others)
-        self._parts.hold.blocked.pop(id, None)
+        self._parts.waiting.blocked.pop(id, None)
 
     def _give_all_back(self, id: str, error: BaseException) -> None:
         """What the component works with is away: every message goes back, and nothing is counted against any."""
@@ -246,7 +246,7 @@ class Desk:
         self.give_back(id)
         while parts.claims.ready:
             self.give_back(parts.claims.ready.popleft().id)
-        self.pause(parts.hold.for_backend(error))
+        self.pause(parts.waiting.for_backend(error))
 
     def give_back(self, id: str) -> None:
         """Requeue a message; no attempt is counted."""
@@ -265,18 +265,18 @@ class Desk:
         """The disk or the output queue failed."""
         settings = self._parts.settings
         delay = min(settings.in_wait, settings.out_wait)
-        self.pause(self._parts.hold.for_fault(error, settings.in_dir, delay))
+        self.pause(self._parts.waiting.for_fault(error, settings.in_dir, delay))
 
     def pause(self, is_news: bool) -> None:
-        """Processing pauses, for the reason that `hold` knows: say so, and look again later."""
+        """Processing pauses, for the reason that `waiting` knows: say so, and look again later."""
         parts = self._parts
         if is_news:
             parts.host.logger.warning(
-                "Component '%s': processing pauses; waiting for: %s", parts.cid, parts.hold.reason
+                "Component '%s': processing pauses; waiting for: %s", parts.cid, parts.waiting.reason
             )
             parts.host.tell_status()
         if self._check is None:
-            self._check = parts.host.queue.schedule_after(parts.hold.delay, parts.event(names.QUEUE_CHECK))
+            self._check = parts.host.queue.schedule_after(parts.waiting.delay, parts.event(names.QUEUE_CHECK))
 
     def look_now(self) -> None:
         """Do not wait for the time of the next look, if there is to be one."""
@@ -290,15 +290,15 @@ class Desk:
             parts.host.queue.cancel(self._check)
             self._check = None
         parts.targets.forget()
-        for event, args in parts.hold.unblock():
+        for event, args in parts.waiting.unblock():
             parts.host.queue.schedule(event, args)
-        parts.hold.try_again()
+        parts.waiting.try_again()
 
     def resume(self) -> None:
         """What processing waited for has come: a claim, or what was tried again, has succeeded."""
         parts = self._parts
-        if parts.hold.pause is Pause.OUTPUT_FULL:
+        if parts.waiting.pause is Pause.OUTPUT_FULL:
             parts.queue.waits_for_room(False)
-        if parts.hold.passed():
+        if parts.waiting.passed():
             parts.host.logger.warning("Component '%s': processing goes on", parts.cid)
             parts.host.tell_status()

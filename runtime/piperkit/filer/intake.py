@@ -56,7 +56,7 @@ class Intake:
             self.bell.renew()
         silent = unasked and self.bell.silent()
         claims = parts.queue.claim(most)
-        if parts.hold.reason is not None and not parts.hold.probing:
+        if parts.waiting.reason is not None and not parts.waiting.probing:
             self._desk.resume()
         if not claims:
             parts.window.close()
@@ -75,9 +75,9 @@ class Intake:
         paused = parts.queue.paused()
         if paused is not None:
             parts.window.close()
-            self._desk.pause(parts.hold.for_operator(paused))
+            self._desk.pause(parts.waiting.for_operator(paused))
             return 0
-        if parts.hold.probing:
+        if parts.waiting.probing:
             return 1
         if not settings.is_limited:
             return settings.batch
@@ -92,7 +92,7 @@ class Intake:
             self.look_in(LOOK_INTERVAL)
         else:
             circle = parts.queue.waits_for_room(True)
-            self._desk.pause(parts.hold.for_room(settings.out_limit, circle, settings.out_wait))
+            self._desk.pause(parts.waiting.for_room(settings.out_limit, circle, settings.out_wait))
         return 0
 
     def _rest(self) -> None:

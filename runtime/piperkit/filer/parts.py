@@ -8,8 +8,8 @@ from typing import Self
 
 from piperkit.filer.claims import Claims
 from piperkit.filer.history import History
-from piperkit.filer.hold import Hold
 from piperkit.filer.room import Room, Targets
+from piperkit.filer.waiting import Waiting
 from piperkit.filer.window import SyncWindow
 from piperkit.host import Surroundings
 from piperkit.message import Format
@@ -72,7 +72,7 @@ class Parts:
         self.counts = counts
         self.settings = Settings.of(host)
         self.claims = Claims()
-        self.hold = Hold()
+        self.waiting = Waiting()
         self.room = Room(queue.room)
         self.targets = Targets(queue.room)
         self.history = History(queue.note, self.settings.in_dir, self.settings.out_dir)

@@ -25,7 +25,7 @@ def enqueue(parts: Parts, desk: Desk, args: dict[str, Any]) -> bool:
     except Exception as error:
         parts.count(names.ERRORS)
         if isinstance(error, OSError | QueueError) and not isinstance(error, MessageTooLarge):
-            parts.hold.block("", parts.event(names.MESSAGE_ENQUEUE), args)
+            parts.waiting.block("", parts.event(names.MESSAGE_ENQUEUE), args)
             desk.pause_for_fault(error)
         else:
             _dropped(parts, error)

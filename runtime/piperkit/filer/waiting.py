@@ -1,4 +1,4 @@
-"""`Hold`: what makes a daemon pause, and what waits for that to pass. Nothing is claimed meanwhile.
+"""`Waiting`: what makes a daemon pause, and what waits for that to pass. Nothing is claimed meanwhile.
 
 It pauses for room in the output queue (`for_room`), for the end of a fault of the disk or the output queue
 (`for_fault`), for what its component works with (`for_backend`), and for an operator (`for_operator`). After a fault,
@@ -24,7 +24,7 @@ BACKEND_WAIT, BACKEND_WAIT_MAX = 1.0, 60.0
 OPERATOR_WAIT = 2.0
 
 
-class Hold:
+class Waiting:
     """Whether nothing is claimed, and why."""
 
     def __init__(self) -> None:
