@@ -41,6 +41,17 @@ def test_nothing_is_claimed_until_the_queue_is_resumed_and_everybody_is_told_why
     assert log(piper).count("processing goes on") == 1
 
 
+def test_idle_daemon_notices_a_pause_at_once(
+    piper: Piper, start: Start, call: Call, until: Until, operator: Operator
+) -> None:
+    start("upper", constants={"piperkit.filer.doorbell.LOOK_INTERVAL": 1000.0})
+    piper.put("before")
+    until(lambda: piper.out == [b"BEFORE"], "the daemon to have nothing more to do")
+    until(lambda: "idle" in call("upper", "--action=status").stdout, "the daemon to rest")
+    operator.pause(None, "the database is moved")
+    until(lambda: "jane has paused the queue" in call("upper", "--action=status").stdout, "the status to say so")
+
+
 @pytest.mark.slow
 def test_pause_ends_by_itself_at_its_time(piper: Piper, start: Start, until: Until, operator: Operator) -> None:
     operator.pause(time.time() + 1.5, "")

@@ -58,6 +58,8 @@ def pause(queue: str, pause: Paused) -> None:
             os.close(fd)
         directory.replace(new, directory, _FILE)
         directory.sync()
+        with contextlib.suppress(OSError):  # an idle daemon is woken by that, and says that it pauses
+            os.utime("incoming", dir_fd=directory.fd, follow_symlinks=False)
     except OSError as error:
         error.filename, error.filename2 = f"{queue}/{_FILE}", None
         with contextlib.suppress(OSError):
