@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,28 @@ def test_recovery_is_said_with_attempt_and_death(queue: DirectoryQueue, caplog: 
 
 
 # -- claims without a lock -----------------------------------------------------------------------------------
+
+
+def test_child_that_is_started_during_a_recovery_does_not_hold_off_the_next_one(make_queue: MakeQueue) -> None:
+    children: list[int] = []
+
+    def forking_clock() -> int:
+        if not children:
+            children.append(os.fork())  # which a program does before its exec, with all that is open
+            if not children[0]:
+                signal.pause()
+        return time.time_ns()
+
+    first, second = make_queue(clock=forking_clock), make_queue(orphan_age=0)
+    second.enqueue("a", "a")
+    foreign_claim(second, "a")
+    try:
+        first.recover()
+        assert children, "the clock was not asked"
+        assert second.recover().returned == ("a",)
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
 
 
 def test_claim_of_a_foreign_program_is_left_to_it_until_it_is_old(

@@ -103,7 +103,7 @@ def daemons(tmp_path: Path) -> Iterator[Callable[..., None]]:
     def start(name: str, source: str, target: str) -> None:
         options = [
             "--no-daemon", "--paralel", "--quiet", "--orphan-age=0.5", "--queue-in-batch=8", "--queue-out-limit=0",
-            f"--files-under={tmp_path}", f"--queue-in-dir={tmp_path}/spool/{source}", "--history=sample",
+            f"--files-under={tmp_path}", f"--queue-in-dir={tmp_path}/spool/{source}", "--history=all",
             f"--queue-out-dir={tmp_path}/spool/{target}", "--queue-min-free=0", "--queue-sync=off",
             "--message-format=json",
         ]  # fmt: skip
@@ -129,10 +129,11 @@ def test_books_balance_while_operators_do_all_there_is_to_do(
     daemons("second", "middle", "out")
     operators = Operators(spool, chance)
     sent = 0
+    ids: list[str] = []
     with DirectoryQueue(spool / "in", min_free=0) as producer:
         for turn in range(COMMANDS):
             most = MESSAGES * (turn + 1) // COMMANDS
-            producer.enqueue_many(
+            ids += producer.enqueue_many(
                 [{"n": number, "kind": "trash" if number % 5 == 0 else "good"} for number in range(sent, most)]
             )
             sent = most
@@ -155,8 +156,10 @@ def test_books_balance_while_operators_do_all_there_is_to_do(
     lost = [number for number in range(sent) if not found[number]]
     wrongly = [number for number in lost if number % 5]
     edited = sum(b'"edited"' in out.read(entry) for entry in out.each("incoming"))
-    known = {line["what"] for view in views for line in view.told()}
-    assert (doubled, wrongly, sent) == ([], [], MESSAGES), f"PIPER_SEED={seed}"
+    told = [line for view in views for line in view.told()]
+    known = {line["what"] for line in told}
+    ways = [line for number in doubled + wrongly for line in told if line["id"] == ids[number]]
+    assert (doubled, wrongly, sent) == ([], [], MESSAGES), f"PIPER_SEED={seed}: {ways}"
     assert {"committed", "banished", "requeued"} <= known
     acts = ", ".join(f"{number} {act}" for act, number in sorted(operators.counts.items()))
     what = f"{sent} messages, {acts}; {len(lost)} deleted, {edited} edited"

@@ -275,7 +275,7 @@ def running_pid(path: str) -> int | None:
         pid, holder = read_pid(path), fs.lock_holder(fd)
         return pid if holder is None or pid == holder else None
     finally:
-        os.close(fd)
+        fs.release(fd)
 
 
 def pid_files(path: str, paralel: bool) -> list[str]:

@@ -35,7 +35,7 @@ def accused(state: Directory) -> dict[str, str]:
         except (FileNotFoundError, Unreadable):
             continue
         finally:
-            os.close(fd)
+            fs.release(fd)
     return found
 
 

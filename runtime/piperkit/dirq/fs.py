@@ -362,6 +362,18 @@ def try_lock(fd: int) -> bool:
     return True
 
 
+def release(fd: int) -> None:
+    """Unlock an open file and close it.
+
+    To close it alone would leave the lock to a child that another thread is starting in this moment, until its exec.
+    Not for a forked child that lets go of its parent's lock: it would take that from it.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
 def lock_holder(fd: int) -> int | None:
     """The pid of a process that holds a lock on an open file, as /proc/locks has it; None where that is not known."""
     here = os.fstat(fd)

@@ -161,7 +161,7 @@ class Instance:
             self._hold_off_recovery(error)
         else:
             if self._recovery >= 0:
-                os.close(self._recovery)
+                fs.release(self._recovery)
                 self._recovery = -1
 
     def _hold_off_recovery(self, error: OSError) -> None:
@@ -255,7 +255,7 @@ def read(
                 listed = _parse(directory, name)
             finally:
                 if fd is not None:
-                    os.close(fd)
+                    fs.release(fd)
         except OSError as error:
             faults[name] = faults.get(name, 0) + 1
             if error.errno not in fs.NO_MESSAGE and faults[name] <= _FAULTS_MAX:
@@ -272,7 +272,7 @@ def rewrite(directory: Directory, name: str, listed: Listed) -> None:
         try:
             os.pwrite(fd, _RESTING + _sealed(listed.begun, listed.claimed), 0)
         finally:
-            os.close(fd)
+            fs.release(fd)
 
 
 def remove(directory: Directory, name: str) -> None:
@@ -282,7 +282,7 @@ def remove(directory: Directory, name: str) -> None:
         try:
             directory.remove(name)
         finally:
-            os.close(fd)
+            fs.release(fd)
 
 
 def _lock(directory: Directory, name: str) -> int | None:

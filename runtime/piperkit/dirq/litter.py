@@ -65,7 +65,7 @@ def is_litter_of_tmp(tmp: Directory, name: str, now: int, orphan_age: float) -> 
     try:
         return fs.try_lock(fd)  # its writer holds this lock, however long it takes
     finally:
-        os.close(fd)
+        fs.release(fd)
 
 
 def is_litter_of_state(parts: Parts, name: str, now: int, orphan_age: float) -> bool:

@@ -74,7 +74,7 @@ class Recovery:
                 yield True
             finally:
                 if fd is not None:
-                    os.close(fd)
+                    fs.release(fd)
             return
         now = time.monotonic()
         self._waiting_since = self._waiting_since or now
