@@ -27,10 +27,10 @@ LAYERS = (
     ("option",),
     ("dirq",),
     ("host",),
-    ("queue",),
+    ("queue", "record"),
     ("operating", "selection"),
     ("pause", "retry", "versions"),
-    ("message",),
+    ("message", "naming"),
     ("errors", "statistics", "text", "timelimit", "zenkit"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

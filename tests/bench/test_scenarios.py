@@ -17,7 +17,7 @@ from benchmarks.results import Results, from_json
 from benchmarks.scenarios import aside
 from needs import need
 from piperkit.dirq import DirectoryQueue
-from piperkit.dirq.names import is_ours
+from piperkit.naming import is_ours
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,8 +12,8 @@ import pytest
 
 from dirq_tools import OPERATIONS, Clock, MakeQueue, Process, everything, files, run_all, snapshot
 from piperkit.dirq import DirectoryQueue
-from piperkit.dirq.names import First, Ids, check_id, is_ours, sort_key
 from piperkit.errors import InvalidId
+from piperkit.naming import First, Ids, check_id, is_ours, sort_key
 
 NANO = 1_000_000_000
 

@@ -11,8 +11,8 @@ import pytest
 from piperkit.dirq import incoming
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.incoming import Incoming, Oldest
-from piperkit.dirq.names import is_ours, sort_key
 from piperkit.dirq.reading import Notices
+from piperkit.naming import is_ours, sort_key
 
 NOW = 1_795_000_000.0
 

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
+from piperkit import naming
 from piperkit.cli.interrupts import Interrupts
-from piperkit.dirq import names
 from piperkit.dirq.reading import json_object
 from piperkit.errors import PiperError, UsageError
 from piperkit.operating import Entry, View
@@ -25,7 +25,7 @@ def by(program: str) -> Passing:
 
     def passing(view: View, entries: Iterator[Entry], interrupts: Interrupts) -> Iterator[Entry]:
         while some := list(itertools.islice(entries, _AT_ONCE)):
-            some.sort(key=lambda each: names.sort_key(each.id))
+            some.sort(key=lambda each: naming.sort_key(each.id))
             with interrupts.allowed():
                 verdicts = tried(path, [entry.path for entry in some])
             yield from itertools.compress(some, verdicts)

@@ -17,8 +17,8 @@ from typing import Annotated
 
 import typer
 
+from piperkit import naming
 from piperkit.cli import completing, render
-from piperkit.dirq import names
 from piperkit.errors import UsageError
 from piperkit.operating import RESTING, Entry, View
 from piperkit.selection import Member, Selection, expression, seconds
@@ -126,7 +126,7 @@ def oldest(
             yield entry
 
     def order(entry: Entry) -> tuple[bool, str]:
-        return names.sort_key(entry.id)
+        return naming.sort_key(entry.id)
 
     found = heapq.nsmallest(limit, counted(), key=order) if limit else sorted(counted(), key=order)
     return found, number - len(found)

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from piperkit import naming
 from piperkit.cli import completing, finding, queues, render, spools
 from piperkit.cli.options import Json
-from piperkit.dirq import names
 from piperkit.errors import PiperError, QueueError, UsageError
 from piperkit.operating import View
 from piperkit.selection import seconds
@@ -71,8 +71,8 @@ def way(views: Sequence[View], id: str) -> list[dict[str, Any]]:
     as_written = json.dumps(id).encode()
     found = [line for view in views for line in _told(view, as_written) if line.get("id") == id]
     found.sort(key=lambda line: line["t"])
-    if found and names.is_ours(id):
-        arrived = names.moment(id)
+    if found and naming.is_ours(id):
+        arrived = naming.moment(id)
         found.insert(0, {"t": arrived, "id": id, "what": "made"})
     return found
 

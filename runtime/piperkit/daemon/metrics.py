@@ -19,8 +19,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from piperkit.daemon.runlog import VERSIONS
-from piperkit.dirq.names import is_ours, moment
 from piperkit.filer import FilerDaemonComponent, names
+from piperkit.naming import is_ours, moment
 from piperkit.pause import Pause
 
 #: Seconds, the upper ends of the histogram's buckets: from a file that is passed on to half an hour's work.

@@ -18,15 +18,16 @@ import os
 import time
 from collections.abc import Iterator
 
-from piperkit.dirq import deadletters, fs, names, pausing
+from piperkit import naming
+from piperkit.dirq import deadletters, fs, pausing
 from piperkit.dirq.delivery import place
 from piperkit.dirq.held import Held
 from piperkit.dirq.journal import Journal
-from piperkit.dirq.records import HISTORY_MAX, MessageRecord
 from piperkit.dirq.store import Settings, Store
 from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
 from piperkit.operating import HOLDING, RESTING, Copy, Entry, Paused
+from piperkit.record import MessageRecord
 
 
 class Operator:
@@ -39,7 +40,7 @@ class Operator:
     def __init__(self, path: str | os.PathLike[str], who: str) -> None:
         self.path = os.path.abspath(path)
         self._who = who
-        self._store = Store(self.path, Settings(), names.Ids(), logging.getLogger("piperkit"))
+        self._store = Store(self.path, Settings(), naming.Ids(), logging.getLogger("piperkit"))
         self._journal = Journal(lambda: self._store.parts.history)
         self._lines: list[bytes] = []  #: of the history, not yet written
 
@@ -71,7 +72,8 @@ class Operator:
             report = deadletters.report(held.where, held.name) or {}
             with self._without_sidecar(held):
                 name = self._own_name(held)
-                self._store.write_record(held, self._afresh(report), name, self._store.clock())
+                record = MessageRecord.afresh(report, self._said("requeued"), self._store.timestamp())
+                self._store.write_record(held, record, name, self._store.clock())
                 self._store.give_back(held, incoming, name)
         elif entry.part != "incoming":
             if entry.part == "hold":
@@ -131,7 +133,7 @@ class Operator:
         """Add a message that was exported, with its arrival, and its id unless that is taken; returns False where it is
         there already. Raises InvalidId, NoRoom, MessageTooLarge.
         """
-        id, store = names.check_id(message.id), self._store
+        id, store = naming.check_id(message.id), self._store
         seconds, part = divmod(message.arrived, 1)
         parts, arrived = store.parts, int(seconds) * 10**9 + round(part * 1e9)
         there = (getattr(parts, part).stat(id) for part in HOLDING)
@@ -194,16 +196,6 @@ class Operator:
     def _own_name(self, held: Held) -> str:
         """A name under which the message can have a record; see `Store.own_name`, which is for what is in `pending`."""
         return self._store.ids.new() if self._store.parts.pending.has(held.name) else self._store.own_name(held)
-
-    def _afresh(self, report: dict[str, object]) -> MessageRecord:
-        """A dead letter's record as it begins anew."""
-        told = report.get("history")
-        # Another program may have written it, in its own way.
-        known = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
-        history = [{"time": str(each.get("time")), "reason": str(each.get("reason"))} for each in known]
-        history.append({"time": str(report.get("time")), "reason": str(report.get("reason"))})
-        history.append({"time": self._store.timestamp(), "reason": self._said("requeued")})
-        return MessageRecord(history=tuple(history[-HISTORY_MAX:]))
 
     @contextlib.contextmanager
     def _without_sidecar(self, held: Held) -> Iterator[None]:

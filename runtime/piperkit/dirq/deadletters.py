@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from piperkit.dirq import names
+from piperkit import naming
 from piperkit.dirq.fs import Directory
-from piperkit.dirq.names import NAME_MAX
 from piperkit.dirq.reading import ASIDE, Notices, Unreadable, read_json
 from piperkit.errors import InvalidId
+from piperkit.naming import NAME_MAX
 
 _SUFFIX = ".meta"
 
@@ -110,7 +110,7 @@ def tidy(
         if not sidecar.startswith(".") or not sidecar.endswith(_SUFFIX) or sidecar.startswith(ASIDE):
             continue
         try:
-            name = names.check_id(read_json(errors, sidecar).get("id"))
+            name = naming.check_id(read_json(errors, sidecar).get("id"))
             if hidden_sidecar(name) != sidecar:
                 raise Unreadable("it is not named after its message")
         except FileNotFoundError:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from piperkit.dirq.fs import Directory, Walk
 from piperkit.dirq.layout import Parts
-from piperkit.dirq.names import sort_key
+from piperkit.naming import sort_key
 
 #: Seconds between looks for messages that other instances have put off and did not live to take back.
 RESCAN = 60.0

@@ -13,7 +13,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from piperkit.dirq import circle, deadletters, fs, layout, names, pausing
+from piperkit import naming
+from piperkit.dirq import circle, deadletters, fs, layout, pausing
 from piperkit.dirq.claiming import Claimer
 from piperkit.dirq.deferred import Deferred
 from piperkit.dirq.held import Held
@@ -22,7 +23,6 @@ from piperkit.dirq.instances import Instance
 from piperkit.dirq.journal import Journal
 from piperkit.dirq.limits import MIB
 from piperkit.dirq.litter import LOOKED_AT
-from piperkit.dirq.records import MessageRecord
 from piperkit.dirq.recovery import Recovery
 from piperkit.dirq.store import Settings, Store
 from piperkit.dirq.survey import Surveyor
@@ -31,6 +31,7 @@ from piperkit.errors import LeftAlone, NoRoom, NotClaimed, QueueMissing, TargetU
 from piperkit.message import Contents, Failure, encode
 from piperkit.operating import HOLDING, Paused
 from piperkit.queue import Recovered, Survey
+from piperkit.record import MessageRecord
 
 if TYPE_CHECKING:
     from piperkit.dirq.watch import Watch
@@ -93,7 +94,7 @@ class DirectoryQueue:
             raise QueueMissing(f"{self.path} is not a queue: it lacks one of {', '.join(layout.PROTOCOL)}")
         settings = Settings(perms, owner, sync, message_max, min_free, daemon)
         self._logger = logger or logging.getLogger("piperkit")
-        self._store = Store(self.path, settings, names.Ids(host, pid, clock), self._logger, clock)
+        self._store = Store(self.path, settings, naming.Ids(host, pid, clock), self._logger, clock)
         parts = self._store.parts
         self._seal = seal
         self._instance = Instance(lambda: parts.instances, host, self._logger)
@@ -524,7 +525,7 @@ class DirectoryQueue:
     def _get(self, id: str) -> Held:
         held = self._held.get(id)
         if held is None:
-            names.check_id(id)
+            naming.check_id(id)
             raise NotClaimed(f"{fs.display(id)} is not claimed by this instance")
         return held
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from piperkit.dirq import fs, names
+from piperkit import naming
+from piperkit.dirq import fs
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.reading import Unreadable, read_small
 from piperkit.errors import QueueInUse
@@ -47,4 +48,4 @@ def records(state: Directory) -> list[str]:
 
 def is_record(name: str) -> bool:
     """Whether a file in `state` is one, by its name."""
-    return name.startswith(".") and names.is_ours(name[1:]) is not None
+    return name.startswith(".") and naming.is_ours(name[1:]) is not None

@@ -7,7 +7,7 @@ import os
 import stat
 
 from piperkit.dirq.fs import Directory
-from piperkit.dirq.records import NEW, MessageRecord
+from piperkit.record import NEW, MessageRecord
 
 
 class Held:

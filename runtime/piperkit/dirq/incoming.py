@@ -25,8 +25,8 @@ import zlib
 from collections.abc import Callable, Iterable
 
 from piperkit.dirq.fs import Directory, encode
-from piperkit.dirq.names import is_ours, sort_key
 from piperkit.dirq.reading import Notices
+from piperkit.naming import is_ours, sort_key
 
 #: Seconds until another look at messages that were skipped because somebody else was at them.
 SOON = 0.02

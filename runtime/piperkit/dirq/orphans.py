@@ -17,7 +17,8 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from piperkit.dirq import instances, names
+from piperkit import naming
+from piperkit.dirq import instances
 from piperkit.dirq.instances import Listed
 from piperkit.dirq.layout import Parts
 
@@ -83,7 +84,7 @@ def find(parts: Parts, ours: Collection[str], our_record: str, ages: Ages, earli
     on_its_way = set(outgoing)
     waits: list[float] = []
     for part, candidates in ((parts.outgoing, outgoing), (parts.pending, pending)):
-        for name in sorted(candidates, key=names.sort_key):
+        for name in sorted(candidates, key=naming.sort_key):
             if name in alive or (part is parts.pending and name in on_its_way):
                 continue  # in `pending`: what replaces it is on its way, and whoever moves that drops it
             stat = part.stat(name)

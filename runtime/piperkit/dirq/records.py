@@ -18,53 +18,7 @@ from typing import Any
 from piperkit.dirq import fs
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.reading import Notices, Unreadable, read_json
-from piperkit.message import Failure
-
-#: How many failures a message's history keeps: the first one, and the newest.
-HISTORY_MAX = 10
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MessageRecord:
-    """A message's past attempts; the default is that of a new message."""
-
-    attempts: int = 0  #: attempts that have ended without an outcome
-    crashes: int = 0  #: those of them that ended with the death of the daemon
-    death: str | None = None  #: the last death that was counted, as the name of the dead instance's record
-    target: str | None = None  #: where a message in `outgoing` goes, unless to the output queue
-    history: tuple[dict[str, Any], ...] = ()  #: {"time", "reason"} of past failures, oldest first
-    waits: int = 0  #: times that it was put off for want of something that is no fault of its own
-
-    def failed(self, failure: Failure, when: str, *, death: str | None = None) -> MessageRecord:
-        """The record after one more attempt that failed at `when` (ISO 8601), by that death of an instance if any.
-
-        A death that has been counted is not counted again: the recovery that did it was itself cut off.
-        """
-        if death is not None and death == self.death:
-            return self
-        return dataclasses.replace(
-            self,
-            attempts=self.attempts + 1,
-            crashes=self.crashes + (death is not None),
-            death=death or self.death,
-            history=self._with(failure.reason, when),
-        )
-
-    def waited(self, failure: Failure, when: str) -> MessageRecord:
-        """The record of a message that is put off at `when` for what is no fault of its own."""
-        return dataclasses.replace(self, waits=self.waits + 1, history=self._with(failure.reason, when))
-
-    def noted(self, what: str, when: str) -> MessageRecord:
-        """The record of a message to which something was done at `when` that is no attempt."""
-        return dataclasses.replace(self, history=self._with(what, when))
-
-    def _with(self, reason: str, when: str) -> tuple[dict[str, Any], ...]:
-        history = (*self.history, {"time": when, "reason": reason})
-        return history if len(history) <= HISTORY_MAX else (history[0], *history[-(HISTORY_MAX - 1) :])
-
-
-#: What is known of most messages.
-NEW = MessageRecord()
+from piperkit.record import NEW, MessageRecord
 
 
 def read(state: Directory, name: str, arrived: int) -> MessageRecord:

@@ -6,7 +6,6 @@ Each step is atomic or undone. None of them looks at who holds what.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import errno
 import json
 import logging
@@ -15,17 +14,18 @@ import stat
 import time
 from collections.abc import Callable
 
-from piperkit.dirq import deadletters, fs, layout, names, records
+from piperkit import naming
+from piperkit.dirq import deadletters, fs, layout, records
 from piperkit.dirq.delivery import Delivery, place
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.held import Held
 from piperkit.dirq.limits import MIB, Limits
 from piperkit.dirq.reading import Notices
-from piperkit.dirq.records import NEW
 from piperkit.dirq.sync import Sync, Syncer
 from piperkit.dirq.writing import Writer
 from piperkit.errors import MessageTooLarge
 from piperkit.message import Failure
+from piperkit.record import NEW, MessageRecord, iso
 
 #: Bytes that are read at once, of a file of which nothing is known; most messages are smaller.
 _PIECE = 1 << 16
@@ -50,7 +50,7 @@ class Store:
         self,
         path: str,
         settings: Settings,
-        ids: names.Ids,
+        ids: naming.Ids,
         logger: logging.Logger,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -85,7 +85,7 @@ class Store:
         there = held.where.stat(held.name)
         return there is not None and os.path.samestat(there, held.stat)
 
-    def record(self, name: str, arrived: int) -> records.MessageRecord:
+    def record(self, name: str, arrived: int) -> MessageRecord:
         """What is known about the message of that name and arrival."""
         return records.load(self.parts.state, name, arrived, self.notices)
 
@@ -269,7 +269,7 @@ class Store:
         os.close(fd)
         return name, written
 
-    def write_record(self, held: Held, record: records.MessageRecord, name: str, due: int) -> None:
+    def write_record(self, held: Held, record: MessageRecord, name: str, due: int) -> None:
         """Store what is known about a message that is about to be called `name`; due: its next attempt's time."""
         data = records.dump(record, held.stat.st_mtime_ns)
         self.writer.write_own(self.parts.state, name, data, times=(min(self.clock(), due), due))
@@ -337,7 +337,17 @@ class Store:
         name = held.name
         while errors.has(name):
             name = self.ids.new()  # an earlier message of that name is there already
-        report = json.dumps(self._report(held, name, failure), indent=2, sort_keys=True)
+        facts = held.record.report(
+            failure,
+            self.timestamp(),
+            id=name,
+            name=held.name,
+            arrived=iso(held.stat.st_mtime_ns),
+            host=self.ids.host,
+            daemon=self.settings.daemon,
+            attempts=held.record.attempts + held.begun,
+        )
+        report = json.dumps(facts, indent=2, sort_keys=True)
         # The reason first, under a name that is no message's: a message in `errors` always has one.
         sidecar = deadletters.hidden_sidecar(name)
         self.writer.write_own(errors, sidecar, report.encode() + b"\n")
@@ -349,24 +359,6 @@ class Store:
         deadletters.show_sidecar(errors, name)
         self.syncer.changed(target=errors, source=held.where)
         self.forget(held)
-
-    def _report(self, held: Held, name: str, failure: Failure) -> dict[str, object]:
-        """The contents of a banished message's sidecar."""
-        return {
-            "id": name,
-            "name": held.name,
-            "reason": failure.reason,
-            "exception": failure.exception,
-            "traceback": failure.traceback,
-            "time": self.timestamp(),
-            "arrived": iso(held.stat.st_mtime_ns),
-            "host": self.ids.host,
-            "pid": os.getpid(),
-            "daemon": self.settings.daemon,
-            "attempts": held.record.attempts + held.begun,
-            "crashes": held.record.crashes,
-            "history": held.record.history,
-        }
 
     def deliver(self, held: Held, target: str) -> None:
         """Move the message to the queue at `target`.
@@ -403,11 +395,3 @@ class Store:
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC."""
         return iso(self.clock())
-
-
-def iso(nanoseconds: int) -> str:
-    """A moment as ISO 8601 in UTC; one that no calendar has as the number of its seconds since the epoch."""
-    try:
-        return datetime.datetime.fromtimestamp(nanoseconds / 1e9, datetime.UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        return str(nanoseconds / 1e9)

@@ -16,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from piperkit.dirq import deadletters, fs, layout, names
+from piperkit import naming
+from piperkit.dirq import deadletters, fs, layout
 from piperkit.errors import QueueMissing
 from piperkit.operating import HOLDING
 from piperkit.queue import Depth, Space, Survey
@@ -83,14 +84,14 @@ def _look(path: str, part: str) -> _Found:
         nonlocal count, oldest
         for name in _messages(path, part):
             count += 1
-            if not names.is_ours(name):
+            if not naming.is_ours(name):
                 yield name
             elif oldest is None or name < oldest:
                 oldest = name
 
     arrivals = [_arrived(directory, name) for name in heapq.nsmallest(FOREIGN_MAX, foreign())]
     if oldest is not None:
-        arrivals.append(names.moment(oldest))
+        arrivals.append(naming.moment(oldest))
     return count, min((arrived for arrived in arrivals if arrived is not None), default=None)
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from stat import S_ISREG
 from typing import Any
 
-from piperkit.dirq import deadletters, instances, journal, layout, names, pausing, records
+from piperkit import naming
+from piperkit.dirq import deadletters, instances, journal, layout, pausing, records
 from piperkit.dirq.fs import Directory, display
 from piperkit.dirq.reading import Unreadable
 from piperkit.dirq.survey import Surveyor
 from piperkit.errors import QueueError, QueueMissing
 from piperkit.operating import HOLDING, Entry, Instance, Paused
+from piperkit.record import NEW, MessageRecord
 
 
 class QueueView:
@@ -34,7 +36,7 @@ class QueueView:
 
     def entries(self, part: str) -> list[Entry]:
         """The messages in a part, in the order in which they would be claimed. One that moves on is left out."""
-        return [*self._those(part, sorted(layout.message_names(self.path, part), key=names.sort_key))]
+        return [*self._those(part, sorted(layout.message_names(self.path, part), key=naming.sort_key))]
 
     def oldest(
         self, part: str, limit: int, check: Callable[[int], None] = lambda number: None
@@ -43,7 +45,7 @@ class QueueView:
 
         check: called now and then with how many were looked at; what it raises ends the look.
         """
-        first = names.First(limit)
+        first = naming.First(limit)
         for some in layout.some_messages(self.path, part):
             check(len(some))
             first.add(some)
@@ -62,13 +64,13 @@ class QueueView:
     def entry(self, part: str, id: str) -> Entry:
         """The message, if it is in that part. Raises InvalidId, FileNotFoundError."""
         path = f"{self.path}/{part}"
-        if part == "errors" and not deadletters.is_message(path)(names.check_id(id)):
+        if part == "errors" and not deadletters.is_message(path)(naming.check_id(id)):
             raise FileNotFoundError(errno.ENOENT, "that is no message", f"{path}/{id}")
-        return self._entry(part, names.check_id(id))
+        return self._entry(part, naming.check_id(id))
 
     def find(self, id: str) -> Entry:
         """The message, wherever it is. Raises InvalidId, or QueueError where no part has it."""
-        names.check_id(id)
+        naming.check_id(id)
         for part in HOLDING * 2:  # twice: it may move on while we look
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return self.entry(part, id)
@@ -138,11 +140,11 @@ class QueueView:
         ]
         return sorted(found, key=lambda each: each.since)
 
-    def _record(self, name: str, arrived: int) -> records.MessageRecord:
+    def _record(self, name: str, arrived: int) -> MessageRecord:
         try:
             return records.read(self._part("state"), name, arrived)
         except (OSError, Unreadable):
-            return records.NEW
+            return NEW
 
     def _part(self, part: str) -> Directory:
         found = self._opened.get(part)

@@ -11,7 +11,8 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 
-from piperkit.dirq import fs, names
+from piperkit import naming
+from piperkit.dirq import fs
 from piperkit.dirq.delivery import place
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.layout import SHARED, Parts
@@ -84,7 +85,7 @@ class Writer:
     def publish(self, write: Callable[[int], object], name: str | None) -> str:
         """A new message in `incoming`; returns its name."""
         if name is not None:
-            names.check_id(name)
+            naming.check_id(name)
         self._parts.refresh(SHARED)
         return self._publish([self.new_file(write)], name)[0]
 
