@@ -25,7 +25,7 @@ LAYERS = (
     ("batch", "component", "source"),
     ("config",),
     ("option",),
-    ("dirq",),
+    ("dirq", "postgres"),
     ("host",),
     ("queue", "record"),
     ("operating", "selection"),

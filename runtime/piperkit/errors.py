@@ -81,6 +81,12 @@ class QueueInUse(QueueError):
         self.pid = pid  #: the instance's
 
 
+class QueueAway(QueueError):
+    """The server that keeps a queue cannot be reached now, or is busy with itself: wait, and try again."""
+
+    exit_status = ExitStatus.TEMPORARY
+
+
 class TargetUnavailable(QueueError):
     """The queue to move to is missing or cannot be written to; the message stays claimed."""
 

@@ -103,6 +103,25 @@ class Watch(Protocol):
     def close(self) -> None: ...
 
 
+class Outlet(Protocol):
+    """A queue of another engine that messages are moved to."""
+
+    def put(self, id: str, arrived: float, data: bytes) -> str:
+        """Put a message that arrived then (seconds since the epoch) there; returns its id, which is another one where
+        that was taken. It is there for good when this returns. The same message put once more, as after a move that was
+        cut off, is there once, as far as the engine can tell.
+
+        Raises TargetUnavailable, NoRoom, MessageTooLarge.
+        """
+        ...
+
+    def room(self, limit: int) -> int:
+        """How many messages it can take until it holds `limit` that nobody has claimed. Raises TargetUnavailable."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Queue(Protocol):
     """What an engine has to do. None of it waits for a message or for room."""
 

@@ -1,0 +1,92 @@
+"""Moving between engines: out of a database into queues of other engines, and into a database from those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from piperkit.errors import PiperError, QueueAway, TargetUnavailable
+from piperkit.naming import Ids
+from piperkit.postgres import schema, statements
+from piperkit.postgres.address import Address
+from piperkit.postgres.connection import Connection
+from piperkit.queue import Outlet
+
+
+class Outlets:
+    """Queues of other engines that messages go to, each opened where it is needed first."""
+
+    def __init__(self, elsewhere: Callable[[str], Outlet] | None) -> None:
+        self._elsewhere = elsewhere
+        self._open: dict[str, Outlet] = {}
+
+    def put(self, target: str, id: str, arrived: float, data: bytes) -> str:
+        """Raises TargetUnavailable, NoRoom."""
+        return self._of(target).put(id, arrived, data)
+
+    def room(self, target: str, limit: int) -> int:
+        """Raises TargetUnavailable."""
+        return self._of(target).room(limit)
+
+    def _of(self, target: str) -> Outlet:
+        found = self._open.get(target)
+        if found is None:
+            if self._elsewhere is None:
+                raise TargetUnavailable(f"{target} is kept by another engine, which is not known here")
+            found = self._open[target] = self._elsewhere(target)
+        return found
+
+    def close(self) -> None:
+        for outlet in self._open.values():
+            outlet.close()
+        self._open.clear()
+
+
+class DatabaseOutlet:
+    """A `piperkit.queue.Outlet` into the queue at an address. What has arrived once is known for a week, by its id and
+    its arrival, so that a move that was cut off is not done twice.
+
+    Raises TargetUnavailable where the queue is not there; the server is asked when something is put there first.
+    """
+
+    def __init__(self, address: str, daemon: str = "", password_file: str | None = None) -> None:
+        self._address = Address.parse(address)
+        self._connection = Connection(self._address, daemon, password_file)
+        self._connection.opened.append(self._opened)
+        self._number = 0
+        self._ids = Ids()
+
+    def _opened(self) -> None:
+        self._number = schema.number(self._connection, self._address.queue)
+
+    def put(self, id: str, arrived: float, data: bytes) -> str:
+        """See `Outlet`."""
+        connection = self._connection
+        try:
+            name = statements.checked(id)
+        except PiperError:
+            name = self._ids.new()
+        try:
+            with connection.transaction():
+                receipt = (
+                    "INSERT INTO piper.receipt (queue, id, arrived) VALUES (%s, %s, to_timestamp(%s))"
+                    " ON CONFLICT DO NOTHING"
+                )
+                known = repr(id)[1:-1] if name != id else id
+                if connection.run(receipt, (self._number, known, arrived)):
+                    if statements.has(connection, self._number, name):
+                        name = self._ids.new()
+                    statements.put(connection, self._number, [name], [data], arrived)
+            return name
+        except QueueAway as error:
+            raise TargetUnavailable(str(error)) from error
+
+    def room(self, limit: int) -> int:
+        """See `Outlet`."""
+        try:
+            self._connection.session()
+            return limit - statements.count(self._connection, self._number, "incoming", limit)
+        except PiperError as error:
+            raise TargetUnavailable(str(error)) from error
+
+    def close(self) -> None:
+        self._connection.close()

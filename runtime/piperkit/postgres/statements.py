@@ -1,0 +1,115 @@
+"""Statements that several need."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+
+import psycopg
+
+from piperkit.errors import InvalidId, QueueError
+from piperkit.naming import check_id
+from piperkit.operating import Paused
+from piperkit.postgres.connection import Connection
+
+#: Bytes of messages that are published together, and how many.
+_GROUP_BYTES, _GROUP = 8 << 20, 1000
+
+
+def channel(queue: int) -> str:
+    """What is notified of arrivals in a queue."""
+    return f"piper_{queue}"
+
+
+def checked(id: str) -> str:
+    """An id that can be kept in a database. Raises InvalidId."""
+    try:
+        check_id(id).encode()
+    except UnicodeEncodeError:
+        raise InvalidId(f"{id!r} cannot be a message's id in a database: it is not UTF-8") from None
+    return id
+
+
+def grouped(contents: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """What is published together."""
+    group: list[bytes] = []
+    size = 0
+    for data in contents:
+        if group and (size + len(data) > _GROUP_BYTES or len(group) >= _GROUP):
+            yield group
+            group, size = [], 0
+        group.append(data)
+        size += len(data)
+    if group:
+        yield group
+
+
+_PUT = """
+WITH new AS (
+    SELECT v.id, v.data, nextval('piper.bodies') AS number
+    FROM unnest(%(ids)s::text[], %(data)s::bytea[]) AS v (id, data)
+), contents AS (INSERT INTO piper.body SELECT number, data FROM new), put AS (
+    INSERT INTO piper.message (queue, id, size, arrived, body)
+    SELECT %(queue)s, id, length(data), coalesce(to_timestamp(%(arrived)s), clock_timestamp()), number FROM new
+) SELECT pg_notify(%(channel)s, '')
+"""
+
+
+def put(connection: Connection, queue: int, ids: list[str], contents: list[bytes], arrived: float | None) -> None:
+    """Put messages into a queue, all or none; arrived: now, if that is None.
+
+    Raises as `Connection.errors` says: of an id that is taken, QueueError with UniqueViolation as its cause.
+    """
+    arguments = {"ids": ids, "data": contents, "queue": queue, "arrived": arrived, "channel": channel(queue)}
+    connection.rows(_PUT, arguments)
+
+
+def is_taken(error: QueueError) -> bool:
+    """Whether an id was taken."""
+    return isinstance(error.__cause__, psycopg.errors.UniqueViolation)
+
+
+def has(connection: Connection, queue: int, id: str) -> bool:
+    """Whether the queue has a message of that id."""
+    return bool(connection.rows("SELECT 1 FROM piper.message WHERE queue = %s AND id = %s", (queue, id)))
+
+
+def count(connection: Connection, queue: int, part: str, most: int | None = None) -> int:
+    """The number of messages in a part, counted up to `most`."""
+    query = "SELECT count(*) FROM (SELECT 1 FROM piper.message WHERE queue = %s AND part = %s LIMIT %s) AS found"
+    return int(connection.rows(query, (queue, part, most))[0][0])
+
+
+def depths(connection: Connection, queue: str) -> dict[str, tuple[int, float | None]]:
+    """How many messages each part holds, and when the oldest arrived, in seconds since the epoch."""
+    query = (
+        "SELECT m.part::text, count(*), extract(epoch FROM min(m.arrived))::float8 FROM piper.message AS m"
+        " JOIN piper.queue AS q ON q.number = m.queue WHERE q.name = %s GROUP BY m.part"
+    )
+    return {part: (number, oldest) for part, number, oldest in connection.rows(query, (queue,))}
+
+
+def read_paused(connection: Connection, queue: int) -> Paused | None:
+    """Whether a queue is paused now."""
+    facts = connection.rows("SELECT paused FROM piper.queue WHERE number = %s", (queue,))
+    found = facts[0][0] if facts else None
+    if found is None or (found.get("until") is not None and found["until"] <= time.time()):
+        return None
+    return Paused(str(found.get("by")), found.get("at"), found.get("until"), str(found.get("reason") or ""))
+
+
+def write_history(connection: Connection, queue: int, lines: Iterable[bytes]) -> None:
+    """Keep lines of JSON, of which each names its message by "id"."""
+    texts = [line.decode().strip() for line in lines]
+    ids = [str(json.loads(text).get("id", "")) for text in texts]
+    connection.run(
+        "INSERT INTO piper.history (queue, id, line)"
+        " SELECT %s, id, line FROM unnest(%s::text[], %s::text[]) AS v (id, line)",
+        (queue, ids, texts),
+    )
+
+
+def dump(facts: object) -> str:
+    """JSON for a column: a database keeps no NUL in it."""
+    return json.dumps(facts).replace("\\u0000", "\\ufffd")
