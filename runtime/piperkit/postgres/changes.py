@@ -57,7 +57,8 @@ class Change:
         return self.kind not in (Kind.UPDATE, Kind.COPY)
 
 
-_OURS = "m.queue = %(queue)s AND m.holder = %(holder)s AND m.part = 'pending' AND m.id = v.id"
+#: Only what is claimed has a holder. That it is pending is not asked: the index of those is full of what was.
+_OURS = "m.queue = %(queue)s AND m.holder = %(holder)s AND m.id = v.id"
 _STATEMENTS = {
     Kind.UPDATE: f"""
         WITH done AS (

@@ -1,5 +1,8 @@
 """Claiming: one statement takes the oldest messages that nobody has, and commits; nothing is open while one works.
 
+The commit does not wait for the disk: should the server crash, the messages are where they were, and the claims are
+those of a session that has ended.
+
 The small contents come with it. Rows that another instance is claiming in this moment are passed over. Where vacuum
 cannot remove what has moved on (an old transaction is open somewhere), each look would step over all of that; so it
 begins where the last one ended, and only now and then at the beginning: what is given back is older.
@@ -32,7 +35,7 @@ WITH due AS MATERIALIZED (
         m.body
 )
 SELECT t.id, t.attempts, t.size, t.arrived, t.record, t.body, b.contents
-FROM taken AS t LEFT JOIN piper.body AS b ON b.number = t.body AND t.size <= {INLINE} ORDER BY t.id
+FROM set_config('synchronous_commit', 'off', true), taken AS t LEFT JOIN piper.body AS b ON b.number = t.body AND t.size <= {INLINE} ORDER BY t.id
 """
 
 
