@@ -106,13 +106,16 @@ class Watch(Protocol):
 class Outlet(Protocol):
     """A queue of another engine that messages are moved to."""
 
-    def put(self, id: str, arrived: float, data: bytes) -> str:
-        """Put a message that arrived then (seconds since the epoch) there; returns its id, which is another one where
-        that was taken. It is there for good when this returns. The same message put once more, as after a move that was
-        cut off, is there once, as far as the engine can tell.
+    def put(self, id: str, arrived: float, data: bytes) -> None:
+        """Put a message that arrived then (seconds since the epoch) there, under another id where that is taken.
 
+        The same message put once more, as after a move that was cut off, is there once, as far as the engine can tell.
         Raises TargetUnavailable, NoRoom, MessageTooLarge.
         """
+        ...
+
+    def sync(self) -> None:
+        """What was put is there for good when this returns. Raises as `put`; then it is to be put again."""
         ...
 
     def room(self, limit: int) -> int:
@@ -131,6 +134,10 @@ class Queue(Protocol):
 
     def enqueue_many(self, contents: Iterable[Contents]) -> list[str]:
         """Publish complete messages, several times as fast as one by one; returns their ids, in order."""
+        ...
+
+    def connect(self) -> None:
+        """See that the queue is there. Raises QueueAway while the server that keeps it is not, QueueMissing."""
         ...
 
     def paused(self) -> Paused | None:
@@ -215,6 +222,10 @@ class Queue(Protocol):
         """Say whether this instance waits for room in the next queue; returns the queues whose daemons wait for one
         another in a circle, if it is in one, beginning and ending with its own.
         """
+        ...
+
+    def tell(self, waits_for: str | None) -> None:
+        """What this instance waits for, for whoever looks from another machine. Raises nothing."""
         ...
 
     def recover(self) -> Recovered:

@@ -17,12 +17,24 @@ from piperkit.daemon import process
 from piperkit.daemon.options import OPTIONS
 from piperkit.dirq import is_queue
 from piperkit.dirq.layout import ADDED, PROTOCOL
+from piperkit.engines import Address, is_address, require
 from piperkit.errors import ConfigError
 from piperkit.option import combine, declared
 
 #: The names of a queue's parts, which are no queues themselves.
 PARTS = PROTOCOL + ADDED
-_PATHS = ("log_file", "pid_file", "state_file", "metrics_file", "runlog_dir", "work_dir", "chroot_dir")
+#: `queue_in_batch` of a queue in a database.
+DATABASE_BATCH = 256
+_PATHS = (
+    "log_file",
+    "queue_password_file",
+    "pid_file",
+    "state_file",
+    "metrics_file",
+    "runlog_dir",
+    "work_dir",
+    "chroot_dir",
+)
 #: The values of one source, and its name.
 Source = tuple[str, dict[str, Any]]
 
@@ -52,6 +64,7 @@ class Configuration:
             else option
             for key, option in options.items()
         }
+        self._database: Address | None = None  #: the input queue's
         self._under: str | None = None  #: where everything is whose place is not given
         #: Where each value that is not a default comes from: a file, or the command line.
         self.origins: dict[str, str] = {}
@@ -138,7 +151,7 @@ class Configuration:
 
         spool: the directory of queues that are called by a bare name. Raises ConfigError.
         """
-        for key in _PATHS:
+        for key in (*_PATHS, "queue_password_file"):
             if config[key]:
                 config[key] = os.path.join(self._start_dir, config[key])
         if config["retry_max"] < config["retry_min"]:
@@ -147,8 +160,16 @@ class Configuration:
         _check_traces(config["traces_endpoint"])
         if not config["queue_in_dir"]:
             raise ConfigError('queue_in_dir is ""; it must be a path, or a bare name for a queue under var/spool')
+        self._database = None
         queue_in = self.queue_path(config["queue_in_dir"], spool)
+        if is_address(queue_in):
+            require()
+            self._database = Address.parse(queue_in)
+            if "queue_in_batch" not in self.origins:
+                config["queue_in_batch"] = DATABASE_BATCH
         queue_out = config["queue_out_dir"] and self.queue_path(config["queue_out_dir"], spool)
+        if queue_out and is_address(queue_out):
+            require()
         if queue_out and os.path.realpath(queue_in) == os.path.realpath(queue_out):
             raise ConfigError(f"queue_out_dir is {queue_out}, which is the input queue; it must be another queue")
         for key, path in (("queue_in_dir", queue_in), ("queue_out_dir", queue_out)):
@@ -163,7 +184,8 @@ class Configuration:
         }
 
     def queue_path(self, queue: str, spool: str) -> str:
-        """The directory of a queue: a bare name is one in `spool`, and a path to its `incoming` means the queue.
+        """The directory of a queue, or its address: a bare name is one beside an input queue that is in a database, or
+        else in `spool`, and a path to its `incoming` means the queue.
 
         A relative path begins where the daemon was started. Raises ConfigError where nothing is named, TypeError for
         what is no text.
@@ -174,7 +196,11 @@ class Configuration:
             raise ConfigError(
                 f"{queue!r} is no queue's name; it must be a path, or a bare name for one under var/spool"
             )
+        if is_address(queue):
+            return str(Address.parse(queue))
         if os.path.basename(queue) == queue and queue not in (".", ".."):
+            if self._database is not None:
+                return str(self._database.of(queue))
             return os.path.join(spool, queue)
         path = os.path.normpath(os.path.join(self._start_dir, queue))
         return os.path.dirname(path) if os.path.basename(path) == "incoming" else path

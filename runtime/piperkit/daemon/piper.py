@@ -33,7 +33,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from piperkit import versions
+from piperkit import engines, versions
 from piperkit.component import Component
 from piperkit.config import Option, Parser, nearest
 from piperkit.daemon import actions, logs, process, trying
@@ -51,17 +51,19 @@ from piperkit.daemon.status import Status
 from piperkit.daemon.waker import Waker
 from piperkit.dirq import DirectoryQueue, Sync, ensure_queue
 from piperkit.dirq import watch as _watch  # noqa: F401  now: after a chroot it may be out of reach
-from piperkit.errors import ConfigError, ExitStatus, PiperError
+from piperkit.errors import ConfigError, ExitStatus, PiperError, QueueAway
 from piperkit.filer import FilerDaemonComponent
 from piperkit.filer.doorbell import LOOK_INTERVAL, Doorbell
 from piperkit.host import Result
-from piperkit.queue import Queue
+from piperkit.queue import Outlet, Queue
 from piperkit.zenkit import BaseApp, QueueEmptyException, ZenDaemon, ZenDaemonComponent, ZenDaemonStopException
 
 if TYPE_CHECKING:
     from piperkit.daemon.tracing import Spans
 
 _DEFAULT = "default_"
+#: Seconds between looks whether the server is there that keeps the queue, while the daemon starts.
+AWAY_WAIT = 1.0
 
 
 class PiperDaemon(ZenDaemon):
@@ -304,7 +306,7 @@ class PiperDaemon(ZenDaemon):
             raise ConfigError(f"work_dir is {work_dir}, which is no directory; make it, or name another one")
         core = self.cc(self.CORE_FILEQUEUE)
         for directory in (core["dir_queue"], core["dir_next_queue"]):
-            if directory:
+            if directory and not engines.is_address(directory):
                 ensure_queue(directory, core["queue_perms"], owner)
         # After the queues: a directory above both has to be open to producers.
         files = [self.c(key) for key in ("log_file", "pid_file", "state_file", "metrics_file") if self.c(key)]
@@ -397,6 +399,7 @@ class PiperDaemon(ZenDaemon):
         for component in self.components:
             component.setup(self)
             ready.append(component)
+        self._await_queue()
         self._watch_queue()
         if self.c("metrics_address") or self.c("metrics_file"):
             from piperkit.daemon import exposition, metrics  # an extra, for those who want metrics
@@ -415,6 +418,24 @@ class PiperDaemon(ZenDaemon):
         self._background.ready()
         self.tell_status("READY=1")
         self.expect_signs()
+
+    def _await_queue(self) -> None:
+        """Wait until the server is there that keeps the queue, if one does. Raises QueueMissing."""
+        said = False
+        while not self.is_done():
+            try:
+                self.filer.queue.connect()
+                return
+            except QueueAway as error:
+                if self._until_idle:
+                    raise
+                if not said:
+                    self.logger.warning("The start waits: %s", error)
+                    self._background.ready()
+                said = True
+                self.manager.tell(f"STATUS=starts, and waits: {error}", f"EXTEND_TIMEOUT_USEC={AWAY_WAIT * 10**7:.0f}")
+                self._waker.wait(AWAY_WAIT)
+        raise ZenDaemonStopException("it was stopped while it waited for its queue")
 
     def _watch_queue(self) -> None:
         """Let arrivals wake the loop."""
@@ -524,6 +545,26 @@ class PiperDaemon(ZenDaemon):
     def open_queue(self) -> Queue:
         """The input queue, as configured; the filer calls it. Raises QueueMissing."""
         core = self.cc(self.CORE_FILEQUEUE)
+        password_file = self.c("queue_password_file")
+
+        def elsewhere(queue: str) -> Outlet:
+            return engines.elsewhere(queue, self.name, password_file)
+
+        if engines.is_address(core["dir_queue"]):
+            from piperkit.postgres.database_queue import DatabaseQueue  # an extra
+
+            return DatabaseQueue(
+                core["dir_queue"],
+                next_queue=core["dir_next_queue"],
+                durable=self.c("queue_sync") != "off",
+                at_once=self.c("queue_sync") == "always",
+                crash_limit=self.c("crash_limit"),
+                message_max=self.c("message_max"),
+                daemon=self.name,
+                password_file=password_file,
+                elsewhere=elsewhere,
+                logger=self.logger,
+            )
         return DirectoryQueue(
             core["dir_queue"],
             next_queue=core["dir_next_queue"],
@@ -535,11 +576,12 @@ class PiperDaemon(ZenDaemon):
             message_max=self.c("message_max"),
             min_free=self.c("queue_min_free"),
             daemon=self.name,
+            elsewhere=elsewhere,
             logger=self.logger,
         )
 
     def queue_path(self, queue: str) -> str:
-        """The directory of a queue: a bare name is one under var/spool, and a path to its `incoming` means the queue.
+        """A queue's directory or address: a bare name is one under var/spool, or beside an input queue in a database.
 
         A relative path begins where the daemon was started. Raises ConfigError where nothing is named.
         """

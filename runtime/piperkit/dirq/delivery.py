@@ -2,7 +2,7 @@
 
 Within a file system a move is one rename. Across file systems it is copy, sync, publish, sync, delete: the copy is
 written in the target's `tmp` and renamed into its `incoming` when it is complete and on the disk. Nothing else of the
-target is touched or looked at.
+target is touched or looked at. A queue of another engine is an `Outlet`: put, sync, delete.
 
 A name that is taken in the target: the same message (the same inode or, copied, the same bytes that arrived at the
 same time) has arrived already, by a move that was cut off; another message keeps its name, and ours gets a new one.
@@ -18,6 +18,7 @@ from piperkit.dirq import fs
 from piperkit.dirq.fs import Directory
 from piperkit.dirq.sync import Syncer
 from piperkit.errors import MessageTooLarge, NoRoom, TargetUnavailable
+from piperkit.queue import Outlet
 
 _UNAVAILABLE = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE}
@@ -80,9 +81,13 @@ def _has_arrived(stat: os.stat_result, target: Directory, name: str, copy_of: in
 class Delivery:
     """Moves and copies messages into other queues."""
 
-    def __init__(self, syncer: Syncer, new_name: Callable[[], str]) -> None:
+    def __init__(
+        self, syncer: Syncer, new_name: Callable[[], str], elsewhere: Callable[[str], Outlet] | None = None
+    ) -> None:
         self._syncer = syncer
         self._new_name = new_name
+        self._elsewhere = elsewhere
+        self._outlets: dict[str, Outlet] = {}
         self._open: dict[str, Directory] = {}  #: targets' `incoming`, until the next `refresh`
 
     def refresh(self) -> None:
@@ -93,26 +98,11 @@ class Delivery:
         """The `incoming` of the queue at `target`. Raises TargetUnavailable where it is not there, or is a link."""
         found = self._open.get(target)
         if found is None:
-            found = self._part(target, "incoming")
+            found = part(target, "incoming")
             if len(self._open) >= _TARGETS_MAX:
                 self._open.clear()
             self._open[target] = found
         return found
-
-    @staticmethod
-    def _part(target: str, part: str) -> Directory:
-        try:
-            if not target.startswith("/") or "\0" in target:
-                raise TargetUnavailable(f"{fs.display(target)!r} is no queue: it must be an absolute path")
-            queue = Directory(target)
-            try:
-                return Directory(f"{target}/{part}", queue)
-            finally:
-                queue.close()
-        except UnicodeEncodeError:
-            raise TargetUnavailable(f"{target!r} is no queue: it stands for no bytes") from None
-        except OSError as error:
-            raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
 
     def move(self, source: Directory, old: str, target: str, most: int | None = None) -> str:
         """Move the file `old` into the queue `target`; returns the name it has there.
@@ -120,6 +110,8 @@ class Delivery:
         Raises TargetUnavailable or NoRoom, with the message where it was, or FileNotFoundError where it is gone.
         """
         name = old
+        if target[:1] != "/":
+            return self._move_elsewhere(source, old, target, most)
         incoming = self._open.get(target) or self.incoming(target)
         try:
             try:
@@ -141,19 +133,51 @@ class Delivery:
                 self._open.clear()
                 if error.errno == errno.ENOENT and not source.has(old):
                     raise
-                raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
+                raise explained(error, target)  # noqa: B904  it has its cause, or is the error itself
         syncer = self._syncer
         if syncer.syncs and (source not in syncer.sources or incoming not in syncer.targets):
             syncer.changed(target=incoming, source=source)
         return name
+
+    def _move_elsewhere(self, source: Directory, old: str, target: str, most: int | None) -> str:
+        fd = source.open(old)
+        try:
+            name = self.copy(fd, target, old, most)
+        finally:
+            os.close(fd)
+        source.unlink(old)
+        self._syncer.changed(source=source)
+        return name
+
+    def outlet(self, target: str) -> Outlet:
+        """The queue of another engine at `target`. Raises TargetUnavailable."""
+        found = self._outlets.get(target)
+        if found is None:
+            if self._elsewhere is None or ":" not in target:
+                raise TargetUnavailable(f"{fs.display(target)!r} is no queue: it must be an absolute path")
+            found = self._outlets[target] = self._elsewhere(target)
+        return found
+
+    def close(self) -> None:
+        """Let go of the queues of other engines."""
+        for outlet in self._outlets.values():
+            outlet.close()
+        self._outlets.clear()
 
     def copy(self, fd: int, target: str, name: str, most: int | None = None) -> str:
         """Copy the message behind `fd` into the queue `target`; returns the name it has there. Raises as `move`.
 
         most: bytes that it may have; raises MessageTooLarge where its producer has had it grow over that.
         """
-        incoming, tmp = self.incoming(target), self._part(target, "tmp")
         stat = os.fstat(fd)
+        if target[:1] != "/":
+            if most is not None and stat.st_size > most:
+                raise MessageTooLarge(f"the message is larger than message_max, {most} bytes")
+            outlet = self.outlet(target)
+            outlet.put(name, stat.st_mtime_ns / 1e9, fs.read_all(fd))
+            outlet.sync()
+            return name
+        incoming, tmp = self.incoming(target), part(target, "tmp")
         try:
             new, copy = tmp.create(self._new_name)
             try:
@@ -172,12 +196,28 @@ class Delivery:
                 os.close(copy)
         except OSError as error:
             self._open.clear()
-            raise _explained(error, target)  # noqa: B904  it has its cause, or is the error itself
+            raise explained(error, target)  # noqa: B904  it has its cause, or is the error itself
         self._syncer.changed(target=incoming)
         return name
 
 
-def _explained(error: OSError, target: str) -> Exception:
+def part(target: str, part: str) -> Directory:
+    """A part of the queue at `target`. Raises TargetUnavailable where it is not there, or is a link."""
+    try:
+        if not target.startswith("/") or "\0" in target:
+            raise TargetUnavailable(f"{fs.display(target)!r} is no queue: it must be an absolute path")
+        queue = Directory(target)
+        try:
+            return Directory(f"{target}/{part}", queue)
+        finally:
+            queue.close()
+    except UnicodeEncodeError:
+        raise TargetUnavailable(f"{target!r} is no queue: it stands for no bytes") from None
+    except OSError as error:
+        raise explained(error, target)  # noqa: B904  it has its cause, or is the error itself
+
+
+def explained(error: OSError, target: str) -> Exception:
     """What to raise for an error of the system at a target: an exception that it is the cause of, or itself."""
     shown = fs.display(target)
     explained: Exception

@@ -30,7 +30,7 @@ from piperkit.dirq.sync import Sync
 from piperkit.errors import LeftAlone, NoRoom, NotClaimed, QueueMissing, TargetUnavailable
 from piperkit.message import Contents, Failure, encode
 from piperkit.operating import HOLDING, Paused
-from piperkit.queue import Recovered, Survey
+from piperkit.queue import Outlet, Recovered, Survey
 from piperkit.record import MessageRecord
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class DirectoryQueue:
         None: 64 MiB or 5 % of it, whichever is less.
     seal: copy messages of other accounts into a file of our own when they are claimed, so that nobody can change them.
     daemon: the name to leave in `errors`.
+    elsewhere: opens a queue of another engine, by its address, to put messages into. Raises TargetUnavailable.
 
     Raises QueueMissing where the queue cannot be used. Besides what each method names, any may raise OSError.
     """
@@ -80,6 +81,7 @@ class DirectoryQueue:
         min_free: int | None = None,
         seal: bool = False,
         daemon: str = "",
+        elsewhere: Callable[[str], Outlet] | None = None,
         create: bool = True,
         host: str | None = None,
         pid: int | None = None,
@@ -87,12 +89,12 @@ class DirectoryQueue:
         logger: logging.Logger | None = None,
     ) -> None:
         self.path = os.path.abspath(path)
-        self.next_queue = os.path.abspath(next_queue) if next_queue is not None else None
+        self.next_queue = None if next_queue is None else _place(next_queue)
         if create:
             layout.ensure_queue(self.path, perms, owner)
         elif not layout.is_queue(self.path):
             raise QueueMissing(f"{self.path} is not a queue: it lacks one of {', '.join(layout.PROTOCOL)}")
-        settings = Settings(perms, owner, sync, message_max, min_free, daemon)
+        settings = Settings(perms, owner, sync, message_max, min_free, daemon, elsewhere)
         self._logger = logger or logging.getLogger("piperkit")
         self._store = Store(self.path, settings, naming.Ids(host, pid, clock), self._logger, clock)
         parts = self._store.parts
@@ -103,13 +105,20 @@ class DirectoryQueue:
         self._deferred = Deferred(parts, clock)
         self._claimer = Claimer(self._store, self._instance, self._deferred)
         self._recovery = Recovery(self._store, self._instance, self.next_queue, orphan_age, crash_limit)
-        self._surveyor = Surveyor(self.path, self.next_queue)
+        here = self.next_queue if self.next_queue is not None and self.next_queue.startswith("/") else None
+        self._surveyor = Surveyor(self.path, here)
         self._expiring = fs.Walk(lambda: parts.errors)
         self._journal = Journal(lambda: parts.history)
         self._held: dict[str, Held] = {}  #: in the order in which they are worked on
         self._faults = 0  #: messages in a row that could not be read
         self._checked = False  #: that no instance of an earlier version is at work
         _queues.add(self)
+
+    def connect(self) -> None:
+        """It is there as long as its directory is."""
+
+    def tell(self, waits_for: str | None) -> None:
+        """There are no others."""
 
     # -- producing -------------------------------------------------------------------------------------------
 
@@ -327,7 +336,10 @@ class DirectoryQueue:
 
     def _begin_move(self, held: Held, target: str, data: bytes, recorded: str | None) -> None:
         """Record where the message goes, if not to the next queue, and then its new contents."""
-        self._store.delivery.incoming(target)  # before the new contents are final
+        if target.startswith("/"):
+            self._store.delivery.incoming(target)  # before the new contents are final
+        else:
+            self._store.delivery.outlet(target)
         self._still_there(held)
         if recorded != held.record.target:
             self._store.take_own_name(held)
@@ -473,6 +485,8 @@ class DirectoryQueue:
         target = target or self.next_queue
         if target is None:
             return limit
+        if not target.startswith("/"):
+            return self._store.delivery.outlet(target).room(limit)
         try:
             return limit - layout.count_messages(target, "incoming", limit)
         except (QueueMissing, OSError, ValueError) as error:
@@ -482,7 +496,7 @@ class DirectoryQueue:
         """Tell the daemons of other queues whether this one's waits for room in its next queue; returns the queues that
         wait for one another in a circle, if it is in one.
         """
-        if self.next_queue is None:
+        if self.next_queue is None or not self.next_queue.startswith("/"):
             return ()
         if not waits:
             circle.unmark(self.path)
@@ -512,6 +526,7 @@ class DirectoryQueue:
         self._instance.close()
         self._expiring.close()
         self._store.delivery.refresh()
+        self._store.delivery.close()
         self._store.parts.close()
 
     def __enter__(self) -> Self:
@@ -554,6 +569,12 @@ class DirectoryQueue:
         self._held.clear()
         self._instance.let_go()
         self._store.parts.close()
+
+
+def _place(queue: str | os.PathLike[str]) -> str:
+    """The absolute path of a queue, or the address of one that another engine keeps."""
+    text = os.fspath(queue)
+    return text if "://" in text else os.path.abspath(text)
 
 
 def _cause(error: Exception) -> Exception:

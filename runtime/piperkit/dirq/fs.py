@@ -332,6 +332,15 @@ def copy_all(source: int, target: int, most: int | None = None) -> bool:
     return True
 
 
+def read_all(fd: int) -> bytes:
+    """All that an open file holds."""
+    chunks, offset = [], 0
+    while chunk := os.pread(fd, _COPY_CHUNK, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
+
+
 def same_contents(first: int, second: int) -> bool:
     """Whether two open files hold the same bytes."""
     size = os.fstat(first).st_size

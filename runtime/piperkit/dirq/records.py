@@ -60,8 +60,10 @@ def _checked(fields: dict[str, Any]) -> MessageRecord:
         raise ValueError(f"waits {waits!r}")
     if not (death is None or isinstance(death, str)):
         raise TypeError(f"death {type(death).__name__}")
-    if target is not None and (not target.startswith("/") or "\0" in target or "/../" in f"{target}/"):
-        raise ValueError("target is no absolute path")
+    if target is not None and (
+        (not target.startswith("/") and "://" not in target) or "\0" in target or "/../" in f"{target}/"
+    ):
+        raise ValueError("target is no absolute path, and no address")
     history = tuple({"time": str(each["time"]), "reason": str(each["reason"])} for each in fields["history"])
     return MessageRecord(attempts, crashes, death, target, history, waits)
 

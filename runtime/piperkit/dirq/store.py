@@ -25,6 +25,7 @@ from piperkit.dirq.sync import Sync, Syncer
 from piperkit.dirq.writing import Writer
 from piperkit.errors import MessageTooLarge
 from piperkit.message import Failure
+from piperkit.queue import Outlet
 from piperkit.record import NEW, MessageRecord, iso
 
 #: Bytes that are read at once, of a file of which nothing is known; most messages are smaller.
@@ -41,6 +42,7 @@ class Settings:
     message_max: int = 64 * MIB
     min_free: int | None = None
     daemon: str = ""
+    elsewhere: Callable[[str], Outlet] | None = None
 
 
 class Store:
@@ -62,7 +64,7 @@ class Store:
         self.parts = layout.Parts(path, settings.perms, settings.owner)
         self.notices = Notices(logger)
         self.syncer = Syncer(settings.sync)
-        self.delivery = Delivery(self.syncer, ids.new)
+        self.delivery = Delivery(self.syncer, ids.new, settings.elsewhere)
         self.limits = Limits(path, settings.message_max, settings.min_free)
         self.passes_on = False  #: whether messages are likely to go on as they came
         #: Told of a claimed message's name and the new one that it is about to get.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from piperkit.component import Component
+from piperkit.errors import QueueError
 from piperkit.filer import names, producing
 from piperkit.filer.desk import Desk
 from piperkit.filer.housekeeping import PART_PAUSE, RECOVER_INTERVAL, Housekeeping
@@ -109,7 +110,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         parts.claims.clear()
         try:
             parts.window.close()
-        except OSError as error:
+        except (OSError, QueueError) as error:
             self._host.logger.error("Component '%s': the last batch is not on the disk: %s", self.cid, error)
         self.intake.bell.close()
         if parts.waiting.pause is Pause.OUTPUT_FULL:

@@ -145,7 +145,7 @@ class Desk:
         window = self._parts.window
         try:
             window.close()
-        except OSError as error:
+        except (OSError, QueueError) as error:
             self.pause_for_fault(error)
         window.open()
 
@@ -274,6 +274,7 @@ class Desk:
             parts.host.logger.warning(
                 "Component '%s': processing pauses; waiting for: %s", parts.cid, parts.waiting.reason
             )
+            parts.queue.tell(parts.waiting.reason)
             parts.host.tell_status()
         if self._check is None:
             self._check = parts.host.queue.schedule_after(parts.waiting.delay, parts.event(names.QUEUE_CHECK))
@@ -301,4 +302,5 @@ class Desk:
             parts.queue.waits_for_room(False)
         if parts.waiting.passed():
             parts.host.logger.warning("Component '%s': processing goes on", parts.cid)
+            parts.queue.tell(None)
             parts.host.tell_status()

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from piperkit.errors import QueueError
+
 #: Seconds after which what was done is made durable; sooner where there is nothing more to do.
 AGE = 0.2
 
@@ -33,13 +35,13 @@ class SyncWindow:
             self.ends = time.monotonic() + AGE
 
     def close(self) -> None:
-        """Make durable what was done. Idempotent. Raises OSError, and then the next one does it again."""
+        """Make durable what was done. Idempotent. Raises OSError, QueueError, and then the next one does it again."""
         stack, self._stack, self.is_open = self._stack, None, False
         self.ends = float("inf")
         if stack is not None:
             try:
                 stack.close()
-            except OSError:
+            except (OSError, QueueError):
                 self.open()
                 raise
             self._closed()

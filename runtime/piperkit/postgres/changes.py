@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from piperkit.errors import QueueAway, QueueError
+from piperkit.postgres import statements
 from piperkit.postgres.claims import Held
 from piperkit.postgres.connection import Connection
 from piperkit.postgres.statements import channel, is_taken
@@ -239,8 +240,7 @@ class Changes:
                 going.setdefault(change.target, []).append(change)
         for target, those in going.items():
             names = [self._name(change) for change in those]
-            query = "SELECT id FROM piper.message WHERE queue = %s AND id = ANY(%s)"
-            taken = {row[0] for row in self._connection.rows(query, (target, names))}
+            taken = statements.taken(self._connection, target, names)
             for change, name in zip(those, names, strict=True):
                 if name in taken:
                     self._names[change.kind, target, change.held.id] = self._new_id()

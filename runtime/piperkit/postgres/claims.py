@@ -35,7 +35,8 @@ WITH due AS MATERIALIZED (
         m.body
 )
 SELECT t.id, t.attempts, t.size, t.arrived, t.record, t.body, b.contents
-FROM set_config('synchronous_commit', 'off', true), taken AS t LEFT JOIN piper.body AS b ON b.number = t.body AND t.size <= {INLINE} ORDER BY t.id
+FROM set_config('synchronous_commit', 'off', true), taken AS t
+LEFT JOIN piper.body AS b ON b.number = t.body AND t.size <= {INLINE} ORDER BY t.id
 """
 
 

@@ -114,8 +114,8 @@ class Connection:
         # 25006: it is a standby by now; 57P0x: it stops, or has not yet started.
         if self._session is None or self._session.closed or state == "25006" or state.startswith("57P0"):
             self.drop()
-            self._why = said
-            return QueueAway(f"the database {where} is away: {said}")
+            self._why = self._why or said
+            return self._away()
         if state in ("40001", "40P01", "55P03", "57014") or state.startswith("08"):
             return QueueAway(f"the database {where} is busy: {said}")
         if state == "53100":
@@ -136,7 +136,7 @@ class Connection:
             return self._session
         now = time.monotonic()
         if now < self._next:
-            raise QueueAway(f"the database {self.address.shown_database} is away: {self._why}")
+            raise self._away()
         self._next = now + PAUSE
         self._session = self._connect()
         self.number += 1
@@ -149,18 +149,23 @@ class Connection:
             raise
         finally:
             self._opening = False
+        self._why = ""
         return self._session
+
+    def _away(self) -> QueueAway:
+        return QueueAway(f"the database {self.address.shown_database} is away: {self._why}")
 
     def _connect(self) -> psycopg.Connection[Row]:
         parameters = self._parameters()
         try:
             session = psycopg.connect(**parameters, autocommit=True, prepare_threshold=1)
         except psycopg.Error as error:
-            self._why = first_line(error)
+            said = first_line(error)
             permanent = ("password authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
-            if any(words in self._why for words in permanent):
-                raise QueueMissing(f"the database {self.address.shown_database}: {self._why}") from None
-            raise QueueAway(f"the database {self.address.shown_database} is away: {self._why}") from None
+            if any(words in said for words in permanent):
+                raise QueueMissing(f"the database {self.address.shown_database}: {said}") from None
+            self._why = self._why or said  # the first reason stays, so that it is said once
+            raise self._away() from None
         session.add_notify_handler(lambda found: self.notified(found.channel, found.payload))
         return session
 
@@ -212,7 +217,7 @@ class Connection:
             while (found := session.pgconn.notifies()) is not None:
                 self.notified(found.relname.decode(), found.extra.decode())
         except psycopg.Error as error:
-            self._why = first_line(error)
+            self._why = self._why or first_line(error)
             self.drop()
 
     def _forget(self) -> None:

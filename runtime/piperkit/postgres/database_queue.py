@@ -10,6 +10,7 @@ from typing import Self
 
 from piperkit.errors import (
     ConfigError,
+    LeftAlone,
     MessageTooLarge,
     NotClaimed,
     PiperError,
@@ -97,11 +98,13 @@ class DatabaseQueue:
         self._surveyor = Surveyor(self.address, next_queue, password_file)
         self._number = 0  #: of the queue
         self._watch: Watch | None = None
+        self._listens = False
         self._paused: Paused | None = None
         self._paused_look = 0.0
         self._targets: dict[str, tuple[float, int]] = {}
         self._held: dict[str, Held] = {}
         self._begun: dict[str, None] = {}  #: of those, in the order in which work on them began
+        self._lost: set[str] = set()  #: those that were, and are others' since the connection was lost
         self._depth = 0  #: of batches
         self._settled = 0  #: messages, in all
         self._waits_for: str | None = None
@@ -112,9 +115,10 @@ class DatabaseQueue:
     def _opened(self) -> None:
         """There is a new session: have again what was lost with the old one."""
         self._number = schema.number(self._connection, self.address.queue)
-        if self._watch is not None:
-            self._connection.run(f"LISTEN {statements.channel(self._number)}")
         still = self._lease.again(self._number)
+        self._listens = False
+        if self._watch is not None:
+            self._listen()
         self._paused_look = 0.0
         self._targets.clear()
         self._claimer.rewind()
@@ -125,6 +129,7 @@ class DatabaseQueue:
         lost = self._held.keys() - still
         for id in lost:
             self._end(self._held[id])
+            self._lost.add(id)
         if lost - settled:
             self._logger.warning(
                 "%d messages that were claimed have been given to others, since the connection was lost",
@@ -156,7 +161,7 @@ class DatabaseQueue:
         id = statements.checked(name or self._ids.new())
         while True:
             try:
-                statements.put(self._connection, self._number, [id], [data], None)
+                statements.put(self._connection, self._number, [id], [data])
                 return id
             except QueueError as error:
                 if not statements.is_taken(error):
@@ -173,7 +178,7 @@ class DatabaseQueue:
             for data in group:
                 self._check_size(len(data))
             ids = [self._ids.new() for _ in group]
-            statements.put(self._connection, self._number, ids, group, None)
+            statements.put(self._connection, self._number, ids, group)
             found += ids
         return found
 
@@ -205,6 +210,7 @@ class DatabaseQueue:
         found = self._claimer.take(self._number, self._lease.take(self._number), limit)
         for held in found:
             self._held[held.id] = held
+            self._lost.discard(held.id)
         return found
 
     def next_look(self) -> float | None:
@@ -228,11 +234,15 @@ class DatabaseQueue:
 
     def watch(self) -> Watch:
         """Something that is readable when the server tells of an arrival, or of a pause."""
-        self._connection.session()
-        self._connection.run(f"LISTEN {statements.channel(self._number)}")
-        self._lease.take(self._number)  # so that others see us
-        self._watch = Watch(self._connection, self.connect)
+        self._watch = Watch(self._connection, self._listen)
         return self._watch
+
+    def _listen(self) -> None:
+        self._connection.session()
+        self._lease.take(self._number)  # so that others see us
+        if not self._listens:
+            self._connection.run(f"LISTEN {statements.channel(self._number)}")
+            self._listens = True
 
     def claimed(self) -> list[str]:
         """The ids that this instance holds."""
@@ -298,7 +308,6 @@ class DatabaseQueue:
             self._check_size(len(data))
         number = self._target(target)
         if number is None:
-            # What another engine has, it has for good; only then is it deleted here.
             self._outlets.put(target, held.id, held.arrived, self._contents(held) if data is None else data)
             self._do(Change(Kind.DELETE, held))
         else:
@@ -312,6 +321,8 @@ class DatabaseQueue:
         number = self._target(target)
         if number is None:
             self._outlets.put(target, held.id, held.arrived, self._contents(held))
+            if not self._depth or self._at_once:
+                self._outlets.sync()
         else:
             self._do(Change(Kind.COPY, held, number))
 
@@ -363,11 +374,13 @@ class DatabaseQueue:
             if change.settles:
                 self._end(change.held)
             if last and self._changes.full:
-                self.flush()
+                with contextlib.suppress(QueueError):  # the end of the batch says it
+                    self.flush()
             return
         if not last:
             return
         try:
+            self._outlets.sync()
             gone = self._changes.flush(self._number, self._lease.holder)
         except BaseException:
             if self._changes:  # unless a new connection has found out that it was done
@@ -392,6 +405,7 @@ class DatabaseQueue:
 
     def flush(self) -> None:
         """Do what was collected."""
+        self._outlets.sync()  # what another engine has for good is deleted here then
         gone = self._changes.flush(self._number, self._lease.holder)
         if gone:
             self._logger.warning("%d messages were taken by somebody else while they were claimed", gone)
@@ -512,6 +526,9 @@ class DatabaseQueue:
         held = self._held.get(id)
         if held is None:
             check_id(id)
+            if id in self._lost:
+                self._lost.discard(id)
+                raise LeftAlone(f"{id} has been given to somebody else, since the connection was lost")
             raise NotClaimed(f"{id} is not claimed by this instance")
         return held
 

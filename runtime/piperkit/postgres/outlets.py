@@ -19,9 +19,14 @@ class Outlets:
         self._elsewhere = elsewhere
         self._open: dict[str, Outlet] = {}
 
-    def put(self, target: str, id: str, arrived: float, data: bytes) -> str:
+    def put(self, target: str, id: str, arrived: float, data: bytes) -> None:
         """Raises TargetUnavailable, NoRoom."""
-        return self._of(target).put(id, arrived, data)
+        self._of(target).put(id, arrived, data)
+
+    def sync(self) -> None:
+        """Raises TargetUnavailable, NoRoom."""
+        for outlet in self._open.values():
+            outlet.sync()
 
     def room(self, target: str, limit: int) -> int:
         """Raises TargetUnavailable."""
@@ -54,29 +59,32 @@ class DatabaseOutlet:
         self._connection.opened.append(self._opened)
         self._number = 0
         self._ids = Ids()
+        self._put: list[tuple[str, float, bytes]] = []
 
     def _opened(self) -> None:
         self._number = schema.number(self._connection, self._address.queue)
 
-    def put(self, id: str, arrived: float, data: bytes) -> str:
+    def put(self, id: str, arrived: float, data: bytes) -> None:
         """See `Outlet`."""
+        self._put.append((id, arrived, data))
+
+    def sync(self) -> None:
+        """See `Outlet`: one transaction."""
+        put, self._put = self._put, []
+        if not put:
+            return
         connection = self._connection
         try:
-            name = statements.checked(id)
-        except PiperError:
-            name = self._ids.new()
-        try:
+            connection.session()
             with connection.transaction():
-                receipt = (
-                    "INSERT INTO piper.receipt (queue, id, arrived) VALUES (%s, %s, to_timestamp(%s))"
-                    " ON CONFLICT DO NOTHING"
-                )
-                known = repr(id)[1:-1] if name != id else id
-                if connection.run(receipt, (self._number, known, arrived)):
-                    if statements.has(connection, self._number, name):
-                        name = self._ids.new()
-                    statements.put(connection, self._number, [name], [data], arrived)
-            return name
+                # An id that is not UTF-8 is another one here, and known by what stands for it.
+                known = [id.encode("utf-8", "backslashreplace").decode() for id, _, _ in put]
+                new = set(connection.rows(_RECEIPTS, (self._number, known, [arrived for _, arrived, _ in put])))
+                rest = [(*each, name) for each, name in zip(put, known, strict=True) if (name, each[1]) in new]
+                taken = statements.taken(connection, self._number, [id for id, _, _, _ in rest])
+                ids = [self._ids.new() if id != name or id in taken else id for id, _, _, name in rest]
+                times = [arrived for _, arrived, _, _ in rest]
+                statements.put(connection, self._number, ids, [data for _, _, data, _ in rest], times)
         except QueueAway as error:
             raise TargetUnavailable(str(error)) from error
 
@@ -90,3 +98,10 @@ class DatabaseOutlet:
 
     def close(self) -> None:
         self._connection.close()
+
+
+_RECEIPTS = """
+INSERT INTO piper.receipt (queue, id, arrived)
+SELECT %s, id, to_timestamp(arrived) FROM unnest(%s::text[], %s::float8[]) AS v (id, arrived)
+ON CONFLICT DO NOTHING RETURNING id, extract(epoch FROM arrived)::float8
+"""

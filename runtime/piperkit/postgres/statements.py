@@ -47,19 +47,21 @@ def grouped(contents: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 _PUT = """
 WITH new AS (
-    SELECT v.id, v.data, nextval('piper.bodies') AS number
-    FROM unnest(%(ids)s::text[], %(data)s::bytea[]) AS v (id, data)
+    SELECT v.id, v.data, v.arrived, nextval('piper.bodies') AS number
+    FROM unnest(%(ids)s::text[], %(data)s::bytea[], %(arrived)s::float8[]) AS v (id, data, arrived)
 ), contents AS (INSERT INTO piper.body SELECT number, data FROM new), put AS (
     INSERT INTO piper.message (queue, id, size, arrived, body)
-    SELECT %(queue)s, id, length(data), coalesce(to_timestamp(%(arrived)s), clock_timestamp()), number FROM new
+    SELECT %(queue)s, id, length(data), coalesce(to_timestamp(arrived), clock_timestamp()), number FROM new
 ) SELECT pg_notify(%(channel)s, '')
 """
 
 
-def put(connection: Connection, queue: int, ids: list[str], contents: list[bytes], arrived: float | None) -> None:
-    """Put messages into a queue, all or none; arrived: now, if that is None.
+def put(
+    connection: Connection, queue: int, ids: list[str], contents: list[bytes], arrived: list[float] | None = None
+) -> None:
+    """Put messages into a queue, all or none; arrived: when they were written, by default now.
 
-    Raises as `Connection.errors` says: of an id that is taken, QueueError with UniqueViolation as its cause.
+    Raises as `Connection.errors` says: of an id that is taken, an error that `is_taken` knows.
     """
     arguments = {"ids": ids, "data": contents, "queue": queue, "arrived": arrived, "channel": channel(queue)}
     connection.rows(_PUT, arguments)
@@ -70,9 +72,20 @@ def is_taken(error: QueueError) -> bool:
     return isinstance(error.__cause__, psycopg.errors.UniqueViolation)
 
 
-def has(connection: Connection, queue: int, id: str) -> bool:
-    """Whether the queue has a message of that id."""
-    return bool(connection.rows("SELECT 1 FROM piper.message WHERE queue = %s AND id = %s", (queue, id)))
+def taken(connection: Connection, queue: int, ids: Iterable[str]) -> set[str]:
+    """Those of the ids that the queue has."""
+    valid = [id for id in ids if is_text(id)]
+    query = "SELECT id FROM piper.message WHERE queue = %s AND id = ANY(%s)"
+    return {row[0] for row in connection.rows(query, (queue, valid))}
+
+
+def is_text(id: str) -> bool:
+    """Whether a database can keep it."""
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in id
 
 
 def count(connection: Connection, queue: int, part: str, most: int | None = None) -> int:
