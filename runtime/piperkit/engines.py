@@ -5,17 +5,30 @@ The engine for databases is imported only for a queue in one.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from piperkit.dirq.acts import Operator as DirectoryOperator
+from piperkit.dirq.layout import is_queue
 from piperkit.dirq.outlet import DirectoryOutlet
 from piperkit.dirq.view import QueueView
-from piperkit.errors import ConfigError, TargetUnavailable
+from piperkit.errors import ConfigError, PiperError, TargetUnavailable
 from piperkit.operating import Operator, View
 from piperkit.postgres.address import Address, is_address
-from piperkit.queue import Outlet
+from piperkit.queue import Outlet, Queue
 
-__all__ = ["Address", "elsewhere", "is_address", "operator", "require", "view"]
+__all__ = [
+    "Address",
+    "create",
+    "elsewhere",
+    "is_address",
+    "operator",
+    "producer",
+    "require",
+    "short_name",
+    "spool",
+    "view",
+]
 
 
 def require() -> None:
@@ -43,15 +56,72 @@ def elsewhere(queue: str, daemon: str = "", password_file: str | None = None) ->
 
 def view(queue: str) -> View:
     """What is in a queue. Raises QueueMissing, ConfigError."""
-    return _of_database("view", "DatabaseView", queue) if is_address(queue) else QueueView(queue)
+    if is_address(queue):
+        found: View = _of_database("view", "DatabaseView", queue)
+        return found
+    return QueueView(queue)
+
+
+def exists(queue: str) -> bool:
+    """Whether the queue is there, as far as is known."""
+    if not is_address(queue):
+        return is_queue(queue)
+    try:
+        view(queue)
+    except PiperError:
+        return False
+    return True
 
 
 def operator(queue: str, who: str) -> Operator:
     """Acts on the messages of a queue. Raises ConfigError."""
-    return _of_database("acts", "Operator", queue, who) if is_address(queue) else DirectoryOperator(queue, who)
+    if is_address(queue):
+        found: Operator = _of_database("acts", "Operator", queue, who, elsewhere)
+        return found
+    return DirectoryOperator(queue, who, elsewhere)
 
 
-def _of_database(module: str, name: str, *arguments: str) -> Any:
+def short_name(queue: str) -> str:
+    """A queue's name, without where it is."""
+    if is_address(queue):
+        try:
+            return Address.parse(queue, needs_queue=False).queue
+        except ConfigError:
+            pass
+    return os.path.basename(queue)
+
+
+def spool(address: str) -> list[str]:
+    """The addresses of all queues of a database. Raises QueueMissing, ConfigError."""
+    found: list[str] = _of_database("view", "spool", address)
+    return found
+
+
+def producer(address: str, message_max: int) -> Queue:
+    """A queue in a database, to put messages into. Raises QueueMissing, QueueAway, ConfigError."""
+    require()
+    from piperkit.postgres.database_queue import DatabaseQueue
+
+    queue = DatabaseQueue(address, message_max=message_max, daemon="piperctl")
+    queue.connect()
+    return queue
+
+
+def create(address: str) -> tuple[bool, list[str]]:
+    """Make a queue in a database, and the tables where they are missing or old; see `piperkit.postgres.schema`."""
+    require()
+    from piperkit.postgres import schema
+    from piperkit.postgres.connection import Connection
+
+    parsed = Address.parse(address)
+    connection = Connection(parsed, "piperctl")
+    try:
+        return schema.create(connection, parsed.queue)
+    finally:
+        connection.close()
+
+
+def _of_database(module: str, name: str, *arguments: Any) -> Any:
     require()
     import importlib
 

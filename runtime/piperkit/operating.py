@@ -3,7 +3,7 @@
 A message rests in a part of the queue where nobody works on it (`RESTING`), or is in work. It is known by its id and
 its arrival, so an act on a message that was listed never befalls another one that has its name by now.
 
-`piperkit.dirq.view.QueueView` and `piperkit.dirq.acts.Operator` do it for a directory.
+`view` and `acts` of each engine do it.
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ class Instance:
     pid: int
     since: float  #: seconds since the epoch
     claims: int | None  #: messages that it has claimed; None: it is changing that in this moment
+    # What an engine knows that keeps its queues for several machines:
+    version: str | None = None  #: of piperkit
+    rate: float | None = None  #: messages a second that it settled lately
+    waits_for: str | None = None
+    seen: float | None = None  #: when it said so last, in seconds since the epoch
+    alive: bool = True  #: False: its connection has ended, and nobody has cleared up after it yet
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,6 +126,12 @@ class View(Protocol):
 
     def measure(self, part: str) -> tuple[int, int, float | None]:
         """The number of messages in a part, their bytes, and when the one that has waited longest arrived."""
+        ...
+
+    def banished(self, entry: Entry) -> float:
+        """When a message in `errors` was put there, in seconds since the epoch. Raises FileNotFoundError where it has
+        moved on.
+        """
         ...
 
     def told(self, containing: bytes = b"") -> Iterator[dict[str, Any]]:

@@ -8,12 +8,13 @@ and what was done is told. Each command leaves a line in the system's log.
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 import typer
 
 from piperkit.cli import acting, passing, queues, render, selecting, spools
+from piperkit.engines import is_address
 from piperkit.errors import UsageError
 from piperkit.operating import RESTING
 
@@ -144,22 +145,30 @@ def mv(
 ) -> None:
     """Move messages to another queue on the same file system. Those in errors, unless --part names another part.
 
-    They keep their ids and arrival, and are new there.
+    They keep their ids and arrival, and are new there. Between a directory and a database, what has not failed is
+    moved by default: in incoming, deferred and hold. Cut off there, do it again: what was on its way is in hold.
 
     Examples:
 
         piperctl queue mv QUEUE TARGET --where type=late
 
         piperctl queue mv QUEUE TARGET --part incoming --all
+
+        piperctl queue mv /var/spool/mail 'postgresql://db1/spool?queue=mail' --all
     """
     if how.spool is not None:
         raise UsageError("--spool: messages are moved out of one queue; name it")
-    there = Path(queues.view(target).path).resolve()
-    if there == Path(spools.path(queue)).resolve():
+    there, here = _real(queues.view(target).path), _real(spools.path(queue))
+    if there == here:
         raise UsageError(f"{render.name(target)} is the queue itself; to have messages tried again: requeue")
-    where = _parts(part, ("errors",))
+    by_default = ("errors",) if is_address(there) == is_address(here) else ("incoming", "deferred", "hold")
+    where = _parts(part, by_default)
     named = acting.Named(queue, ids)
-    acting.perform("mv", "moved", named, where, criteria, how, lambda operator, entry: operator.move(entry, str(there)))
+    acting.perform("mv", "moved", named, where, criteria, how, lambda operator, entry: operator.move(entry, there))
+
+
+def _real(queue: str) -> str:
+    return queue if is_address(queue) else os.path.realpath(queue)
 
 
 def _parts(part: str | None, by_default: tuple[str, ...], allowed: tuple[str, ...] = RESTING) -> tuple[str, ...]:

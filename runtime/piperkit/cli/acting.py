@@ -21,11 +21,11 @@ from typing import Annotated, Any
 
 import typer
 
+from piperkit import engines
 from piperkit.cli import passing, progress, queues, render, selecting
 from piperkit.cli.interrupts import Interrupts
 from piperkit.cli.options import Json
 from piperkit.dirq import layout
-from piperkit.dirq.acts import Operator as DirectoryOperator
 from piperkit.dirq.fs import display
 from piperkit.errors import ExitStatus, PiperError, UsageError
 from piperkit.operating import Entry, Operator, View
@@ -90,7 +90,7 @@ def who() -> str:
 
 def operator_of(path: str) -> Operator:
     """Acts on the queue at that path, for whoever acts."""
-    return DirectoryOperator(path, who())
+    return engines.operator(path, who())
 
 
 def as_owner(path: str, several: bool, work: Callable[[], tuple[Result, bool]]) -> tuple[Result, bool]:
@@ -99,6 +99,8 @@ def as_owner(path: str, several: bool, work: Callable[[], tuple[Result, bool]]) 
     several: there are more queues, so that root does not become the owner of this one for good, but a child of it does.
     """
     who()
+    if engines.is_address(path):  # the server says what one may do
+        return work()
     if os.geteuid() != 0:
         _check_rights(path)
         return work()
@@ -132,6 +134,8 @@ def as_owner(path: str, several: bool, work: Callable[[], tuple[Result, bool]]) 
 
 def become_owner(path: str) -> None:
     """As root, become the account that works on the queue. Raises PiperError where one may not act there."""
+    if engines.is_address(path):
+        return
     if os.geteuid() == 0:
         from piperkit.daemon.process import Identity  # here: all of the daemon comes with it
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from piperkit import naming
+from piperkit import engines, naming
 from piperkit.cli.interrupts import Interrupts
 from piperkit.dirq.reading import json_object
 from piperkit.errors import PiperError, UsageError
@@ -26,11 +30,25 @@ def by(program: str) -> Passing:
     def passing(view: View, entries: Iterator[Entry], interrupts: Interrupts) -> Iterator[Entry]:
         while some := list(itertools.islice(entries, _AT_ONCE)):
             some.sort(key=lambda each: naming.sort_key(each.id))
-            with interrupts.allowed():
-                verdicts = tried(path, [entry.path for entry in some])
+            with interrupts.allowed(), _files(view, some) as files:
+                verdicts = tried(path, files)
             yield from itertools.compress(some, verdicts)
 
     return passing
+
+
+@contextlib.contextmanager
+def _files(view: View, entries: list[Entry]) -> Iterator[list[str]]:
+    """Files that hold these messages; that of one that has moved on is not there."""
+    if not engines.is_address(view.path):
+        yield [entry.path for entry in entries]
+        return
+    with tempfile.TemporaryDirectory(prefix="piperctl-") as directory:
+        paths = [os.path.join(directory, entry.id) for entry in entries]
+        for entry, path in zip(entries, paths, strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).write_bytes(view.read(entry))
+        yield paths
 
 
 def found(program: str) -> str:

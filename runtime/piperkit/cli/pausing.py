@@ -6,11 +6,11 @@ import datetime
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from piperkit import engines
 from piperkit.cli import acting, queues, render
 from piperkit.cli.act import Why
 from piperkit.cli.acting import Result
@@ -52,7 +52,7 @@ def resume(queue: queues.Queue = None, spool: queues.Spool = None) -> None:
     _whole(queue, spool, "resumed", lambda operator: "resumed" if operator.resume() else "was not paused")
 
 
-def _whole(queue: str | None, spool: Path | None, what: str, act: Callable[[Operator], str]) -> None:
+def _whole(queue: str | None, spool: str | None, what: str, act: Callable[[Operator], str]) -> None:
     """Act on whole queues."""
     views = queues.views([] if queue is None else [queue], spool)
     for view in views:
@@ -62,7 +62,7 @@ def _whole(queue: str | None, spool: Path | None, what: str, act: Callable[[Oper
             return Result(done=1), False
 
         # A queue whose directory is root's is for root to pause, whoever works on its parts.
-        if os.stat(view.path).st_uid == os.geteuid():
+        if engines.is_address(view.path) or os.stat(view.path).st_uid == os.geteuid():
             work()
         else:
             acting.as_owner(view.path, len(views) > 1, work)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from piperkit import engines
 from piperkit.cli import sources
 from piperkit.cli.interrupts import Interrupts
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.directory_queue import GROUP
 from piperkit.errors import QueueError
+from piperkit.queue import Queue
 
 #: A group also ends at so many bytes, which are held in memory.
 _HELD_MAX = 8 << 20
@@ -20,11 +23,13 @@ _HELD_MAX = 8 << 20
 Advance = Callable[[int, int], None]
 
 
-def open_queue(path: str, message_max: int) -> DirectoryQueue:
+def open_queue(path: str, message_max: int) -> contextlib.AbstractContextManager[Queue]:
     """The queue at `path`, so that messages put there fit in: with its mode, and from root also with its owner.
 
     Without that, its daemon could not read what root puts into a queue of mode 0o770.
     """
+    if engines.is_address(path):
+        return contextlib.closing(engines.producer(path, message_max))
     found = os.stat(os.path.join(path, "incoming"))
     perms, owner = stat.S_IMODE(found.st_mode) & 0o777, (found.st_uid, found.st_gid)
     return DirectoryQueue(path, create=False, perms=perms, owner=owner, message_max=message_max)
@@ -38,7 +43,7 @@ class Putter:
 
     def __init__(
         self,
-        queue: DirectoryQueue,
+        queue: Queue,
         message_max: int,
         interrupts: Interrupts,
         advance: Advance,
@@ -65,7 +70,10 @@ class Putter:
             length = os.stat(path).st_size
             self._interrupts.check()
             self.flush()
-            self._done([self._queue.enqueue_file(path)], length, length)
+            if isinstance(self._queue, DirectoryQueue):
+                self._done([self._queue.enqueue_file(path)], length, length)
+            else:
+                self._done([self._queue.enqueue(Path(path).read_bytes())], length, length)
             return
         with sources.reading(source, self._interrupts, self.flush) as read:
             data = sources.whole(read, self._message_max)

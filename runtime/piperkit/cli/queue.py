@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from piperkit import engines
 from piperkit.cli import act, archive, edit, look, pausing, progress, render, sources, spools, watching
 from piperkit.cli.completing import queue_names
 from piperkit.cli.interrupts import Interrupts
@@ -21,7 +22,7 @@ from piperkit.dirq import ensure_queue, is_queue
 from piperkit.dirq.fs import display
 from piperkit.dirq.layout import DEFAULT_PERMS
 from piperkit.dirq.store import Settings
-from piperkit.errors import ExitStatus, PiperError, QueueMissing
+from piperkit.errors import ExitStatus, PiperError, QueueMissing, UsageError
 
 commands = typer.Typer(help="Make queues, put messages into them, look at them, act on them.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ QueueArgument = Annotated[
     str,
     typer.Argument(
         metavar="QUEUE",
-        help="The queue's directory, or a bare name for one in the spool.",
+        help="The queue's directory or address, or a bare name for one in the spool.",
         show_default=False,
         autocompletion=queue_names,
     ),
@@ -65,10 +66,26 @@ def create(
 ) -> None:
     """Make a queue, or what is missing of one. Doing it twice does no harm.
 
+    In a database, the tables are made or brought to this version, and the roles piper_producer, piper_daemon,
+    piper_viewer and piper_operator, to be granted to whoever logs in there: `GRANT piper_daemon TO mydaemon`.
+
     Examples:
 
         piperctl queue create QUEUE --user mydaemon --group piper
+
+        piperctl queue create 'postgresql://db1/spool?queue=mail'
     """
+    path = spools.path(queue, new=True)
+    if engines.is_address(path):
+        if user is not None or group is not None:
+            raise UsageError("--user, --group: who may do what in a database is said there, by GRANT; see --help")
+        made, left = engines.create(path)
+        print(f"{render.name(path)} {'was made' if made else 'is there'}")
+        for each in left:
+            print(f"piperctl: {render.text(each)}", file=sys.stderr)
+        if left:
+            raise typer.Exit(ExitStatus.PARTIAL)
+        return
     from piperkit.daemon.process import find_group, find_user  # here, since all of the daemon comes with it
 
     owner = None
@@ -76,7 +93,7 @@ def create(
         account = find_user(user) if user is not None else None
         gid = find_group(group).gr_gid if group is not None else account.pw_gid if account else -1
         owner = (account.pw_uid if account else -1, gid)
-    ensure_queue(os.path.abspath(spools.path(queue, new=True)), _mode(perms), owner)
+    ensure_queue(os.path.abspath(path), _mode(perms), owner)
 
 
 @commands.command()
@@ -117,10 +134,14 @@ def put(
     if inputs.count(STDIN) > 1:
         raise typer.BadParameter("standard input can be read only once")
     shown = render.name(queue)
-    path = os.path.abspath(spools.path(queue, new=create))
-    if create:
+    path = spools.path(queue, new=create)
+    if engines.is_address(path):
+        if create:
+            engines.create(path)
+    elif create:
+        path = os.path.abspath(path)
         ensure_queue(path, DEFAULT_PERMS)
-    elif not is_queue(path):
+    elif not is_queue(path := os.path.abspath(path)):
         raise QueueMissing(f"{shown} is not a queue; make it with: piperctl queue create {shown}")
     # A bar and other text do not share a terminal well.
     typed = STDIN in inputs and progress.is_terminal(sys.stdin)

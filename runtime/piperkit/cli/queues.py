@@ -7,40 +7,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from piperkit import engines
 from piperkit.cli import render, spools
 from piperkit.cli.completing import queue_names
 from piperkit.dirq.layout import PROTOCOL
-from piperkit.dirq.view import QueueView
 from piperkit.errors import QueueMissing, UsageError
+from piperkit.operating import View
 
 Queue = Annotated[
     str | None,
     typer.Argument(
         metavar="QUEUE",
-        help="The queue's directory, or a bare name for one in the spool.",
+        help="The queue's directory or address, or a bare name for one in the spool.",
         show_default=False,
         autocompletion=queue_names,
     ),
 ]
 Queues = Annotated[
     list[str] | None,
-    typer.Argument(metavar="QUEUE", help="Queues, as directories or bare names.", autocompletion=queue_names),
+    typer.Argument(
+        metavar="QUEUE", help="Queues, as directories, addresses or bare names.", autocompletion=queue_names
+    ),
 ]
 Spool = Annotated[
-    Path | None, typer.Option("--spool", metavar="DIR", help="All queues in this directory, instead of QUEUE.")
+    str | None,
+    typer.Option("--spool", metavar="DIR", help="All queues in this directory, or database, instead of QUEUE."),
 ]
 
 
-def view(given: str) -> QueueView:
+def view(given: str) -> View:
     """What is in a queue. Raises QueueMissing, which says what is missing."""
     where = spools.path(given)
+    if engines.is_address(where):
+        return engines.view(where)
     try:
-        return QueueView(where)
+        return engines.view(where)
     except QueueMissing:
         # A bare name is found nowhere: say both places.
         also = "" if where == given else f", and {render.name(given)} is no directory here"
@@ -50,15 +55,15 @@ def view(given: str) -> QueueView:
         raise QueueMissing(f"{render.name(where)} is not a queue: it has no directory {', '.join(missing)}") from None
 
 
-def views(given: Sequence[str], directory: Path | None) -> list[QueueView]:
+def views(given: Sequence[str], spool: str | None) -> list[View]:
     """What is in all queues that are meant. Raises UsageError where none is, QueueMissing."""
-    if directory is None:
+    if spool is None:
         if not given:
             raise UsageError("say which queue: QUEUE, or --spool DIR for all in a directory")
         return [view(each) for each in given]
     if given:
         raise UsageError(f"{given[0]}: --spool means all queues in a directory; leave QUEUE out")
-    found = [QueueView(path) for path in spools.within(directory)]
+    found = [engines.view(path) for path in spools.within(spool)]
     if not found:
-        raise QueueMissing(f"{render.name(os.fspath(directory))} has no queue in it")
+        raise QueueMissing(f"{render.name(spool)} has no queue in it")
     return found

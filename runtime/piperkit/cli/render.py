@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from piperkit.dirq.fs import display
+from piperkit.engines import short_name
 from piperkit.errors import UsageError
 from piperkit.operating import Entry
 
@@ -167,7 +168,7 @@ def entries(found: list[tuple[str, Entry]], left_out: int, shown: tuple[str, ...
     now = time.time()
     rows = [
         {
-            "queue": name(os.path.basename(queue)),
+            "queue": name(short_name(queue)),
             "part": entry.part,
             "id": name(entry.id),
             "size": size(entry.size),
@@ -253,7 +254,7 @@ def found(rows: list[dict[str, Any]]) -> None:
         who = "?" if there is None else ", ".join(f"{each['host']}:{each['pid']}" for each in there) or "none"
         shown.append(
             {
-                "QUEUE": name(os.path.basename(row["queue"])),
+                "QUEUE": name(short_name(row["queue"])),
                 "WAIT": str(parts["incoming"]),
                 "WORK": str(parts["pending"] + parts["outgoing"]),
                 "PUT OFF": str(parts["deferred"]),

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import heapq
 import itertools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -138,7 +137,7 @@ def banished(
     """The dead letters that are meant, each with the time of its banishment. check: as for `meant`."""
     for entry in meant(view, ("errors",), chosen, None, check):
         with contextlib.suppress(FileNotFoundError):
-            yield entry, os.stat(entry.path, follow_symlinks=False).st_ctime  # which rename(2) sets
+            yield entry, view.banished(entry)
 
 
 def _holds(chosen: Selection, view: View, entry: Entry, now: float) -> bool:

@@ -6,10 +6,10 @@ A queue that works has its messages on the left. What grows to the right waits f
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 
+from piperkit.engines import short_name
 from piperkit.operating import Entry, View
 from piperkit.selection import member
 
@@ -53,7 +53,7 @@ def row_of(what: str) -> RowOf:
     if what == "part":
         return lambda view, entry: entry.part
     if what == "queue":
-        return lambda view, entry: os.path.basename(view.path)
+        return lambda view, entry: short_name(view.path)
     if what == "size":
         return lambda view, entry: next((name for most, name in _SIZES if entry.size <= most), "more")
     if what == "reason":

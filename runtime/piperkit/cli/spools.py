@@ -1,7 +1,7 @@
 """Where queues are that are named, as daemons name them, by a bare name: in the spool.
 
-That is $PIPER_SPOOL, or var/spool of the project that one stands in, or /var/spool. A directory of that name that is
-here comes first.
+That is $PIPER_SPOOL, a directory or a database (postgresql://HOST/DATABASE), or var/spool of the project that one
+stands in, or /var/spool. A directory of that name that is here comes first.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from piperkit import engines
 from piperkit.dirq.layout import is_queue
 from piperkit.errors import QueueMissing
 from piperkit.text import harmless
@@ -18,27 +19,39 @@ VARIABLE = "PIPER_SPOOL"
 
 
 def path(given: str, *, new: bool = False) -> str:
-    """The path of the queue that is meant. new: it may be made; outside of any spool a bare name is made here then."""
+    """The path or address of the queue that is meant.
+
+    new: it may be made; outside of any spool a bare name is made here then. Raises ConfigError for what is no address.
+    """
+    if engines.is_address(given):
+        return str(engines.Address.parse(given))
     if os.path.basename(given) != given or given in (".", "..") or os.path.lexists(given):
         return given
     spool = _spool()
     if spool is None:
         return given if new else os.path.join("/var/spool", given)
+    if engines.is_address(spool):
+        return str(engines.Address.parse(spool, needs_queue=False).of(given))
     return os.path.join(spool, given)
 
 
-def within(directory: Path) -> list[str]:
-    """The paths of the queues in a directory, by name. Raises QueueMissing where that is none."""
+def within(spool: str) -> list[str]:
+    """The paths of the queues in a directory, or the addresses of those in a database, by name.
+
+    Raises QueueMissing where that is none.
+    """
+    if engines.is_address(spool):
+        return engines.spool(spool)
     try:
-        names = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
+        names = sorted(entry.name for entry in os.scandir(spool) if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
-        raise QueueMissing(f"{harmless(os.fspath(directory))} is no directory, and so no spool") from None
-    return [path for name in names if is_queue(path := os.path.join(directory, name))]
+        raise QueueMissing(f"{harmless(spool)} is no directory, and so no spool") from None
+    return [path for name in names if is_queue(path := os.path.join(spool, name))]
 
 
-def default() -> Path:
+def default() -> str:
     """Where bare names are looked for."""
-    return Path(_spool() or "/var/spool")
+    return _spool() or "/var/spool"
 
 
 def _spool() -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import heapq
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ import typer
 from piperkit import naming
 from piperkit.cli import completing, finding, queues, render, spools
 from piperkit.cli.options import Json
+from piperkit.engines import short_name
 from piperkit.errors import PiperError, QueueError, UsageError
 from piperkit.operating import View
 from piperkit.selection import seconds
@@ -118,7 +118,7 @@ def tell(lines: list[dict[str, Any]], *, as_json: bool, ids: bool) -> None:
     before: float | None = None
     for line in lines:
         moment = datetime.datetime.fromtimestamp(line["t"]).isoformat(" ", "milliseconds")
-        queue = os.path.basename(str(line.get("queue", "")))
+        queue = short_name(str(line.get("queue", "")))
         more = [f"{key} {_value(key, line[key])}" for key in _MORE if line.get(key) not in (None, "")]
         waited = "" if before is None or ids else f"+{line['t'] - before:.3f} s"
         who = f"{render.name(line['id'])}  " if ids else ""

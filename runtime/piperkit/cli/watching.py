@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from piperkit import engines
 from piperkit.cli import finding, queues, render, selecting, spools
-from piperkit.cli.flow import Flow
+from piperkit.cli.flow import Flow, Looks
 from piperkit.cli.options import Json
 from piperkit.dirq.fs import display
+from piperkit.engines import short_name
 from piperkit.errors import QueueError, UsageError
-from piperkit.operating import HOLDING, Entry
+from piperkit.operating import HOLDING, Entry, View
 from piperkit.selection import seconds
 
 
@@ -41,7 +42,7 @@ def tap(
     chosen = selecting.Criteria(where=where).selection()
     views = {view.path: view for view in queues.views(given or [], spool)}
     until = None if lasting is None else time.monotonic() + seconds("--for", lasting)
-    flow = Flow(list(views), ("incoming",))
+    flow = _flow(list(views.values()), ("incoming",))
     arrived = shown = gone = 0
     try:
         for seen in flow.seen(until):
@@ -78,7 +79,7 @@ def _tell(queue: str, entry: Entry, data: bytes, *, raw: bool, json: bool, sever
         facts = {"queue": display(queue), **render.facts(entry), "contents": text}
         render.as_json({key: facts[key] for key in ("queue", "id", "arrived", "size", "contents")})
     else:
-        head = f"{render.name(Path(queue).name)}  " if several else ""
+        head = f"{render.name(short_name(queue))}  " if several else ""
         print(f"{head}{render.name(entry.id)}  {render.size(entry.size)}  {render.text(text[:200])}", flush=True)
 
 
@@ -104,7 +105,7 @@ def find(
     if not given and spool is None:
         spool = spools.default()
     views = queues.views(given or [], spool)
-    rates = _rates([view.path for view in views], length) if length else {}
+    rates = _rates(views, length) if length else {}
     rows: list[dict[str, Any]] = []
     now = time.time()
     for view in views:
@@ -123,7 +124,17 @@ def find(
                 "instances": None
                 if instances is None
                 else [
-                    {"host": each.host, "pid": each.pid, "since": render.moment(each.since), "claims": each.claims}
+                    {
+                        "host": each.host,
+                        "pid": each.pid,
+                        "since": render.moment(each.since),
+                        "claims": each.claims,
+                        # What is known of those on other machines.
+                        **({} if each.version is None else {"version": each.version}),
+                        **({} if each.rate is None else {"rate": round(each.rate, 1)}),
+                        **({} if each.waits_for is None else {"waits_for": each.waits_for}),
+                        **({} if each.seen is None else {"seen": render.moment(each.seen), "alive": each.alive}),
+                    }
                     for each in instances
                 ],
             }
@@ -135,11 +146,23 @@ def find(
         render.found(rows)
 
 
-def _rates(paths: list[str], length: float) -> dict[str, tuple[float, float]]:
+def _flow(views: list[View], parts: tuple[str, ...]) -> Flow | Looks:
+    """What tells of the messages that come into these queues, and leave them."""
+    if all(engines.is_address(view.path) for view in views):
+        return Looks(views, parts)
+    if any(engines.is_address(view.path) for view in views):
+        raise UsageError("queues in directories and in databases cannot be watched together: name those of one kind")
+    return Flow([view.path for view in views], parts)
+
+
+def _rates(views: list[View], length: float) -> dict[str, tuple[float | None, float | None]]:
     """Messages a second that come into each queue, and that are settled. Raises UsageError."""
     if length > 3600:
         raise UsageError("--for: must be an hour at most")
-    flow = Flow(paths, ("incoming", "pending"))
+    kept = [view for view in views if engines.is_address(view.path)]
+    if kept:
+        return {view.path: _told(view) for view in kept}
+    flow = Flow([view.path for view in views], ("incoming", "pending"))
     came: Counter[str] = Counter()
     went: Counter[str] = Counter()
     try:
@@ -150,4 +173,10 @@ def _rates(paths: list[str], length: float) -> dict[str, tuple[float, float]]:
                 went[seen.queue] += 1
     finally:
         flow.close()
-    return {path: (round(came[path] / length, 1), round(went[path] / length, 1)) for path in paths}
+    return {view.path: (round(came[view.path] / length, 1), round(went[view.path] / length, 1)) for view in views}
+
+
+def _told(view: View) -> tuple[float | None, float | None]:
+    """What the instances on a queue in a database have told of themselves lately; what comes in, nobody tells."""
+    rates = [each.rate for each in view.instances() or () if each.alive and each.rate is not None]
+    return None, round(sum(rates), 1) if rates else None

@@ -18,15 +18,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from piperkit import engines
 from piperkit.component import Component
 from piperkit.daemon.process import Identity
 from piperkit.dirq.fs import display
-from piperkit.dirq.layout import is_queue
-from piperkit.dirq.view import QueueView
 from piperkit.errors import ExitStatus, PiperError, UsageError
 from piperkit.filer import FilerDaemonComponent
 from piperkit.host import Surroundings
 from piperkit.message import KEPT, Action, Failure, Format, Message, Outcome, Reject, Unavailable, text_of
+from piperkit.operating import Entry, View
 from piperkit.retry import RetryPolicy
 
 #: Contents of which more is not shown, in characters.
@@ -95,16 +95,15 @@ def _chosen(daemon: Surroundings) -> Iterator[tuple[str, Callable[[], Message | 
             raise NoInput(f"--input {display(given)}: {error.strerror}") from None
         yield display(given), lambda: message
     else:
-        view = QueueView(daemon.cc("filequeue")["dir_queue"])
-        limit = daemon.c("limit")
-        entries = view.oldest("errors", limit)[0] if limit else view.entries("errors")
+        view = engines.view(daemon.cc("filequeue")["dir_queue"])
+        entries, _ = view.oldest("errors", daemon.c("limit") or sys.maxsize)
         for entry in entries:
-            yield display(entry.id), functools.partial(_letter, entry.path)
+            yield display(entry.id), functools.partial(_letter, view, entry)
 
 
-def _letter(path: str) -> Message | None:
+def _letter(view: View, entry: Entry) -> Message | None:
     with contextlib.suppress(FileNotFoundError):
-        return _file(path)
+        return Message(entry.id, view.read(entry), 1, entry.arrived)
     return None
 
 
@@ -186,7 +185,7 @@ def _passes(daemon: Surroundings, message: Message, outcome: Outcome) -> Verdict
     """What an outcome means. Raises ConfigError for what is no queue's name."""
     targets = [daemon.queue_path(each) for each in (*outcome.copies, *([outcome.target] if outcome.target else ()))]
     for target in targets:
-        if not is_queue(target):
+        if not engines.exists(target):
             return Verdict(False, "wait", f"would wait for the queue {display(target)}, which is not there")
     copies = "".join(f", with a copy to {display(target)}" for target in targets[: len(outcome.copies)])
     changed = outcome.content is not None and outcome.content != message.data

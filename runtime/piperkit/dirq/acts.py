@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from piperkit import naming
 from piperkit.dirq import deadletters, fs, pausing
@@ -27,30 +27,39 @@ from piperkit.dirq.store import Settings, Store
 from piperkit.errors import TargetUnavailable
 from piperkit.message import Failure
 from piperkit.operating import HOLDING, RESTING, Copy, Entry, Paused
+from piperkit.queue import Outlet
 from piperkit.record import MessageRecord
 
 
 class Operator:
     """Acts on the messages of the queue at `path`, as the account of its daemon.
 
-    who: whom a message's history names. The methods raise FileNotFoundError where the message has moved on, or another
-    one has its name, QueueMissing where this is another account; each act is atomic.
+    who: whom a message's history names. elsewhere: opens queues of other engines, to move messages there.
+    The methods raise FileNotFoundError where the message has moved on, or another one has its name, QueueMissing where
+    this is another account; each act is atomic.
     """
 
-    def __init__(self, path: str | os.PathLike[str], who: str) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], who: str, elsewhere: Callable[[str], Outlet] | None = None
+    ) -> None:
         self.path = os.path.abspath(path)
         self._who = who
-        self._store = Store(self.path, Settings(), naming.Ids(), logging.getLogger("piperkit"))
+        self._store = Store(self.path, Settings(elsewhere=elsewhere), naming.Ids(), logging.getLogger("piperkit"))
+        self._moving: list[tuple[Held, str]] = []  #: put into a queue of another engine, and not yet deleted here
+        self._depth = 0
         self._journal = Journal(lambda: self._store.parts.history)
         self._lines: list[bytes] = []  #: of the history, not yet written
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
         """Acts that become durable together, at the end of the block; so are their lines in the history."""
+        self._depth += 1
         try:
             with self._store.syncer.batch():
                 yield
         finally:
+            self._depth -= 1
+            self._end_moves()
             lines, self._lines = self._lines, []
             if lines:
                 self._journal.append(lines)
@@ -109,8 +118,11 @@ class Operator:
 
     def move(self, entry: Entry, target: str) -> None:
         """Move a message to the queue at the absolute path `target`, where it is new. Raises TargetUnavailable, also
-        where that is on another file system: a copy could not be made and its original deleted in one step.
+        where that is a directory on another file system: a copy could not be made and its original deleted in one step.
         """
+        if not target.startswith("/"):
+            self._move_elsewhere(entry, target)
+            return
         held = self._take(entry)
         incoming = self._store.delivery.incoming(target)
         if os.fstat(incoming.fd).st_dev != held.stat.st_dev:
@@ -118,6 +130,31 @@ class Operator:
         with self._without_sidecar(held):
             self._store.deliver(held, target)
         self._tell(entry, "moved", to=target)
+
+    def _move_elsewhere(self, entry: Entry, target: str) -> None:
+        """In three steps: it is held back, put there, and deleted here. Cut off in between it is held back still, and
+        moving it again does what is left.
+        """
+        outlet = self._store.delivery.outlet(target)
+        held = self._take(entry)
+        if entry.part in ("incoming", "deferred"):
+            hold = self._store.parts.hold
+            held.name = self._store.give_back(held, hold, held.name)
+            held.where = hold
+            self._mark(held, "on its way", target)
+        outlet.put(entry.id, held.stat.st_mtime_ns / 1e9, self._store.read(held))
+        self._moving.append((held, target))
+        self._tell(entry, "moved", to=target)
+        if not self._depth:
+            self._end_moves()
+
+    def _end_moves(self) -> None:
+        moving, self._moving = self._moving, []
+        for target in dict.fromkeys(target for _, target in moving):
+            self._store.delivery.outlet(target).sync()
+        for held, _ in moving:
+            with contextlib.suppress(FileNotFoundError), self._without_sidecar(held):
+                self._store.drop(held)
 
     def replace(self, entry: Entry, data: bytes) -> None:
         """Give a message that is held, or a dead letter, other contents where it is; its id and arrival stay.

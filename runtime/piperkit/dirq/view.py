@@ -117,6 +117,10 @@ class QueueView:
         """What is stored beside a message in `errors`."""
         return deadletters.report(self._part("errors"), entry.id)
 
+    def banished(self, entry: Entry) -> float:
+        """When a message in `errors` was put there: rename(2) sets the ctime. Raises FileNotFoundError."""
+        return os.stat(entry.path, follow_symlinks=False).st_ctime
+
     def told(self, containing: bytes = b"") -> Iterator[dict[str, Any]]:
         """What is kept of messages' ways, see `journal`. Raises OSError where it cannot be read."""
         return journal.lines(f"{self.path}/history", containing)

@@ -74,12 +74,14 @@ MIGRATIONS = (
         PRIMARY KEY (queue, id, arrived)
     );
     CREATE TABLE piper.history (
+        number bigint GENERATED ALWAYS AS IDENTITY,
         queue integer NOT NULL,
         id text COLLATE "C" NOT NULL,
         at timestamptz NOT NULL DEFAULT clock_timestamp(),
         line text NOT NULL
     );
     CREATE INDEX history_at ON piper.history (queue, at);
+    CREATE INDEX history_number ON piper.history (queue, number);
     CREATE INDEX history_id ON piper.history (id);
     """,
 )
