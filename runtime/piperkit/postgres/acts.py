@@ -98,8 +98,8 @@ class Operator:
 
     def _put(self, id: str, part: str, attempts: int, record: str | None) -> None:
         self._connection.run(
-            "UPDATE piper.message SET part = %(part)s, attempts = %(attempts)s, record = %(record)s,"
-            f" due = CASE WHEN %(part)s = 'errors' THEN clock_timestamp() END WHERE {_AT}",
+            "UPDATE piper.message SET part = %(part)s::text::piper.part, attempts = %(attempts)s, record = %(record)s,"
+            f" due = CASE WHEN %(part)s::text = 'errors' THEN clock_timestamp() END WHERE {_AT}",
             {"queue": self._number, "id": id, "part": part, "attempts": attempts, "record": record},
         )
         if part == "incoming":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from piperkit.errors import ConfigError
@@ -62,6 +63,11 @@ class Address:
         if not self.queue:
             return self.database
         return f"{self.database}{'&' if '?' in self.database else '?'}queue={self.queue}"
+
+    @property
+    def quoted(self) -> str:
+        """As it is typed into a shell."""
+        return shlex.quote(str(self))
 
     @property
     def shown_database(self) -> str:

@@ -123,7 +123,7 @@ class Connection:
         if state == "42501":
             return QueueMissing(f"the account may not do that in the database {where}: {said}")
         if state in ("3F000", "42P01"):
-            return QueueMissing(f"the database {where} has no queues: piperctl queue create {self.address}")
+            return QueueMissing(f"the database {where} has no queues: piperctl queue create {self.address.quoted}")
         if state.startswith(("53", "54")):
             return MessageTooLarge(f"too much for the database {where}: {said}")
         return QueueError(f"the database {where}: {said}")

@@ -553,6 +553,6 @@ class DatabaseQueue:
             return None
         found = self._connection.rows("SELECT number FROM piper.queue WHERE name = %s", (address.queue,))
         if not found:
-            raise TargetUnavailable(f"there is no queue {address}: piperctl queue create {address}")
+            raise TargetUnavailable(f"there is no queue {address}: piperctl queue create {address.quoted}")
         self._targets[target] = (time.monotonic() + _TARGETS_AGE, int(found[0][0]))
         return int(found[0][0])

@@ -126,7 +126,7 @@ def number(connection: Connection, queue: str) -> int:
     found = connection.rows("SELECT number FROM piper.queue WHERE name = %s", (queue,))
     if not found:
         address = connection.address.of(queue)
-        raise QueueMissing(f"there is no queue {address}: piperctl queue create {address}")
+        raise QueueMissing(f"there is no queue {address}: piperctl queue create {address.quoted}")
     return int(found[0][0])
 
 
@@ -143,7 +143,7 @@ def check_version(connection: Connection) -> None:
     if found < VERSION:
         raise QueueMissing(
             f"the queues of the database {where} are of version {found}, and this piperkit needs {VERSION}:"
-            f" piperctl queue create {connection.address}, when no older daemon works there"
+            f" piperctl queue create {connection.address.quoted}, when no older daemon works there"
         )
 
 
