@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import postgresql
-from engines import Database, Directory, Engine
+from kinds import Database, Directory, Engine
 from piperkit.queue import Queue
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dirq_tools import FAILURE, OPERATIONS
-from engines import Engine
+from kinds import Engine
 from piperkit.errors import InvalidId, MessageTooLarge, NotClaimed, TargetUnavailable
 from piperkit.queue import Queue
 

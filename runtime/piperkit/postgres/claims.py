@@ -14,6 +14,7 @@ import json
 import time
 
 from piperkit.postgres.connection import Connection
+from piperkit.postgres.statements import dump
 from piperkit.record import NEW, MessageRecord
 
 #: Bytes of contents that come with a claim; larger ones are read when they are asked for.
@@ -118,4 +119,4 @@ def read_record(attempts: int, record: str | None) -> tuple[MessageRecord, bool]
 def write_record(record: MessageRecord, suspect: bool = False) -> str | None:
     """The column of a record but for its attempts."""
     facts = {"crashes": record.crashes, "waits": record.waits, "history": record.history}
-    return json.dumps({**facts, "suspect": suspect}) if suspect or any(facts.values()) else None
+    return dump({**facts, "suspect": suspect}) if suspect or any(facts.values()) else None

@@ -144,8 +144,10 @@ class Connection:
         try:
             for opened in self.opened:
                 opened()
-        except BaseException:
+        except BaseException as error:
             self.drop()
+            if not isinstance(error, QueueAway):
+                self._next = 0.0  # it is there, and says what is wrong as often as it is asked
             raise
         finally:
             self._opening = False

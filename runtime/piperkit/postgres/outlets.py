@@ -59,32 +59,34 @@ class DatabaseOutlet:
         self._connection.opened.append(self._opened)
         self._number = 0
         self._ids = Ids()
-        self._put: list[tuple[str, float, bytes]] = []
+        #: What is to be put: by what it is known by, the message.
+        self._put: dict[tuple[str, int], tuple[str, float, bytes]] = {}
 
     def _opened(self) -> None:
         self._number = schema.number(self._connection, self._address.queue)
 
     def put(self, id: str, arrived: float, data: bytes) -> None:
         """See `Outlet`."""
-        self._put.append((id, arrived, data))
+        # An id that is not UTF-8 is another one here, and known by what stands for it.
+        known = id.encode("utf-8", "backslashreplace").decode()
+        self._put[known, round(arrived * 1e6)] = (id, arrived, data)
 
     def sync(self) -> None:
         """See `Outlet`: one transaction."""
-        put, self._put = self._put, []
+        put, self._put = self._put, {}
         if not put:
             return
         connection = self._connection
         try:
             connection.session()
             with connection.transaction():
-                # An id that is not UTF-8 is another one here, and known by what stands for it.
-                known = [id.encode("utf-8", "backslashreplace").decode() for id, _, _ in put]
-                new = set(connection.rows(_RECEIPTS, (self._number, known, [arrived for _, arrived, _ in put])))
-                rest = [(*each, name) for each, name in zip(put, known, strict=True) if (name, each[1]) in new]
-                taken = statements.taken(connection, self._number, [id for id, _, _, _ in rest])
-                ids = [self._ids.new() if id != name or id in taken else id for id, _, _, name in rest]
-                times = [arrived for _, arrived, _, _ in rest]
-                statements.put(connection, self._number, ids, [data for _, _, data, _ in rest], times)
+                receipts = (self._number, [id for id, _ in put], [moment for _, moment in put])
+                new = set(connection.rows(_RECEIPTS, receipts))
+                rest = [message for known, message in put.items() if known in new]
+                taken = statements.taken(connection, self._number, [id for id, _, _ in rest])
+                ids = [id if statements.is_text(id) and id not in taken else self._ids.new() for id, _, _ in rest]
+                times = [arrived for _, arrived, _ in rest]
+                statements.put(connection, self._number, ids, [data for _, _, data in rest], times)
         except QueueAway as error:
             raise TargetUnavailable(str(error)) from error
 
@@ -100,8 +102,10 @@ class DatabaseOutlet:
         self._connection.close()
 
 
+#: Moments in microseconds: as numbers they are the same here and there.
 _RECEIPTS = """
 INSERT INTO piper.receipt (queue, id, arrived)
-SELECT %s, id, to_timestamp(arrived) FROM unnest(%s::text[], %s::float8[]) AS v (id, arrived)
-ON CONFLICT DO NOTHING RETURNING id, extract(epoch FROM arrived)::float8
+SELECT %s, id, 'epoch'::timestamptz + moment * interval '1 us'
+FROM unnest(%s::text[], %s::bigint[]) AS v (id, moment)
+ON CONFLICT DO NOTHING RETURNING id, round(extract(epoch FROM arrived) * 1000000)::bigint
 """

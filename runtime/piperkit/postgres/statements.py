@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator
 
@@ -15,6 +16,9 @@ from piperkit.postgres.connection import Connection
 
 #: Bytes of messages that are published together, and how many.
 _GROUP_BYTES, _GROUP = 8 << 20, 1000
+
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def channel(queue: int) -> str:
@@ -124,5 +128,6 @@ def write_history(connection: Connection, queue: int, lines: Iterable[bytes]) ->
 
 
 def dump(facts: object) -> str:
-    """JSON for a column: a database keeps no NUL in it."""
-    return json.dumps(facts).replace("\\u0000", "\\ufffd")
+    """JSON for a column: a database keeps no NUL in it, and no half of a surrogate pair."""
+    text = json.dumps(facts, ensure_ascii=False).encode(errors="replace").decode()
+    return _NUL.sub(r"\1\\ufffd", text)

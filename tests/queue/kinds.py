@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import dirq_tools
 import postgresql
+from piperkit import engines
 from piperkit.dirq import DirectoryQueue, Sync
 from piperkit.dirq.view import QueueView
+from piperkit.operating import Operator, View
 from piperkit.postgres import schema
 from piperkit.postgres.address import Address
 from piperkit.postgres.connection import Connection
@@ -35,6 +37,12 @@ class Engine(Protocol):
 
     def reason(self, name: str, id: str) -> str:
         """Why a message is among the dead letters."""
+
+    def view(self, name: str) -> View:
+        """What is in the queue `name`."""
+
+    def operator(self, name: str) -> Operator:
+        """Acts on its messages."""
 
 
 class Directory:
@@ -66,6 +74,12 @@ class Directory:
         report = view.report(view.find(id))
         assert report is not None
         return str(report["reason"])
+
+    def view(self, name: str) -> View:
+        return engines.view(self.address(name))
+
+    def operator(self, name: str) -> Operator:
+        return engines.operator(self.address(name), "ann")
 
 
 class Database:
@@ -103,6 +117,12 @@ class Database:
         reason = connection.rows(query, (name, id))[0][0]
         connection.close()
         return str(reason)
+
+    def view(self, name: str) -> View:
+        return engines.view(self.address(name))
+
+    def operator(self, name: str) -> Operator:
+        return engines.operator(self.address(name), "ann")
 
     def drop(self) -> None:
         """Remove the database."""
