@@ -1,0 +1,83 @@
+"""What the crash walk of the database engine runs and kills: one operation on a queue.
+
+    python database_child.py ADDRESS OPERATION OTHER
+
+ADDRESS is the queue `in`; `next` is beside it, and OTHER another one there or a directory. The operation begins after
+MARK was asked to be removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from piperkit import engines
+from piperkit.message import Failure
+from piperkit.postgres.address import Address
+from piperkit.postgres.database_queue import DatabaseQueue
+
+OLD, NEW = b"old " * 500, b"new " * 700
+FIRST, SECOND = "1790000000.000000001.1.host", "1790000000.000000002.1.host"
+MARK = "/crash-walk-begins-here"
+FAILURE = Failure("it is broken")
+
+
+def main() -> None:
+    address, operation, other = sys.argv[1:]
+    following = str(Address.parse(address).of("next"))
+    queue = DatabaseQueue(address, next_queue=following, elsewhere=engines.elsewhere)
+    queue.connect()
+    operator = view = None
+    if operation.startswith("act: "):
+        view, operator = engines.view(address), engines.operator(address, "ann")
+    elif operation not in ("enqueue", "claim", "recover"):
+        queue.claim(1)
+        queue.read(FIRST)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(MARK)
+    match operation:
+        case "enqueue":
+            queue.enqueue(NEW, "new")
+        case "claim":
+            queue.claim(2)
+            queue.read(FIRST)
+        case "recover":
+            queue.recover()
+        case "close":
+            queue.close()
+        case "update":
+            queue.update(FIRST, NEW)
+        case "commit":
+            queue.commit(FIRST)
+        case "commit changed":
+            queue.commit(FIRST, NEW)
+        case "cancel":
+            queue.cancel(FIRST)
+        case "banish":
+            queue.banish(FIRST, FAILURE)
+        case "retry":
+            queue.retry(FIRST, 0, FAILURE)
+        case "dispatch":
+            queue.dispatch(FIRST, other)
+        case "batch":
+            with queue.batch():
+                queue.duplicate(FIRST, other)
+                queue.commit(FIRST, NEW)
+        case _ if view is not None and operator is not None:
+            entry = view.find(SECOND)
+            acts = {
+                "act: hold": lambda: operator.hold(entry, "why"),
+                "act: banish": lambda: operator.banish(entry, "why"),
+                "act: remove": lambda: operator.remove(entry),
+                "act: move": lambda: operator.move(entry, other),
+            }
+            with operator.batch():
+                acts[operation]()
+        case _:
+            raise ValueError(operation)
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)
