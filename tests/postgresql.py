@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own: its data in a directory, and no network."""
+"""A PostgreSQL server of a test's own, or a pair of them: the data in a directory, and no network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ class Server:
     """As a context manager, it is there inside, and gone after it.
 
     It does not sync (a test cuts no power), and listens on a socket in `directory` only.
+    primary: it is a standby of that one, and follows it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, primary: Server | None = None) -> None:
+        self._primary = primary
         found = shutil.which("pg_ctl") or (str(PROGRAMS[-1]) if PROGRAMS else None)
         need("postgresql", found is not None, "the server of PostgreSQL (apt-get install postgresql)")
         assert found is not None
-        self._bin = Path(found).parent
+        self._bin = Path(found).resolve().parent
         self.directory = Path(tempfile.mkdtemp(prefix="piper-pg-"))
         self._as_account: list[str] = []
         if os.geteuid() == 0:  # which it refuses
@@ -49,9 +51,17 @@ class Server:
         """Stop it: `immediate` is as if it had crashed."""
         self._run("pg_ctl", "--wait", "-D", "data", "-m", mode, "stop")
 
+    def promote(self) -> None:
+        """A standby becomes the server that is written to; returns when it is."""
+        self._run("pg_ctl", "--wait", "-D", "data", "promote")
+
     def __enter__(self) -> Self:
         self.directory.chmod(0o755)
-        self._run("initdb", "-D", "data", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
+        if self._primary is None:
+            self._run("initdb", "-D", "data", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
+        else:
+            source = ["-h", str(self._primary.directory), "-U", "postgres"]
+            self._run("pg_basebackup", "-D", "data", "-R", "-C", "-S", "standby", "-c", "fast", "--no-sync", *source)
         self.start()
         return self
 

@@ -256,10 +256,7 @@ class DatabaseQueue:
         if id in self._begun:
             return
         self._check_size(held.size)
-        if held.suspect and self._changes:
-            self.flush()
-            self._get(id)
-        self._lease.works_on(id, not self._begun and not self._changes)
+        self._lease.works_on(id, held.suspect or not (self._begun or self._changes))
         self._begun[id] = None
 
     def read(self, id: str) -> bytes:

@@ -6,7 +6,8 @@ was faster.
 
 `instance.begun` is what an instance was working on, should it die: the message, written when it is the only one of
 which the database does not know the outcome; or an empty text once there are several. So a batch costs two small
-writes, to a table that needs no disk. Which of several it died of is not known; each is worked on alone the next time.
+writes, to a table that needs no disk. Which of several it died of is not known; then each is a suspect, and written
+there by itself the next time.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Lease:
     # -- what it works on ------------------------------------------------------------------------------------
 
     def works_on(self, id: str, alone: bool) -> None:
-        """Work on a message begins; `alone`: the outcome of all that were begun before is known to the database.
+        """Work on a message begins. alone: it is to be known as the only one, until the next one begins.
 
         Raises as `Connection.errors` says.
         """
