@@ -25,6 +25,7 @@ LAYERS = (
     ("batch", "component", "source"),
     ("config",),
     ("option",),
+    ("engines",),
     ("dirq", "postgres"),
     ("host",),
     ("queue", "record"),
