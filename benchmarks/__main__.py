@@ -23,6 +23,7 @@ from benchmarks.scenarios import (
     backlog,
     calls,
     component,
+    database,
     drain,
     enqueue,
     instances,
@@ -51,6 +52,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "aside": aside.run_aside,
     "sizes": sizes.run_sizes,
     "large": large.run_large,
+    "database": database.run_database,
 }
 
 

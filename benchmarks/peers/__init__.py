@@ -28,7 +28,10 @@ PATIENCE = 600.0
 #: Seconds without work after which a peer is idle.
 QUIET = 0.3
 #: What is measured beside ours; mentat-ng without its dependencies, of which its daemon needs pyzenkit only.
-PACKAGES = ("pyzenkit==0.67", "dirq==1.8", "persist-queue==1.1.0", "litequeue==0.9", "orjson>=3.10")
+PACKAGES = (
+    *("pyzenkit==0.67", "dirq==1.8", "persist-queue==1.1.0", "litequeue==0.9", "orjson>=3.10"),
+    *("procrastinate==3.10.0", "pgqueuer==1.6.0", "asyncpg>=0.30", "psycopg[binary]>=3.2", "pika==1.4.4"),
+)
 PACKAGE_ALONE = "mentat-ng==2.15.4"
 
 
@@ -61,6 +64,11 @@ OTHERS = (
     _python("persist-queue", "persist_queue.py"),
     _python("litequeue", "lite_queue.py"),
 )
+
+DATABASE = Peer("piperkit", (sys.executable, str(HERE / "database.py")), files=False)
+PROCRASTINATE = _python("procrastinate", "procrastinate_jobs.py")
+PGQUEUER = _python("pgqueuer", "pgqueuer_jobs.py")
+RABBITMQ = _python("RabbitMQ", "rabbitmq.py")
 
 LIBRARY = Peer("piperkit", (sys.executable, str(HERE / "library.py")), files=False)
 #: An earlier release of ours.
