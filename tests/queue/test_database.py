@@ -529,6 +529,43 @@ def test_password_comes_from_a_file_or_a_credential_and_is_shown_nowhere(
         DatabaseQueue(address, password_file=str(tmp_path / "gone")).connect()
 
 
+def test_doctor_knows_what_slows_a_database_down_and_what_it_would_not_survive(database: Database) -> None:
+    from piperkit.doctor import examine
+
+    def said() -> str:
+        subjects = examine.admit([database.address("in")], None)
+        return "\n".join(f"{finding.what}: {finding.mend}" for finding in examine.examine(subjects))
+
+    assert "has no queues: piperctl queue create" in said()
+    create(database.address("in"))
+    assert "no synchronous standby" in said()
+    with admin(database) as other:
+        other.run("SET idle_in_transaction_session_timeout = 0")
+        with other.transaction(), _constant("piperkit.doctor.database_checks._OLD", 0):
+            other.rows("SELECT 1")
+            assert "a transaction of postgres (piperkit) is open" in said()
+    with DatabaseQueue(database.address("in")) as queue:
+        queue.enqueue_many(["x"] * 100)
+        for claim in queue.claim(100):
+            queue.cancel(claim.id)
+        with admin(database) as other:
+            other.run("ANALYZE")
+        with (
+            _constant("piperkit.doctor.database_checks._DEAD_LEAST", 0),
+            _constant("piperkit.doctor.database_checks._DEAD_TIMES", -1),
+            _constant("piperkit.doctor.database_checks._UNSEEN", -1),
+        ):
+            assert "dead rows" in said()
+            assert f":{os.getpid()} has not been seen" in said()
+
+
+@contextlib.contextmanager
+def _constant(name: str, value: object) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(name, value)
+        yield
+
+
 def test_record_of_any_text_is_kept(database: Database) -> None:
     from piperkit.message import Failure
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def doctor(
     what: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(metavar="[PROJECT|QUEUE]...", help="Projects and queues; by default the project here."),
     ] = None,
     config: Annotated[

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from piperkit.daemon.process import Identity
-from piperkit.doctor import subjects
+from piperkit.doctor import database_checks, subjects
 from piperkit.doctor.finding import Finding
 from piperkit.doctor.project_checks import (
     DAEMON_CHECKS,
@@ -28,6 +28,7 @@ from piperkit.doctor.project_checks import (
 )
 from piperkit.doctor.queue_checks import QUEUE_CHECKS
 from piperkit.doctor.subjects import Daemon, NoSubject, Queue
+from piperkit.engines import is_address
 from piperkit.errors import PiperError
 from piperkit.project import answers
 
@@ -42,7 +43,7 @@ class Subjects:
     root: str = "/"  #: where what is installed begins
 
 
-def admit(what: Sequence[Path], config: Path | None, root: str = "/") -> Subjects:
+def admit(what: Sequence[str | Path], config: Path | None, root: str = "/") -> Subjects:
     """Find out what is to be examined: projects, queues, an installed daemon's; nothing named: the project here.
 
     Raises NoSubject.
@@ -53,8 +54,11 @@ def admit(what: Sequence[Path], config: Path | None, root: str = "/") -> Subject
         if not (Path.cwd() / answers.MAIN).is_file():
             raise NoSubject("this is no project: name a project, queues, or --config FILE of an installed daemon")
         what = [Path.cwd()]
-    for path in what:
-        if (path / answers.MAIN).is_file():
+    for each in what:
+        path = Path(each)
+        if isinstance(each, str) and is_address(each):
+            queues.append(subjects.bare_queue(each))
+        elif (path / answers.MAIN).is_file():
             projects.append(path.resolve())
             if subjects.stranger(path.resolve()) is None:
                 daemons += subjects.daemons_of(path.resolve())
@@ -88,6 +92,9 @@ def examine(subjects: Subjects) -> Iterator[Finding]:
 
 
 def _of_queue(queue: Queue) -> Iterator[Finding]:
+    if is_address(queue.path):
+        yield from _named("database", database_checks.check(queue.path))
+        return
     forbidden = False
     for name, check in QUEUE_CHECKS:
         try:

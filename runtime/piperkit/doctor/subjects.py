@@ -152,5 +152,5 @@ def stranger(project: Path) -> str | None:
 
 
 def bare_queue(path: str) -> Queue:
-    """A queue of which nothing is known but its directory."""
+    """A queue of which nothing is known but its directory or address."""
     return Queue(path, f"piperctl doctor --fix {shlex.quote(path)}", Identity.of_queue(path))
