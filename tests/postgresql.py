@@ -20,10 +20,11 @@ class Server:
     """As a context manager, it is there inside, and gone after it.
 
     It does not sync (a test cuts no power), and listens on a socket in `directory` only.
-    primary: it is a standby of that one, and follows it.
+    primary: it is a standby of that one, and follows it. listen: an address of the network that it listens on, too.
     """
 
-    def __init__(self, primary: Server | None = None) -> None:
+    def __init__(self, primary: Server | None = None, listen: str = "") -> None:
+        self._listen = listen
         self._primary = primary
         found = shutil.which("pg_ctl") or (str(PROGRAMS[-1]) if PROGRAMS else None)
         need("postgresql", found is not None, "the server of PostgreSQL (apt-get install postgresql)")
@@ -44,7 +45,7 @@ class Server:
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""
-        options = f"-c listen_addresses= -c unix_socket_directories={self.directory} -c fsync=off"
+        options = f"-c listen_addresses={self._listen} -c unix_socket_directories={self.directory} -c fsync=off"
         self._run("pg_ctl", "--wait", "-D", "data", "-l", "log", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
@@ -62,6 +63,9 @@ class Server:
         else:
             source = ["-h", str(self._primary.directory), "-U", "postgres"]
             self._run("pg_basebackup", "-D", "data", "-R", "-C", "-S", "standby", "-c", "fast", "--no-sync", *source)
+        if self._listen:
+            with open(self.directory / "data" / "pg_hba.conf", "a", encoding="utf-8") as rules:
+                rules.write("host all all samenet trust\n")
         self.start()
         return self
 

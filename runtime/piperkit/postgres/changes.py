@@ -137,23 +137,31 @@ class Changes:
         self._waiting.append(change)
         self._bytes += len(change.data or b"")
 
-    def drop_last(self) -> None:
-        """What was added last is not to be done."""
-        self._bytes -= len(self._waiting.pop().data or b"")
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is not known if they were done."""
+        return self._doubt is not None
+
+    def forget(self, id: str) -> None:
+        """Those of a message are not to be done."""
+        self._waiting = [change for change in self._waiting if change.held.id != id]
 
     def settled(self) -> set[str]:
         """The messages whose claims end with them."""
         return {change.held.id for change in self._waiting if change.settles}
 
-    def settle_doubt(self, still: set[str]) -> None:
-        """With a new connection: find out whether the last transaction was done. `still`: the claims that are ours.
+    def settle_doubt(self, still: set[str]) -> bool:
+        """With a new connection: find out whether the last transaction was done, as far as that can be known, and
+        return it. still: the claims that are ours.
 
         Raises as `Connection.errors` says, and QueueAway where the server does not know it yet.
         """
         number, settled = self._doubt, self.settled()
+        done = False
         if number is not None:
-            done = False
-            if number and settled.isdisjoint(still):
+            # Of a single statement nothing says more than that.
+            done = settled.isdisjoint(still)
+            if done and number:
                 try:
                     status = self._connection.rows("SELECT pg_xact_status(%s::xid8)", (number,))[0][0]
                 except QueueError as error:
@@ -168,15 +176,19 @@ class Changes:
                 self.clear()
         # What is not ours any more is somebody else's by now.
         self._waiting = [change for change in self._waiting if change.held.id in still]
+        return done
 
     def clear(self) -> None:
         self._waiting.clear()
         self._names.clear()
         self._bytes = 0
 
-    def flush(self, queue: int, holder: int) -> int:
+    def flush(self, queue: int, holder: int, *, sure: bool = False) -> int:
         """Do them all; returns how many of the messages were not ours any more. Raises as `Connection.errors` says:
         then none was done, or that is found out with the next connection.
+
+        sure: it can be found out of each message. Else, of what is one statement, one that is not ours any more may
+        have been done or be another's by now.
         """
         waiting, connection = self._waiting, self._connection
         if not waiting:
@@ -189,7 +201,7 @@ class Changes:
                 return 0
             groups = [list(group) for group in _groups(waiting)]
             try:
-                if len(groups) == 1 and groups[0][0].settles:
+                if len(groups) == 1 and groups[0][0].settles and not sure:
                     # One statement is a transaction. The claims say whether it was done.
                     self._doubt = ""
                     done = self._do(groups[0], queue, holder)

@@ -105,6 +105,7 @@ class DatabaseQueue:
         self._held: dict[str, Held] = {}
         self._begun: dict[str, None] = {}  #: of those, in the order in which work on them began
         self._lost: set[str] = set()  #: those that were, and are others' since the connection was lost
+        self._finished: set[str] = set()  #: those of which it was not known that they were settled
         self._depth = 0  #: of batches
         self._settled = 0  #: messages, in all
         self._waits_for: str | None = None
@@ -125,15 +126,18 @@ class DatabaseQueue:
         if still is None:
             return
         settled = self._changes.settled()
-        self._changes.settle_doubt(still)
+        done = self._changes.settle_doubt(still)
         lost = self._held.keys() - still
         for id in lost:
             self._end(self._held[id])
-            self._lost.add(id)
-        if lost - settled:
+            (self._finished if done and id in settled else self._lost).add(id)
+        if not done:
+            lost |= settled - still
+        elif settled:
+            lost -= settled
+        if lost:
             self._logger.warning(
-                "%d messages that were claimed have been given to others, since the connection was lost",
-                len(lost - settled),
+                "%d messages that were claimed have been given to others, since the connection was lost", len(lost)
             )
 
     def connect(self) -> None:
@@ -211,6 +215,7 @@ class DatabaseQueue:
         for held in found:
             self._held[held.id] = held
             self._lost.discard(held.id)
+            self._finished.discard(held.id)
         return found
 
     def next_look(self) -> float | None:
@@ -308,9 +313,8 @@ class DatabaseQueue:
             self._outlets.put(target, held.id, held.arrived, self._contents(held) if data is None else data)
             self._do(Change(Kind.DELETE, held))
         else:
-            if data is not None:
-                self._do(Change(Kind.UPDATE, held, data=data), last=False)
-            self._do(Change(Kind.MOVE, held, number))
+            changed = [] if data is None else [Change(Kind.UPDATE, held, data=data)]
+            self._do(*changed, Change(Kind.MOVE, held, number))
 
     def duplicate(self, id: str, target: str) -> None:
         """Copy the message, as it is now, to the queue `target`; it stays claimed. Raises as `commit`."""
@@ -364,30 +368,37 @@ class DatabaseQueue:
         """Give the message back as it is; no attempt is counted. Raises NotClaimed."""
         self._do(Change(Kind.GIVE_BACK, self._get(id)))
 
-    def _do(self, change: Change, *, last: bool = True) -> None:
-        """Have a change done, now or at the end of the batch. last: no other one belongs to it."""
-        self._changes.add(change)
+    def _do(self, *changes: Change) -> None:
+        """Have changes of one message done, now or at the end of the batch."""
+        held = changes[0].held
         if self._depth and not self._at_once:
-            if change.settles:
-                self._end(change.held)
-            if last and self._changes.full:
+            for change in changes:
+                self._changes.add(change)
+            if changes[-1].settles:
+                self._end(held)
+            if self._changes.full:
                 with contextlib.suppress(QueueError):  # the end of the batch says it
                     self.flush()
             return
-        if not last:
+        self._connection.session()  # with a new one it is known what became of an attempt that was cut off
+        if held.id in self._finished:
+            self._finished.discard(held.id)
             return
+        self._get(held.id)
+        self._changes.forget(held.id)
+        for change in changes:
+            self._changes.add(change)
         try:
             self._outlets.sync()
-            gone = self._changes.flush(self._number, self._lease.holder)
+            gone = self._changes.flush(self._number, self._lease.holder, sure=True)
         except BaseException:
-            if self._changes:  # unless a new connection has found out that it was done
+            if not self._changes.in_doubt:
                 self._changes.clear()
-                raise
-            gone = 0
-        if change.settles or gone:
-            self._end(change.held)
+            raise
+        if changes[-1].settles or gone:
+            self._end(held)
         if gone:
-            raise NotClaimed(f"{change.held.id} was taken by somebody else while it was claimed")
+            raise NotClaimed(f"{held.id} was taken by somebody else while it was claimed")
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
