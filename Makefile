@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo test test-fast test-all coverage lint format golden bench bench-docs release-check clean
+.PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs release-check clean
 
 help:
 	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
+	@echo 'make cluster     two daemons on queues in a database, whose server dies'
 	@echo 'make test        all tests, two files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
 	@echo 'make test-fast   the tests that take no more than a second or so each'
 	@echo 'make coverage    all tests, one at a time, and what of the runtime they reach'
@@ -20,6 +21,9 @@ help:
 
 demo: .venv/.made
 	@.venv/bin/python tools/demo.py $${INPUT:+"$$INPUT"}
+
+cluster: .venv/.made
+	@.venv/bin/python tools/cluster.py
 
 test: .venv/.made
 	.venv/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)

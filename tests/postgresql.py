@@ -7,8 +7,11 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Self
+
+import psycopg
 
 from needs import need
 
@@ -80,3 +83,12 @@ class Server:
         done = subprocess.run(command, check=False, cwd=self.directory, stdin=null, stdout=null, stderr=null)
         log = self.directory / "log"
         assert done.returncode == 0, f"{program} failed: {log.read_text() if log.exists() else 'it wrote no log'}"
+
+
+def have_followed(primary: Server) -> None:
+    """From now on, what is committed is on its standby, too; returns when that follows it."""
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        connection.execute("SELECT pg_reload_conf()")
+        while not connection.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'").fetchall():
+            time.sleep(0.05)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,12 @@ def test_nothing_that_a_test_needs_can_be_missing_where_the_ci_runs() -> None:
     required = re.search(r"PIPER_REQUIRE=(\S+)", (ROOT / ".ci/run").read_text())
     assert required is not None
     assert needed == set(required[1].split(","))
+
+
+def test_compose_file_is_one() -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*check, ROOT / "docs/compose.yaml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_reference_is_what_the_runtime_knows_of_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,6 @@ from kinds import create
 from piperkit import engines
 from piperkit.errors import PiperError
 from piperkit.operating import HOLDING
-from piperkit.postgres.address import Address
-from piperkit.postgres.connection import Connection
 from piperkit.postgres.database_queue import DatabaseQueue
 
 APP = Path(__file__).with_name("relay_app.py")
@@ -39,12 +37,7 @@ STAGES = {"first": ("in", "middle"), "second": ("middle", "out")}
 def pair() -> Iterator[tuple[postgresql.Server, postgresql.Server]]:
     """A server, and one that follows it; a commit is one when both have it."""
     with postgresql.Server() as primary, postgresql.Server(primary) as standby:
-        admin = Connection(Address.parse(primary.url, needs_queue=False))
-        admin.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        admin.rows("SELECT pg_reload_conf()")
-        while not admin.rows("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"):
-            time.sleep(0.05)
-        admin.close()
+        postgresql.have_followed(primary)
         yield primary, standby
 
 
