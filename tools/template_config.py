@@ -25,12 +25,24 @@ PiperDaemon(name="the-name-of-the-daemon", description="", schedule=(), componen
 MORE = '{% include "template/kinds/" ~ stub ~ "/keys.conf.jinja" ignore missing -%}\n}\n'
 
 
+#: The input queue, where the answer names a database.
+QUEUE = """\
+{{%- if database %}}
+    "queue_in_dir": "{{{{ database }}}}{{{{ '&' if '?' in database else '?' }}}}queue={{{{ daemon_name }}}}"
+{{%- else %}}
+{queue}{{%- endif %}}
+"""
+
+
 def render() -> dict[Path, str]:
     """The files and their contents: the configuration file, and a fragment for each kind that has keys of its own."""
     base = _printed("components = []").removesuffix("}\n")
     default = '"message_format": "text"'
     assert base.count(default) == 1
-    found = {TARGET: _named(base.replace(default, '"message_format": "{{ messages }}"') + MORE)}
+    queue = '    # "queue_in_dir": "the-name-of-the-daemon"\n'
+    assert base.count(queue) == 1
+    asked = base.replace(queue, QUEUE.format(queue=queue)).replace(default, '"message_format": "{{ messages }}"')
+    found = {TARGET: _named(asked + MORE)}
     for stub in sorted(KINDS.glob("*/component.py.jinja")):
         code = re.sub(r"{{ \w+ }}", "Stub", stub.read_text(encoding="utf-8"))
         more = _printed(f"{code}\ncomponents = [Stub()]").removesuffix("}\n").removeprefix(base)
