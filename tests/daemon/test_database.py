@@ -52,6 +52,7 @@ def out(database: Database, name: str = "out") -> list[bytes]:
     return sorted(view.read(entry) for entry in view.each("incoming"))
 
 
+@pytest.mark.slow
 def test_same_daemon_works_on_a_database_and_dispatches_beside_its_queue(
     piper: Piper, start: Start, until: Until, kept: Database
 ) -> None:
@@ -66,6 +67,7 @@ def test_same_daemon_works_on_a_database_and_dispatches_beside_its_queue(
     assert not engines.view(kept.address("in")).instances()
 
 
+@pytest.mark.slow
 def test_arrival_wakes_an_idle_daemon(piper: Piper, start: Start, call: Call, until: Until, kept: Database) -> None:
     start("upper", *queues(kept), constants={"piperkit.filer.doorbell.LOOK_INTERVAL": 1000.0})
     until(lambda: "idle" in call("upper", "--action=status", *queues(kept)).stdout, "the daemon to rest")
@@ -132,6 +134,7 @@ def test_daemon_can_be_stopped_while_it_waits_for_the_server(
     assert process.wait(30) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("queue", "status", "said"),
     [
@@ -149,6 +152,7 @@ def test_wrong_queue_ends_the_start_with_what_to_do(
     assert "secret" not in done.stderr + log(piper)
 
 
+@pytest.mark.slow
 def test_component_is_tried_on_dead_letters_of_a_database(piper: Piper, call: Call, kept: Database) -> None:
     (id,) = put(kept, "good")
     view = engines.view(kept.address("in"))
@@ -158,6 +162,7 @@ def test_component_is_tried_on_dead_letters_of_a_database(piper: Piper, call: Ca
     assert view.find(id).part == "errors"
 
 
+@pytest.mark.slow
 def test_all_machines_are_seen_from_one(piper: Piper, start: Start, until: Until, kept: Database) -> None:
     for name in ("one", "two"):
         start("upper", *queues(kept), "--paralel", f"--pid-file={piper.directory}/{name}.pid")

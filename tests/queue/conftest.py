@@ -26,9 +26,18 @@ def database(server: postgresql.Server) -> Iterator[Database]:
     database.drop()
 
 
+@pytest.fixture(scope="session")
+def shared(server: postgresql.Server) -> Database:
+    return Database(server)
+
+
 @pytest.fixture(params=["directory", "database"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    engine: Engine = Directory(tmp_path) if request.param == "directory" else request.getfixturevalue("database")
+    engine: Engine
+    if request.param == "directory":
+        engine = Directory(tmp_path)
+    else:
+        engine = Database(request.getfixturevalue("server"), request.getfixturevalue("shared"))
     opened: list[Queue] = []
     open_one = engine.open
 

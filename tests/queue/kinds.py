@@ -83,11 +83,15 @@ class Directory:
 
 
 class Database:
-    """The engine `DatabaseQueue`, in a database of its own on a server."""
+    """The engine `DatabaseQueue`, in a database of its own on a server; or in that of another one, with other names."""
 
     _numbers = itertools.count()
 
-    def __init__(self, server: postgresql.Server) -> None:
+    def __init__(self, server: postgresql.Server, beside: Database | None = None) -> None:
+        if beside is not None:
+            self.url, self._prefix = beside.url, f"t{next(self._numbers)}."
+            return
+        self._prefix = ""
         self.database = f"test_{os.getpid()}_{next(self._numbers)}"
         self._admin = Connection(Address.parse(server.url, needs_queue=False))
         self._admin.run(f"CREATE DATABASE {self.database}")
@@ -99,7 +103,7 @@ class Database:
         return DatabaseQueue(self.address(name), next_queue=next_queue, **settings)
 
     def address(self, name: str) -> str:
-        return f"{self.url}&queue={name}"
+        return f"{self.url}&queue={self._prefix}{name}"
 
     def put_foreign(self, name: str, id: str, contents: bytes) -> None:
         with DatabaseQueue(self.address(name)) as queue:
@@ -113,8 +117,9 @@ class Database:
         query = (
             "SELECT record->>'reason' FROM piper.message JOIN piper.queue ON queue = number WHERE name = %s AND id = %s"
         )
-        connection = Connection(Address.parse(self.address(name)))
-        reason = connection.rows(query, (name, id))[0][0]
+        address = Address.parse(self.address(name))
+        connection = Connection(address)
+        reason = connection.rows(query, (address.queue, id))[0][0]
         connection.close()
         return str(reason)
 

@@ -27,6 +27,7 @@ from piperkit.postgres.connection import Connection
 from piperkit.postgres.database_queue import DatabaseQueue
 
 Until = Callable[..., None]
+pytestmark = pytest.mark.slow  # each takes a database of its own
 
 
 @pytest.fixture
@@ -452,51 +453,6 @@ def test_queue_is_made_once_whoever_makes_it_side_by_side(database: Database) ->
     for thread in threads:
         thread.join()
     assert sorted(made) == [False] * 4 + [True]
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "postgresql://me:secret@host/db?queue=in",
-        "postgresql://host/db?queue=in&password=secret",
-        "postgres://me:secret@host/db?queue=in",
-    ],
-)
-def test_address_with_a_password_is_refused_and_not_shown(address: str) -> None:
-    with pytest.raises(ConfigError, match="password") as info:
-        Address.parse(address)
-    assert "secret" not in str(info.value)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "postgresql://host/db",
-        "postgresql://host/db?queue=",
-        "postgresql://host/db?queue=a&queue=b",
-        "postgresql://host/db?queue=a/b",
-        "postgresql://host/db?queue=.a",
-        "postgresql:host/db?queue=a",
-        "postgresql://[/db?queue=a",
-    ],
-)
-def test_what_is_no_address_is_refused_with_what_would_be(address: str) -> None:
-    with pytest.raises(ConfigError):
-        Address.parse(address)
-
-
-@pytest.mark.parametrize(
-    ("address", "database", "queue"),
-    [
-        ("postgresql://db1,db2:5433/spool?queue=in", "postgresql://db1,db2:5433/spool", "in"),
-        ("postgresql:///spool?host=/run/pg&queue=in", "postgresql:///spool?host=/run/pg", "in"),
-        ("postgres://me@db1/spool?queue=in&sslmode=verify-full", "postgresql://me@db1/spool?sslmode=verify-full", "in"),
-    ],
-)
-def test_address_is_the_databases_and_the_queues_name(address: str, database: str, queue: str) -> None:
-    found = Address.parse(address)
-    assert (found.database, found.queue) == (database, queue)
-    assert Address.parse(str(found)) == found
 
 
 def test_password_comes_from_a_file_or_a_credential_and_is_shown_nowhere(
