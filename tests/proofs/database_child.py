@@ -1,16 +1,22 @@
 """What the crash walk of the database engine runs and kills: one operation on a queue.
 
-    python database_child.py ADDRESS OPERATION OTHER
+    python database_child.py ADDRESS OPERATION OTHER [N]
 
-ADDRESS is the queue `in`; `next` is beside it, and OTHER another one there or a directory. The operation begins after
-MARK was asked to be removed.
+ADDRESS is the queue `in`; `next` is beside it, and OTHER another one there or a directory. The process is killed before
+the N-th exchange of the operation with the server, counted from 0; if it has fewer, after the last. Without N it prints
+how many there are.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
 
 from piperkit import engines
 from piperkit.message import Failure
@@ -19,12 +25,11 @@ from piperkit.postgres.database_queue import DatabaseQueue
 
 OLD, NEW = b"old " * 500, b"new " * 700
 FIRST, SECOND = "1790000000.000000001.1.host", "1790000000.000000002.1.host"
-MARK = "/crash-walk-begins-here"
 FAILURE = Failure("it is broken")
 
 
 def main() -> None:
-    address, operation, other = sys.argv[1:]
+    address, operation, other, *when = sys.argv[1:]
     following = str(Address.parse(address).of("next"))
     queue = DatabaseQueue(address, next_queue=following, elsewhere=engines.elsewhere)
     queue.connect()
@@ -34,8 +39,7 @@ def main() -> None:
     elif operation not in ("enqueue", "claim", "recover"):
         queue.claim(1)
         queue.read(FIRST)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(MARK)
+    exchanges = kill_at(int(when[0])) if when else kill_at(-1)
     match operation:
         case "enqueue":
             queue.enqueue(NEW, "new")
@@ -76,6 +80,23 @@ def main() -> None:
                 acts[operation]()
         case _:
             raise ValueError(operation)
+    if when:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(next(exchanges))
+
+
+def kill_at(number: int) -> Iterator[int]:
+    """End the process before its next exchange but so many; counts all that there are from now on."""
+    exchanges = itertools.count()
+    wait = psycopg.Connection.wait
+
+    def counting(self: psycopg.Connection, *arguments: Any, **more: Any) -> Any:
+        if next(exchanges) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return wait(self, *arguments, **more)
+
+    psycopg.Connection.wait = counting  # type: ignore[method-assign]
+    return exchanges
 
 
 if __name__ == "__main__":

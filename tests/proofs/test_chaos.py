@@ -33,7 +33,7 @@ from piperkit.dirq.fs import Directory
 from piperkit.dirq.view import QueueView
 
 APP = Path(__file__).with_name("chaos_app.py")
-SECONDS = float(os.environ.get("SOAK", "60"))
+SECONDS = float(os.environ.get("SOAK", "40"))
 #: How many instances work on which queue, and on which their messages go.
 STAGES = {"first": (4, "in", "middle"), "second": (1, "middle", "out")}
 

@@ -1,12 +1,11 @@
-"""Crash walk of the database engine: each operation is killed before each thing that it sends to the server, so that
-the server has done all before that and nothing after it; and before it reads the last answer. Then every message is in
-one place, whole.
+"""Crash walk of the database engine: each operation is killed before each exchange with the server, so that the server
+has done all before that and nothing after it; and after the last. Then every message is in one place, whole.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -18,18 +17,15 @@ import pytest
 import database_child
 import postgresql
 import summary
-from database_child import FIRST, MARK, NEW, OLD, SECOND
+from database_child import FIRST, NEW, OLD, SECOND
 from kinds import Database, create
-from needs import need
-from piperkit import crashwalk, engines
-from piperkit.crashwalk import Point
+from piperkit import engines
 from piperkit.dirq import DirectoryQueue
 from piperkit.operating import HOLDING
 from piperkit.postgres.address import Address
 from piperkit.postgres.connection import Connection
 from piperkit.postgres.database_queue import DatabaseQueue
 
-CALLS = ("sendto", "recvfrom")
 Places = dict[str, str]  #: by message: queue, part and contents
 
 
@@ -112,36 +108,22 @@ class Walk:
             queue.enqueue(OLD, FIRST)
             queue.enqueue(OLD, SECOND)
 
-    def points(self) -> list[Point]:
-        """The calls of a run that nobody kills, from the mark on."""
-        trace = f"trace={','.join((*CALLS, 'unlink'))}"
-        done = subprocess.run(
-            ["strace", "-f", "-qq", "-e", trace, *self.command], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        counts: Counter[str] = Counter()
-        points: list[Point] = []
-        begun = False
-        for call, line in re.findall(r"^(?:\[pid +\d+\] )?((\w+)\(.*)$", done.stderr, re.MULTILINE):
-            call, line = line, call
-            begun = begun or MARK in line
-            if call in CALLS:
-                counts[call] += 1
-                if begun:
-                    points.append(Point(call, counts[call], line[:80]))
-        *sent, last = [point for point in points if point.call == "sendto"]
-        return [*sent, last, *[point for point in points if point.call == "recvfrom"][-1:]]
+    def exchanges(self) -> int:
+        """How many there are with the server, if nobody kills it."""
+        done = subprocess.run(self.command, capture_output=True, text=True, check=True)
+        return int(done.stdout)
 
-    def kill(self, point: Point, allowed: list[Places]) -> None:
-        """The run is killed there, and all is recovered; then the books."""
+    def kill(self, number: int, allowed: list[Places]) -> None:
+        """The run is killed before that exchange, and all is recovered; then the books."""
         self.begin()
-        crashwalk.run_killed(self.command, point)
+        done = subprocess.run([*self.command, str(number)], check=False)
+        assert done.returncode == -signal.SIGKILL
         self.recover()
         start = {FIRST: there("in", "incoming"), SECOND: there("in", "incoming")}
         found = self.places()
         wanted = [start, *({**start, **more} for more in allowed)]
         wanted = [{id: where for id, where in each.items() if where} for each in wanted]
-        assert found in wanted, f"killed at {point}: {found}"
+        assert found in wanted, f"killed before exchange {number}: {found}"
 
     def recover(self) -> None:
         with DatabaseQueue(self._database.address("in")) as queue:
@@ -180,12 +162,12 @@ def walk(server: postgresql.Server) -> Iterator[Callable[..., Walk]]:
 
 
 def visit(walk: Walk, allowed: list[Places], visited: Counter[str]) -> None:
-    points = walk.points()
-    assert points, "nothing was sent"
-    for point in points:
-        walk.kill(point, allowed)
+    exchanges = walk.exchanges()
+    assert exchanges, "nothing was asked of the server"
+    for number in range(exchanges + 1):
+        walk.kill(number, allowed)
     visited["operations"] += 1
-    visited["kills"] += len(points)
+    visited["kills"] += exchanges + 1
 
 
 @pytest.mark.slow
@@ -193,7 +175,6 @@ def visit(walk: Walk, allowed: list[Places], visited: Counter[str]) -> None:
 def test_operation_in_a_database_is_undone_or_finished_wherever_it_is_cut_off(
     operation: str, walk: Callable[..., Walk], visited: Counter[str]
 ) -> None:
-    need("strace", crashwalk.available(), "strace, and leave to trace")
     visit(walk(operation), OPERATIONS[operation], visited)
 
 
@@ -202,6 +183,5 @@ def test_operation_in_a_database_is_undone_or_finished_wherever_it_is_cut_off(
 def test_move_to_another_engine_that_is_cut_off_loses_nothing(
     operation: str, walk: Callable[..., Walk], visited: Counter[str], tmp_path: Path
 ) -> None:
-    need("strace", crashwalk.available(), "strace, and leave to trace")
     os.umask(0o022)
     visit(walk(operation, tmp_path / "directory"), ELSEWHERE[operation], visited)
