@@ -21,7 +21,7 @@ LAYERS = (
     ("project",),
     ("daemon",),
     ("filer",),
-    ("sources",),
+    ("amqp", "sources"),
     ("batch", "component", "source"),
     ("config",),
     ("option",),
