@@ -271,12 +271,16 @@ class AmqpSink(BatchComponent):
         """Where a message goes."""
         return self.amqp_routing_key
 
+    def contents(self, message: Message) -> bytes:
+        """What is published of a message."""
+        return message.data
+
     def process_batch(self, messages: Sequence[Message]) -> Sequence[Outcome | None] | None:  # type: ignore[override]
         """Publish the messages; they are gone from the queue only when the broker has confirmed them."""
         if self.is_trial:
             return None
         broker = self.__broker
-        sent = [(message.id, self.routing_key(message), message.data) for message in messages]
+        sent = [(message.id, self.routing_key(message), self.contents(message)) for message in messages]
         with broker.changed:
             if broker.channel is None:
                 broker.changed.wait(2 * _AGAIN)

@@ -30,6 +30,8 @@ MESSAGES = {
     "sink-postgresql": "text",
     "source": "bytes",
     "source-socket": "bytes",
+    "sink-amqp": "bytes",
+    "source-amqp": "bytes",
 }
 KINDS = list(MESSAGES)
 FACTORS: dict[str, list[Any]] = {
