@@ -54,10 +54,10 @@ def elsewhere(queue: str, daemon: str = "", password_file: str | None = None) ->
         raise TargetUnavailable(str(error)) from None
 
 
-def view(queue: str) -> View:
-    """What is in a queue. Raises QueueMissing, ConfigError."""
+def view(queue: str, password_file: str | None = None) -> View:
+    """What is in a queue. Raises QueueMissing, QueueAway, ConfigError."""
     if is_address(queue):
-        found: View = _of_database("view", "DatabaseView", queue)
+        found: View = _of_database("view", "DatabaseView", queue, password_file)
         return found
     return QueueView(queue)
 

@@ -75,6 +75,7 @@ def test_arrival_wakes_an_idle_daemon(piper: Piper, start: Start, call: Call, un
     until(lambda: out(kept) == [b"A"], "the message")
     engines.operator(kept.address("in"), "jane").pause(None, "it is moved")
     status = lambda: call("upper", "--action=status", *queues(kept)).stdout  # noqa: E731  # shorter than a function
+    assert "queue: empty" in status()
     until(lambda: "jane has paused the queue: it is moved" in status(), "the pause")
     engines.operator(kept.address("in"), "jane").resume()
     put(kept, "b")

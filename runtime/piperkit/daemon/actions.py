@@ -14,13 +14,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from piperkit import engines
 from piperkit.config import render_file
 from piperkit.daemon import process
 from piperkit.daemon.configuration import Configuration
 from piperkit.daemon.runlog import VERSIONS
-from piperkit.dirq.layout import count_messages
 from piperkit.errors import ExitStatus, PiperError
-from piperkit.operating import HOLDING
 
 
 def send_signal(name: str, config: Mapping[str, Any], sign: int) -> ExitStatus:
@@ -96,18 +95,18 @@ def status(name: str, config: Mapping[str, Any], queue: str) -> ExitStatus:
         path: str | None = config["state_file"]
         if path and config["paralel"]:
             path = f"{path.removesuffix('.state')}.{serial}.state"
-        print(_status(name, path, pid, queue))
+        print(_status(name, path, pid, queue, config["queue_password_file"]))
     return ExitStatus.OK if found else _notrunning(name, config)
 
 
-def _status(name: str, path: str | None, pid: int, queue: str) -> str:
+def _status(name: str, path: str | None, pid: int, queue: str, password_file: str | None) -> str:
     state = _read(path)
     if state.get("pid") != pid:
         return f"{name}: running, pid {pid}; how it is can be read by its user and by root"
     age = max(0.0, time.time() - state["time"])
     lines = [f"{name}: running, pid {pid}, since {_moment(state['started'])}", f"  {state['status']} ({age:.0f} s ago)"]
     try:
-        counts = {part: count_messages(queue, part) for part in HOLDING}
+        counts = engines.view(queue, password_file).counts()
         found = ", ".join(f"{number} {part}" for part, number in counts.items() if number) or "empty"
     except (OSError, PiperError):
         found = "cannot be counted now"

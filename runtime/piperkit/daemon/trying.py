@@ -95,7 +95,7 @@ def _chosen(daemon: Surroundings) -> Iterator[tuple[str, Callable[[], Message | 
             raise NoInput(f"--input {display(given)}: {error.strerror}") from None
         yield display(given), lambda: message
     else:
-        view = engines.view(daemon.cc("filequeue")["dir_queue"])
+        view = engines.view(daemon.cc("filequeue")["dir_queue"], daemon.c("queue_password_file"))
         entries, _ = view.oldest("errors", daemon.c("limit") or sys.maxsize)
         for entry in entries:
             yield display(entry.id), functools.partial(_letter, view, entry)

@@ -27,10 +27,10 @@ _COLUMNS = """
 class DatabaseView:
     """A queue as its database shows it. Raises QueueMissing where it is not there; any method may raise QueueAway."""
 
-    def __init__(self, address: str, connection: Connection | None = None) -> None:
+    def __init__(self, address: str, password_file: str | None = None) -> None:
         parsed = Address.parse(address)
         self.path = str(parsed)
-        self._connection = connection or Connection(parsed, "piperctl")
+        self._connection = Connection(parsed, "piperctl", password_file)
         self._number = schema.number(self._connection, parsed.queue)
 
     def counts(self, parts: Iterable[str] = HOLDING) -> dict[str, int]:
