@@ -116,6 +116,7 @@ def daemons(tmp_path: Path) -> Iterator[Callable[..., None]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_books_balance_while_operators_do_all_there_is_to_do(
     tmp_path: Path, daemons: Callable[..., None], until: Callable[..., None]
 ) -> None:
@@ -149,7 +150,7 @@ def test_books_balance_while_operators_do_all_there_is_to_do(
             operators.run("queue", act[0], "--spool", str(spool), *act[1:])
         return not any(number for view in views for number in view.counts().values())
 
-    until(drained, "the queues to be empty", 120.0)
+    until(drained, "the queues to be empty", 240.0)
     out = QueueView(spool / "out")
     found = collections.Counter(json.loads(out.read(entry))["n"] for entry in out.each("incoming"))
     doubled = [number for number, times in found.items() if times > 1]
