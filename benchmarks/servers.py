@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +53,7 @@ def postgresql(above: Path) -> Iterator[str]:
         subprocess.run(command, cwd=directory, check=True, stdin=null, stdout=null, stderr=null)
 
     run("initdb", "-D", "data", "--auth=trust", "--username=postgres", "--encoding=UTF8")
-    socket = directory / "s"
-    socket.mkdir(mode=0o777)
+    socket = Path(tempfile.mkdtemp(prefix="piper-pg-"))  # whose path has to be short
     socket.chmod(0o777)
     options = f"-c listen_addresses= -c unix_socket_directories={socket} -c max_wal_size=4GB"
     run("pg_ctl", "--wait", "-D", "data", "-l", "log", "-o", options, "start")
@@ -64,6 +64,7 @@ def postgresql(above: Path) -> Iterator[str]:
         yield url
     finally:
         run("pg_ctl", "--wait", "-D", "data", "-m", "immediate", "stop")
+        shutil.rmtree(socket)
 
 
 def empty(url: str, queue: str) -> None:

@@ -42,6 +42,7 @@ def test_scenario_measures_ours(name: str, tmp_path: Path, monkeypatch: pytest.M
         need("strace", shutil.which("strace") is not None, "strace(1)")
     monkeypatch.setattr("benchmarks.scenarios.large.SIZE", 1 << 20)
     monkeypatch.setattr("benchmarks.scenarios.latency.SETTLED", 0.1)
+    monkeypatch.setattr("benchmarks.scenarios.database.WAITING", 400)
     monkeypatch.setattr("benchmarks.scenarios.calls.MANY", 440)
     monkeypatch.setattr("benchmarks.scenarios.sizes.TOTAL", 1 << 22)
     found = run(tmp_path, name)

@@ -21,6 +21,8 @@ from piperkit.postgres.connection import Connection
 
 #: The first key of the lock; the second is the number.
 CLASS = 0x706B
+#: Looks whether the old session has ended, and seconds between them.
+_LOOKS, _PAUSE = 40, 0.05
 
 
 class Lease:
@@ -33,6 +35,7 @@ class Lease:
         self._begun: str | None = None  #: as the database has it
         self._told = (0, 0.0)  #: messages settled, and when, as of the last report
         self._since = time.time()
+        self._backend = 0  #: the server's process of its session
         self.holder = 0  #: its number; 0: none
 
     def take(self, queue: int) -> int:
@@ -47,21 +50,28 @@ class Lease:
         if not old:
             return None
         self.holder = 0  # should what follows fail, the claims are those of a dead instance
+        backend = self._backend
         new = self._new(queue)
         run = self._connection
-        with run.transaction():
-            kept: set[str] = set()
-            if run.rows("SELECT pg_try_advisory_xact_lock(%s, %s)", (CLASS, old))[0][0]:
-                mine = "queue = %s AND part = 'pending' AND holder = %s"
-                moved = f"UPDATE piper.message SET holder = %s WHERE {mine} RETURNING id"
-                kept = {row[0] for row in run.rows(moved, (new, queue, old))}
-                run.run("DELETE FROM piper.instance WHERE holder = %s", (old,))
+        # The server may not have noticed yet that the old session has ended.
+        ours = "locktype = 'advisory' AND classid = %s AND objid = %s AND granted AND pid = %s"
+        run.rows(f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {ours}", (CLASS, old, backend))
+        kept: set[str] = set()
+        for _ in range(_LOOKS):
+            with run.transaction():
+                if run.rows("SELECT pg_try_advisory_xact_lock(%s, %s)", (CLASS, old))[0][0]:
+                    mine = "queue = %s AND part = 'pending' AND holder = %s"
+                    moved = f"UPDATE piper.message SET holder = %s WHERE {mine} RETURNING id"
+                    kept = {row[0] for row in run.rows(moved, (new, queue, old))}
+                    run.run("DELETE FROM piper.instance WHERE holder = %s", (old,))
+                    break
+            time.sleep(_PAUSE)
         self.holder = new
         return kept
 
     def _new(self, queue: int) -> int:
         run = self._connection
-        holder = int(run.rows("SELECT nextval('piper.holders')::int")[0][0])
+        holder, self._backend = run.rows("SELECT nextval('piper.holders')::int, pg_backend_pid()")[0]
         run.rows("SELECT pg_advisory_lock(%s, %s)", (CLASS, holder))
         facts = (holder, queue, self._host, os.getpid(), self._daemon, version("piperkit"), self._since)
         columns = "holder, queue, host, pid, daemon, version, since"
@@ -71,7 +81,7 @@ class Lease:
             facts,
         )
         self._begun = None
-        return holder
+        return int(holder)
 
     # -- what it works on ------------------------------------------------------------------------------------
 
