@@ -55,6 +55,20 @@ class Server:
         """Stop it: `immediate` is as if it had crashed."""
         self._run("pg_ctl", "--wait", "-D", "data", "-m", mode, "stop")
 
+    def encrypt(self, key: Path, certificate: Path) -> None:
+        """From now on it takes connections from the network with TLS only."""
+        data = self.directory / "data"
+        for source, name in ((key, "server.key"), (certificate, "server.crt")):
+            target = data / name
+            target.write_bytes(source.read_bytes())
+            target.chmod(0o600)
+            if self._as_account:
+                shutil.chown(target, "postgres", "postgres")
+        (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all all trust\n")
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET ssl = on")
+            connection.execute("SELECT pg_reload_conf()")
+
     def promote(self) -> None:
         """A standby becomes the server that is written to; returns when it is."""
         self._run("pg_ctl", "--wait", "-D", "data", "promote")

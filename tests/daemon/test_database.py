@@ -165,8 +165,10 @@ def test_component_is_tried_on_dead_letters_of_a_database(piper: Piper, call: Ca
 
 @pytest.mark.slow
 def test_all_machines_are_seen_from_one(piper: Piper, start: Start, until: Until, kept: Database) -> None:
-    for name in ("one", "two"):
+    both = [
         start("upper", *queues(kept), "--paralel", f"--pid-file={piper.directory}/{name}.pid")
+        for name in ("one", "two")
+    ]
     found = [sys.executable, "-m", "piperkit.cli", "find", kept.address("in"), "--json", "--for", "0"]
 
     def seen() -> list[dict[str, object]]:
@@ -179,3 +181,10 @@ def test_all_machines_are_seen_from_one(piper: Piper, start: Start, until: Until
     assert all(each["alive"] and each["version"] for each in seen())
     check = [sys.executable, "-m", "piperkit.cli", "check", kept.address("in"), "--format", "nagios"]
     assert subprocess.run(check, capture_output=True, text=True, check=False).returncode == 0
+    for process in both:  # as if their machines had vanished
+        process.kill()
+        process.wait()
+    until(lambda: not any(each["alive"] for each in seen()), "both to be known to be gone")
+    shown = subprocess.run([each for each in found if each != "--json"], capture_output=True, text=True, check=True)
+    assert shown.stdout.count("(gone)") == 2
+    assert subprocess.run(check, capture_output=True, text=True, check=False).returncode == 2

@@ -522,6 +522,36 @@ def _constant(name: str, value: object) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def certified(tmp_path: Path) -> Iterator[tuple[postgresql.Server, Path]]:
+    """A server that takes connections with TLS only, as localhost; and the certificate that it is known by."""
+    key, certificate = tmp_path / "server.key", tmp_path / "server.crt"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    with postgresql.Server(listen="127.0.0.1") as server:
+        server.encrypt(key, certificate)
+        yield server, certificate
+
+
+def test_server_is_verified_where_the_address_says_so(
+    certified: tuple[postgresql.Server, Path], tmp_path: Path
+) -> None:
+    server, certificate = certified
+    create(f"{server.url}&queue=in")
+    wanted = "postgresql://postgres@localhost/postgres?queue=in&sslmode=verify-full"
+    with DatabaseQueue(f"{wanted}&sslrootcert={certificate}") as queue:
+        queue.enqueue("a")
+        assert queue._connection.rows("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [(True,)]
+    with pytest.raises(QueueMissing, match="certificate"):
+        DatabaseQueue(f"{wanted}&sslrootcert={certificate}".replace("localhost", "127.0.0.1")).connect()
+    stranger = tmp_path / "other.crt"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*make, "-keyout", tmp_path / "other.key", "-out", stranger], check=True, capture_output=True)
+    with pytest.raises(QueueMissing, match="certificate"):
+        DatabaseQueue(f"{wanted}&sslrootcert={stranger}").connect()
+
+
 def test_record_of_any_text_is_kept(database: Database) -> None:
     from piperkit.message import Failure
 

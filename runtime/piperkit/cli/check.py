@@ -126,6 +126,8 @@ def _points(view: View, limits: Limits) -> Iterator[Point]:
     if paused is not None:
         yield Point("paused", 1, limits.paused, str(paused))
     there = view.instances()
+    if there is not None:
+        there = [each for each in there if each.alive]
     if limits.instances and there is None:
         yield Point("instances", None, Level.UNKNOWN, "who works on it can be seen by its owner and by root")
     elif limits.instances and there is not None:

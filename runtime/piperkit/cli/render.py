@@ -251,7 +251,7 @@ def found(rows: list[dict[str, Any]]) -> None:
     shown = []
     for row in rows:
         parts, there = row["parts"], row["instances"]
-        who = "?" if there is None else ", ".join(f"{each['host']}:{each['pid']}" for each in there) or "none"
+        who = "?" if there is None else ", ".join(map(_instance, there)) or "none"
         shown.append(
             {
                 "QUEUE": name(short_name(row["queue"])),
@@ -277,6 +277,11 @@ def found(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["paused"] is not None:
             print(f"{text(row['queue'])}: {text(row['paused'])}")
+
+
+def _instance(each: dict[str, Any]) -> str:
+    gone = "" if each.get("alive", True) else " (gone)"
+    return f"{each['host']}:{each['pid']}{gone}"
 
 
 def shape(found: Shape, what: str, limit: int) -> Table:

@@ -41,6 +41,7 @@ def check(address: str) -> Iterator[Finding]:
         yield from _transactions(address, connection.rows)
         yield from _standby(address, connection.rows)
         yield from _instances(address)
+        yield from _encryption(address)
         began = time.time()
         (there,) = connection.rows("SELECT extract(epoch FROM clock_timestamp())::float8")[0]
         apart = there - (began + time.time()) / 2
@@ -88,6 +89,18 @@ def _standby(address: str, rows: Rows) -> Iterator[Finding]:
     if not rows("SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')"):
         words = f"no synchronous standby ({names}) follows its server: nothing can be committed until one does"
         yield Finding(address, words, "start the standby, or change synchronous_standby_names")
+
+
+def _encryption(address: str) -> Iterator[Finding]:
+    """What is on the way over a network is read by nobody else, and comes from the server that is meant."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = conninfo_to_dict(engines.Address.parse(address).database)
+    hosts = str(given.get("host") or "").split(",")
+    local = all(not host or host.startswith("/") or host in ("localhost", "127.0.0.1", "::1") for host in hosts)
+    if not local and given.get("sslmode") != "verify-full" and "service" not in given:
+        words = "whoever is between here and its server can read what is on the way, or be the server"
+        yield Finding(address, words, "add sslmode=verify-full to its address; see docs/growing.md", warning=True)
 
 
 def _instances(address: str) -> Iterator[Finding]:

@@ -42,6 +42,9 @@ _SESSION = (
 #: Where systemd puts a credential of that name, and where a password is taken from then.
 CREDENTIAL = "queue-password"
 
+#: Why a connection is refused that will be refused again: somebody has to do something first.
+_PERMANENT = ("password authentication failed", "no password supplied", "pg_hba.conf", "does not exist", "certificate")
+
 Row = tuple[Any, ...]
 
 
@@ -163,7 +166,13 @@ class Connection:
             session = psycopg.connect(**parameters, autocommit=True, prepare_threshold=1)
         except psycopg.Error as error:
             said = first_line(error)
-            permanent = ("password authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
+            permanent = (
+                "password authentication failed",
+                "no password supplied",
+                "pg_hba.conf",
+                "does not exist",
+                "certificate",
+            )
             if any(words in said for words in permanent):
                 raise QueueMissing(f"the database {self.address.shown_database}: {said}") from None
             self._why = self._why or said  # the first reason stays, so that it is said once
