@@ -184,7 +184,9 @@ def migration(repository: Repository) -> Iterator[str]:
         itertools.pairwise(repository.releases), repository.steps(), strict=False
     ):
         revisions = [before, after] if after else [before]
-        options = succeeds(repository.root, "diff", "--quiet", *revisions, "--", "template/kinds/*/keys.conf.jinja")
+        # Those of a kind that is new are nobody's yet.
+        changed = ["diff", "--exit-code", "--diff-filter=a", *revisions, "--", "template/kinds/*/keys.conf.jinja"]
+        options = succeeds(repository.root, *changed)
         if each.renamed_files or each.deleted_files or not options:
             needing = last, each
     if needing is None:
