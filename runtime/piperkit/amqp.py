@@ -192,7 +192,6 @@ class AmqpSource(Source):
 
     def setup(self, daemon: Host) -> None:
         self.__logger = daemon.logger
-        self.__lock = threading.Lock()
         self.__received: collections.deque[tuple[Any, int, bytes]] = collections.deque()
         self.__arrived = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.__last: dict[Any, int] = {}  #: by channel, the last delivery that `fetch` has returned
@@ -224,6 +223,8 @@ class AmqpSource(Source):
             self.__last[channel] = tag
             if (contents := self.message(data)) is not None:
                 found.append(contents)
+        if not found:
+            self.fetched()  # what is left out is acknowledged, too, or the broker would send no more at last
         return found
 
     def fetched(self) -> None:
@@ -261,8 +262,9 @@ class AmqpSink(BatchComponent):
     )
 
     def setup(self, daemon: Host) -> None:
-        self.__confirmed: dict[int, bool] = {}  #: of this batch: whether the broker has it
-        self.__last = 0  #: the number of the last message that was confirmed
+        self.__number = 0  #: of the last message that was published by this channel
+        self.__unconfirmed: set[int] = set()
+        self.__refused = False
         self.__returned: set[str] = set()
         queue = None if self.amqp_exchange else self.amqp_routing_key
         self.__broker = Broker(self.amqp_url, self.amqp_password_file, queue, self.__ready)
@@ -275,7 +277,7 @@ class AmqpSink(BatchComponent):
         """What is published of a message."""
         return message.data
 
-    def process_batch(self, messages: Sequence[Message]) -> Sequence[Outcome | None] | None:  # type: ignore[override]
+    def process_batch(self, messages: Sequence[Message]) -> Sequence[Outcome | None] | None:
         """Publish the messages; they are gone from the queue only when the broker has confirmed them."""
         if self.is_trial:
             return None
@@ -286,15 +288,16 @@ class AmqpSink(BatchComponent):
                 broker.changed.wait(2 * _AGAIN)
             if broker.channel is None:
                 raise Unavailable(f"AMQP: {broker.trouble}")
-            self.__confirmed.clear()
+            first = self.__number + 1
+            self.__number += len(sent)
+            self.__unconfirmed = set(range(first, self.__number + 1))
+            self.__refused = False
             self.__returned.clear()
             broker.do(lambda channel: self.__publish(channel, sent))
-            done = broker.changed.wait_for(
-                lambda: broker.channel is None or len(self.__confirmed) >= len(sent), _CONFIRMED
-            )
+            done = broker.changed.wait_for(lambda: broker.channel is None or not self.__unconfirmed, _CONFIRMED)
             if broker.channel is None:
                 raise Unavailable(f"AMQP: {broker.trouble}")
-            if not done or not all(self.__confirmed.values()):
+            if not done or self.__refused:
                 broker.reset()  # so that no late confirmation is taken for another batch's
                 raise Unavailable(f"AMQP: the broker {'has refused it' if done else 'does not confirm'}")
             returned = set(self.__returned)
@@ -308,7 +311,7 @@ class AmqpSink(BatchComponent):
         self.__broker.close()
 
     def __ready(self, channel: Any) -> None:
-        self.__last = 0
+        self.__number = 0
         channel.add_on_return_callback(self.__on_return)
         channel.confirm_delivery(self.__on_confirm)
 
@@ -322,9 +325,10 @@ class AmqpSink(BatchComponent):
             self.__returned.add(properties.message_id)
 
     def __on_confirm(self, frame: Any) -> None:
-        tag, works = frame.method.delivery_tag, not isinstance(frame.method, pika.spec.Basic.Nack)
+        """Not always in order: what no queue gets is confirmed at once."""
+        tag = frame.method.delivery_tag
         with self.__broker.changed:
-            for number in range(self.__last + 1 if frame.method.multiple else tag, tag + 1):
-                self.__confirmed.setdefault(number, works)
-            self.__last = max(self.__last, tag)
+            self.__refused = self.__refused or isinstance(frame.method, pika.spec.Basic.Nack)
+            multiple = frame.method.multiple
+            self.__unconfirmed = {each for each in self.__unconfirmed if each > tag or (each < tag and not multiple)}
             self.__broker.changed.notify_all()

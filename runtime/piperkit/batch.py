@@ -34,7 +34,7 @@ class BatchComponent(Component):
         self.__alone: collections.deque[Message] = collections.deque()  #: those of a batch that failed
         self.__timer: Timer | None = None
 
-    def process_batch(self, messages: Sequence[Message]) -> Sequence[Outcome] | None:
+    def process_batch(self, messages: Sequence[Message]) -> Sequence[Outcome | None] | None:
         """Do the work for all of `messages`, and only then return: one outcome each, or None to commit them all.
 
         Raising fails the batch, and its messages are tried again one by one; for a batch of one it is as in `process`.
@@ -129,7 +129,7 @@ class BatchComponent(Component):
         while self.__alone:
             daemon.filer.give_back(self.__alone.popleft().id)
 
-    def __settle(self, daemon: Host, batch: list[Message], outcomes: Sequence[Outcome] | None) -> None:
+    def __settle(self, daemon: Host, batch: list[Message], outcomes: Sequence[Outcome | None] | None) -> None:
         """Do what the component says; a message of which it says nothing that can be done has failed.
 
         Raises TypeError, before anything is done, where outcomes are not one for each message.

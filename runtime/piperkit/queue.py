@@ -85,6 +85,8 @@ class Survey:
 
     depths: tuple[Depth, ...]
     spaces: tuple[Space, ...] = ()  #: of an engine that keeps its messages on a file system of this machine
+    #: Of an engine for several machines: how many work on the queue, and how many have vanished.
+    instances: tuple[int, int] | None = None
 
 
 class Watch(Protocol):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import postgresql
-from kinds import Database, create
+from kinds import Database, create, lose
 from piperkit import engines
 from piperkit.postgres.database_queue import DatabaseQueue
 from piperkit.testing import Piper
@@ -75,11 +75,44 @@ def test_arrival_wakes_an_idle_daemon(piper: Piper, start: Start, call: Call, un
     until(lambda: out(kept) == [b"A"], "the message")
     engines.operator(kept.address("in"), "jane").pause(None, "it is moved")
     status = lambda: call("upper", "--action=status", *queues(kept)).stdout  # noqa: E731  # shorter than a function
-    assert "queue: empty" in status()
+    assert "queue: empty; at work on it: " in status()
     until(lambda: "jane has paused the queue: it is moved" in status(), "the pause")
     engines.operator(kept.address("in"), "jane").resume()
     put(kept, "b")
     until(lambda: out(kept) == [b"A", b"B"], "the end of the pause")
+
+
+@pytest.mark.slow
+def test_processing_pauses_at_the_limit_of_the_output_queue(
+    piper: Piper, start: Start, until: Until, kept: Database
+) -> None:
+    put(kept, *(f"{number}" for number in range(20)))
+    start("upper", *queues(kept), "--queue-out-limit=7", "--queue-out-wait=0.1")
+    until(lambda: "room in the output queue: its limit of 7 messages is reached" in log(piper), "the pause")
+    assert len(out(kept)) == 7
+    with DatabaseQueue(kept.address("out")) as queue:
+        for claim in queue.claim(3):
+            queue.cancel(claim.id)
+    until(lambda: len(out(kept)) == 7, "three more")
+    assert engines.view(kept.address("in")).counts()["incoming"] == 10
+
+
+@pytest.mark.slow
+def test_metrics_count_the_instances_of_all_machines(piper: Piper, start: Start, until: Until, kept: Database) -> None:
+    written = piper.directory / "it.prom"
+    start("upper", *queues(kept), f"--metrics-file={written}", "--metrics-interval=0.1")
+
+    def counted(state: str) -> list[str]:
+        text = written.read_text() if written.exists() else ""
+        found = [line for line in text.splitlines() if line.startswith("piper_queue_instances{")]
+        return [line.rpartition(" ")[2] for line in found if f'state="{state}"' in line]
+
+    until(lambda: counted("alive") == ["1.0"], "the instance to be counted")
+    with DatabaseQueue(kept.address("in")) as queue:
+        queue.claim()
+        until(lambda: counted("alive") == ["2.0"], "another one to be counted")
+        lose(queue)
+    until(lambda: counted("gone") == ["1.0"], "it to be known to be gone")
 
 
 @pytest.mark.slow

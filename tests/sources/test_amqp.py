@@ -21,7 +21,13 @@ import sys
 from piperkit import PiperDaemon
 from piperkit.amqp import AmqpSink, AmqpSource
 component, *argv = sys.argv[1:]
-found = {"source": AmqpSource, "sink": AmqpSink}[component]()
+class Picky(AmqpSource):
+    def message(self, data):
+        return None if data == b"no use" else data
+class Sorting(AmqpSink):
+    def routing_key(self, message):
+        return message.text
+found = {"source": AmqpSource, "sink": AmqpSink, "picky": Picky, "sorting": Sorting}[component]()
 PiperDaemon(name="it", argv=argv, components=[found], default_message_format="bytes").run()
 """
 
@@ -131,12 +137,27 @@ def test_sink_publishes_each_message_with_its_id_and_waits_for_a_broker_that_is_
 def test_message_that_no_queue_gets_is_a_dead_letter_and_the_others_are_published_once(
     piper: Piper, broker: Broker, start: Callable[..., subprocess.Popen[bytes]], until: Until
 ) -> None:
-    piper.put(b"one", b"two")
-    start("sink", "--amqp-exchange=amq.direct", "--amqp-routing-key=nowhere", "--retry-min=0.1", "--batch-wait=0.1")
-    until(lambda: piper.counts()["errors"] == 2, "the dead letters")
-    assert {reason for _, reason in piper.errors} == {
-        "AMQP: no queue gets what goes to the exchange amq.direct with the routing key 'nowhere'"
-    }
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("bound", durable=True)
+        channel.queue_bind("bound", "amq.direct", "bound")
+    piper.put(b"bound", b"nowhere", b"bound")
+    start("sorting", "--amqp-exchange=amq.direct", "--retry-min=0.1", "--retry-max=0.1", "--batch-wait=0.1")
+    until(lambda: piper.counts()["errors"] == 1, "the dead letter")
+    assert piper.errors == [
+        (b"nowhere", "AMQP: no queue gets what goes to the exchange amq.direct with the routing key 'nowhere'")
+    ]
+    assert [body for _, body in taken(broker, "bound")] == [b"bound"] * 2
+
+
+@pytest.mark.slow
+def test_source_that_leaves_much_out_is_sent_what_follows(
+    piper: Piper, broker: Broker, start: Callable[..., subprocess.Popen[bytes]], until: Until
+) -> None:
+    start("picky", "--amqp-queue=much")
+    until(lambda: there(broker, "much") is not None, "the queue to be made")
+    publish(broker, "much", *[b"no use"] * 1100, b"of use")
+    until(lambda: piper.out == [b"of use"], "the message")
 
 
 @pytest.mark.parametrize("url", ["amqp://me:secret@host/", "http://host/"])

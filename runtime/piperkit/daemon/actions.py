@@ -106,8 +106,12 @@ def _status(name: str, path: str | None, pid: int, queue: str, password_file: st
     age = max(0.0, time.time() - state["time"])
     lines = [f"{name}: running, pid {pid}, since {_moment(state['started'])}", f"  {state['status']} ({age:.0f} s ago)"]
     try:
-        counts = engines.view(queue, password_file).counts()
+        view = engines.view(queue, password_file)
+        counts = view.counts()
         found = ", ".join(f"{number} {part}" for part, number in counts.items() if number) or "empty"
+        if engines.is_address(queue):
+            there = [f"{each.host}:{each.pid}{'' if each.alive else ' (gone)'}" for each in view.instances() or ()]
+            found += f"; at work on it: {', '.join(there) or 'none'}"
     except (OSError, PiperError):
         found = "cannot be counted now"
     return "\n".join([*lines, f"  queue: {found}"])

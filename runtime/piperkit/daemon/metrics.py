@@ -156,6 +156,13 @@ class _Collector(Collector):
             [(labels, found.size) for labels, found in spaces],
         )
 
+        counted = survey.instances
+        yield self._gauge(
+            "piper_queue_instances",
+            "Instances on all machines that work on the queue, and those that have vanished; missing for a directory.",
+            [] if counted is None else [({"state": "alive"}, counted[0]), ({"state": "gone"}, counted[1])],
+        )
+
     def _limited(self) -> bool:
         return self._filer.parts.settings.is_limited
 

@@ -86,7 +86,6 @@ class DatabaseQueue:
         self._daemon = daemon
         self._at_once = at_once
         self._message_max = message_max
-        self._password_file = password_file
         self._ids = Ids(host, pid)
         self._connection = Connection(self.address, daemon, password_file, durable=durable)
         self._connection.opened.append(self._opened)
@@ -470,6 +469,7 @@ class DatabaseQueue:
         target = target or self.next_queue
         if target is None:
             return limit
+        self.flush()  # what is on its way there takes room, too
         number = self._target(target)
         if number is None:
             return self._outlets.room(target, limit)

@@ -18,9 +18,8 @@ import time
 from importlib.metadata import version
 
 from piperkit.postgres.connection import Connection
+from piperkit.postgres.statements import LEASES
 
-#: The first key of the lock; the second is the number.
-CLASS = 0x706B
 #: Looks whether the old session has ended, and seconds between them.
 _LOOKS, _PAUSE = 40, 0.05
 
@@ -49,17 +48,16 @@ class Lease:
         old = self.holder
         if not old:
             return None
-        self.holder = 0  # should what follows fail, the claims are those of a dead instance
         backend = self._backend
         new = self._new(queue)
         run = self._connection
         # The server may not have noticed yet that the old session has ended.
         ours = "locktype = 'advisory' AND classid = %s AND objid = %s AND granted AND pid = %s"
-        run.rows(f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {ours}", (CLASS, old, backend))
+        run.rows(f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {ours}", (LEASES, old, backend))
         kept: set[str] = set()
         for _ in range(_LOOKS):
             with run.transaction():
-                if run.rows("SELECT pg_try_advisory_xact_lock(%s, %s)", (CLASS, old))[0][0]:
+                if run.rows("SELECT pg_try_advisory_xact_lock(%s, %s)", (LEASES, old))[0][0]:
                     mine = "queue = %s AND part = 'pending' AND holder = %s"
                     moved = f"UPDATE piper.message SET holder = %s WHERE {mine} RETURNING id"
                     kept = {row[0] for row in run.rows(moved, (new, queue, old))}
@@ -72,7 +70,7 @@ class Lease:
     def _new(self, queue: int) -> int:
         run = self._connection
         holder, self._backend = run.rows("SELECT nextval('piper.holders')::int, pg_backend_pid()")[0]
-        run.rows("SELECT pg_advisory_lock(%s, %s)", (CLASS, holder))
+        run.rows("SELECT pg_advisory_lock(%s, %s)", (LEASES, holder))
         facts = (holder, queue, self._host, os.getpid(), self._daemon, version("piperkit"), self._since)
         columns = "holder, queue, host, pid, daemon, version, since"
         run.run(
@@ -113,4 +111,4 @@ class Lease:
         holder, self.holder = self.holder, 0
         if holder:
             self._connection.run("DELETE FROM piper.instance WHERE holder = %s", (holder,))
-            self._connection.rows("SELECT pg_advisory_unlock(%s, %s)", (CLASS, holder))
+            self._connection.rows("SELECT pg_advisory_unlock(%s, %s)", (LEASES, holder))

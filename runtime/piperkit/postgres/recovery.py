@@ -11,8 +11,7 @@ import time
 from piperkit.message import Failure
 from piperkit.postgres.claims import read_record, write_record
 from piperkit.postgres.connection import Connection
-from piperkit.postgres.lease import CLASS
-from piperkit.postgres.statements import channel, dump
+from piperkit.postgres.statements import LEASES, channel, dump
 from piperkit.queue import Recovered
 from piperkit.record import iso
 
@@ -45,7 +44,7 @@ class Recovery:
         more = False
         for (holder,) in run.rows(query, (queue, ours)):
             with run.transaction():
-                if run.rows("SELECT pg_try_advisory_xact_lock(%s, %s)", (CLASS, holder))[0][0]:
+                if run.rows("SELECT pg_try_advisory_xact_lock(%s, %s)", (LEASES, holder))[0][0]:
                     more = self._settle(queue, holder, returned, banished) or more
         if time.monotonic() >= self._tidy:
             self._tidy = time.monotonic() + _TIDY
@@ -120,4 +119,4 @@ class Recovery:
         run.run(f"DELETE FROM piper.history WHERE queue = %s AND at < {old}", (queue, _HISTORY))
         # Instances that died with nothing claimed.
         dead = f"seen < {old} AND queue = %s AND pg_try_advisory_xact_lock(%s, holder)"
-        run.run(f"DELETE FROM piper.instance WHERE {dead}", (600, queue, CLASS))
+        run.run(f"DELETE FROM piper.instance WHERE {dead}", (600, queue, LEASES))

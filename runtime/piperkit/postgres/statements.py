@@ -11,13 +11,15 @@ import psycopg
 
 from piperkit.errors import InvalidId, QueueError
 from piperkit.naming import check_id
-from piperkit.operating import Paused
+from piperkit.operating import Instance, Paused
 from piperkit.postgres.connection import Connection
 
 #: Bytes of messages that are published together, and how many.
 _GROUP_BYTES, _GROUP = 8 << 20, 1000
 
 
+#: The first key of the advisory lock that an instance holds; the second is its number.
+LEASES = 0x706B
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
@@ -105,6 +107,19 @@ def depths(connection: Connection, queue: str) -> dict[str, tuple[int, float | N
         " JOIN piper.queue AS q ON q.number = m.queue WHERE q.name = %s GROUP BY m.part"
     )
     return {part: (number, oldest) for part, number, oldest in connection.rows(query, (queue,))}
+
+
+def instances(connection: Connection, queue: int) -> list[Instance]:
+    """Who works on a queue, the oldest first: alive is whose lock is held."""
+    query = (
+        "SELECT i.host, i.pid, extract(epoch FROM i.since)::float8,"
+        " (SELECT count(*) FROM piper.message WHERE queue = i.queue AND part = 'pending' AND holder = i.holder),"
+        " i.version, i.rate, i.waits_for, extract(epoch FROM i.seen)::float8, l.objid IS NOT NULL"
+        " FROM piper.instance AS i LEFT JOIN pg_locks AS l ON l.locktype = 'advisory' AND l.classid = %s"
+        " AND l.objid = i.holder AND l.granted AND l.database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database()) WHERE i.queue = %s ORDER BY i.since"
+    )
+    return [Instance(*row) for row in connection.rows(query, (LEASES, queue))]
 
 
 def read_paused(connection: Connection, queue: int) -> Paused | None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from piperkit.errors import PiperError
 from piperkit.operating import HOLDING
+from piperkit.postgres import schema
 from piperkit.postgres.address import Address, is_address
 from piperkit.postgres.connection import Connection
-from piperkit.postgres.statements import depths
+from piperkit.postgres.statements import depths, instances
 from piperkit.queue import Depth, Survey
 
 #: What counting took is not spent again for so many times as long.
@@ -32,7 +33,7 @@ class Surveyor:
         with self._lock:
             began = time.monotonic()
             if began >= self._until:
-                self._found = Survey(tuple(self._depths()))
+                self._found = Survey(tuple(self._depths()), instances=self._instances())
                 ended = time.monotonic()
                 self._until = ended + _REUSE * (ended - began)
             return self._found
@@ -48,6 +49,15 @@ class Surveyor:
                 yield from (Depth(queue, part, None, None) for part in parts)
             else:
                 yield from (Depth(queue, part, *found.get(part, (0, None))) for part in parts)
+
+    def _instances(self) -> tuple[int, int] | None:
+        try:
+            number = schema.number(self._connection, self._queues["input"].queue)
+            found = instances(self._connection, number)
+        except PiperError:
+            return None
+        alive = sum(each.alive for each in found)
+        return alive, len(found) - alive
 
     def close(self) -> None:
         with self._lock:

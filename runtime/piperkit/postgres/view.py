@@ -13,7 +13,6 @@ from piperkit.operating import HOLDING, Entry, Instance, Paused
 from piperkit.postgres import schema, statements
 from piperkit.postgres.address import Address
 from piperkit.postgres.connection import Connection
-from piperkit.postgres.lease import CLASS
 
 #: Messages that are asked for at once.
 _TOGETHER = 1000
@@ -160,15 +159,7 @@ class DatabaseView:
 
     def instances(self) -> list[Instance] | None:
         """The living instances, wherever they run: those whose lock is held; and those that have vanished not yet."""
-        query = (
-            "SELECT i.host, i.pid, extract(epoch FROM i.since)::float8,"
-            " (SELECT count(*) FROM piper.message WHERE queue = i.queue AND part = 'pending' AND holder = i.holder),"
-            " i.version, i.rate, i.waits_for, extract(epoch FROM i.seen)::float8, l.objid IS NOT NULL"
-            " FROM piper.instance AS i LEFT JOIN pg_locks AS l ON l.locktype = 'advisory' AND l.classid = %s"
-            " AND l.objid = i.holder AND l.granted AND l.database ="
-            " (SELECT oid FROM pg_database WHERE datname = current_database()) WHERE i.queue = %s ORDER BY i.since"
-        )
-        return [Instance(*row) for row in self._connection.rows(query, (CLASS, self._number))]
+        return statements.instances(self._connection, self._number)
 
     def close(self) -> None:
         """End the connection."""
