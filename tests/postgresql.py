@@ -48,7 +48,8 @@ class Server:
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""
-        options = f"-c listen_addresses={self._listen} -c unix_socket_directories={self.directory} -c fsync=off"
+        options = f"-c listen_addresses={self._listen} -c unix_socket_directories={self.directory}"
+        options += " -c fsync=off -c max_connections=400"
         self._run("pg_ctl", "--wait", "-D", "data", "-l", "log", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:

@@ -74,14 +74,18 @@ class DatabaseMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "queues"):
-            for at in range(INSTANCES):
-                self.end_batch(at)
-            for queue in self.queues:
-                queue.close()
-            for at in range(INSTANCES):
-                self.given_back(at)
-            self.rows_are_as_they_should_be()
-            self.watcher.close()
+            try:
+                for at in range(INSTANCES):
+                    self.end_batch(at)
+                for queue in self.queues:
+                    queue.close()
+                for at in range(INSTANCES):
+                    self.given_back(at)
+                self.rows_are_as_they_should_be()
+            finally:
+                for queue in self.queues:
+                    queue.close()
+                self.watcher.close()
 
     # -- what is done ----------------------------------------------------------------------------------------
 
