@@ -36,16 +36,20 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paused:
-    """An operator has said that nothing is to be claimed from a queue for the time being."""
+    """An operator has said that nothing is to be claimed from a queue for the time being, or that its daemon's sources
+    are to fetch nothing, while what waits is worked on.
+    """
 
     by: str  #: who
     at: float | None = None  #: since when, in seconds since the epoch
     until: float | None = None  #: seconds since the epoch; None: until somebody has it go on
     reason: str = ""
+    sources_only: bool = False
 
     def __str__(self) -> str:
+        what = "what the queue's daemon fetches" if self.sources_only else "the queue"
         until = "" if self.until is None else f" until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.until))}"
-        return f"{self.by} has paused the queue{until}{f': {self.reason}' if self.reason else ''}"
+        return f"{self.by} has paused {what}{until}{f': {self.reason}' if self.reason else ''}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,12 +185,15 @@ class Operator(Protocol):
         """Add a message that was exported; returns False where it is there already. Raises QueueError, OSError."""
         ...
 
-    def pause(self, until: float | None, reason: str) -> None:
-        """Have nothing claimed from the queue, until then (seconds since the epoch) if that is said."""
+    def pause(self, until: float | None, reason: str, *, sources_only: bool = False) -> None:
+        """Have nothing claimed from the queue, until then (seconds since the epoch) if that is said.
+
+        sources_only: have the sources of its daemon fetch nothing instead.
+        """
         ...
 
     def resume(self) -> bool:
-        """Have messages claimed again; returns whether the queue was paused."""
+        """End a pause of either kind; returns whether there was one."""
         ...
 
     def batch(self) -> AbstractContextManager[None]:

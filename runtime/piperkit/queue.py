@@ -143,7 +143,7 @@ class Queue(Protocol):
         ...
 
     def paused(self) -> Paused | None:
-        """Whether an operator has paused the queue. Asked for each batch; `claim` takes no notice of it."""
+        """Whether an operator has paused the queue, or its sources. Asked for each batch; `claim` takes no notice."""
         ...
 
     def claim(self, limit: int = 1) -> Sequence[Claim]:

@@ -4,7 +4,8 @@ A source enqueues into the daemon's own input queue, and from there on a message
 off or banished, and nothing is lost of it. What has come is enqueued and on the disk before the source is told so,
 which is when it remembers how far it has got. So a crash between the two repeats messages, and never loses one.
 
-It fetches only while messages can be processed: not while processing is paused, nor while the input queue is long.
+It fetches only while messages can be processed: not while processing is paused, nor while the input queue is long, nor
+while an operator has that paused, be it to drain what comes after.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Source(Component):
         self.__in_vain = False  #: it was readable, and there was nothing to fetch
         self.__timer: Timer | None = None
         self.__trouble: str | None = None
+        self.__held = False  #: an operator has it fetch nothing
 
     def fetch(self) -> Iterable[Contents]:
         """What has come since the last call, a message each, in order; nothing where nothing has. It must not wait.
@@ -94,7 +96,8 @@ class Source(Component):
         if daemon.is_done():
             return daemon.FLAG_CONTINUE, args
         self.__timer = daemon.queue.schedule_after(daemon.c("source_wait"), self.__event())  # whatever happens now
-        if daemon.filer.paused:
+        if daemon.filer.paused or self.__is_held(daemon):
+            self.__more = False
             return daemon.FLAG_CONTINUE, args
         try:
             if daemon.filer.queue.count("incoming") < daemon.c("source_limit"):
@@ -114,6 +117,14 @@ class Source(Component):
                 daemon.logger.info("%s: fetching goes on", type(self).__name__)
                 self.__trouble = None
         return daemon.FLAG_CONTINUE, args
+
+    def __is_held(self, daemon: Host) -> bool:
+        """Whether an operator has it fetch nothing; said when that begins, and when it ends."""
+        paused = daemon.filer.queue.paused()
+        if (paused is not None) != self.__held:
+            self.__held = paused is not None
+            daemon.logger.info(f"{type(self).__name__}: fetching {f'pauses: {paused}' if paused else 'goes on'}")
+        return self.__held
 
     def __fetch(self, daemon: Host) -> None:
         """Fetch, enqueue, and say so to the component."""

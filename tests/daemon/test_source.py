@@ -14,6 +14,7 @@ import pytest
 import sources
 from needs import need
 from piperkit import Message, Outcome, PiperDaemon, Retry, Source, crashwalk
+from piperkit.dirq.acts import Operator
 from piperkit.message import Contents
 from piperkit.testing import Piper
 
@@ -174,6 +175,23 @@ def test_a_datagram_wakes_the_daemon_as_soon_as_it_comes(
     assert piper.out == [b"0", b"and another", b"1", b"and another", b"2", b"and another"]
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_a_source_that_is_paused_fetches_nothing_and_what_waits_is_worked_on(
+    piper: Piper, start: Start, until: Until, tmp_path: Path
+) -> None:
+    """So a pipeline is drained: what comes from outside waits there."""
+    address = tmp_path / "socket"
+    operator = Operator(piper.directory / "in", "jane")
+    operator.pause(None, "drained", sources_only=True)
+    start("datagrams", f"--address={address}", "--source-wait=0.02")
+    until(lambda: "fetching pauses: jane has paused what the queue's daemon fetches: drained" in piper.log, "the pause")
+    send(address, b"outside")
+    piper.put("waits")
+    until(lambda: piper.out == [b"waits"], "the message that waits")
+    assert operator.resume()
+    until(lambda: piper.out == [b"waits", b"outside"], "the message from outside")
+    assert "fetching goes on" in piper.log
 
 
 @pytest.mark.slow

@@ -255,5 +255,10 @@ def test_pause_is_seen_by_instances_and_ends_by_itself_or_by_hand(engine: Engine
     until(queue.paused, "the instance to know of the pause")
     assert operator.resume()
     until(lambda: queue.paused() is None, "the instance to know of its end")
+    operator.pause(None, "drained", sources_only=True)
+    paused = view.paused()
+    assert paused is not None
+    assert paused.sources_only
+    until(lambda: (found := queue.paused()) is not None and found.sources_only, "the instance to know of that, too")
     operator.pause(time.time() - 1, "it is over")
     assert view.paused() is None

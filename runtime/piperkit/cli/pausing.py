@@ -25,6 +25,9 @@ def pause(
         typer.Option(metavar="TIME", help="It ends by itself: in 90s, 5min, 2h, or at 2026-12-24T18:00."),
     ] = None,
     why: Why = "",
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Only what its daemon fetches: what waits is worked on.")
+    ] = False,
     spool: queues.Spool = None,
 ) -> None:
     """Have nothing claimed from a queue until it is resumed. What is in work is finished, and more may arrive.
@@ -36,14 +39,14 @@ def pause(
     moment = None if until is None else _moment(until)
 
     def act(operator: Operator) -> str:
-        operator.pause(moment, why)
+        operator.pause(moment, why, sources_only=sources)
         return "paused"
 
     _whole(queue, spool, "paused", act)
 
 
 def resume(queue: queues.Queue = None, spool: queues.Spool = None) -> None:
-    """Have messages claimed again from a queue that was paused. Its daemons notice it within two seconds.
+    """Have a queue go on that was paused. Its daemons notice it within two seconds.
 
     Examples:
 

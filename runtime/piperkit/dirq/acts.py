@@ -205,12 +205,12 @@ class Operator:
         store.syncer.changed(target=target)
         return True
 
-    def pause(self, until: float | None, reason: str) -> None:
-        """Have nothing claimed from the queue, until then if that is said; see `pausing`. Raises OSError."""
-        pausing.pause(self.path, Paused(self._who, time.time(), until, reason))
+    def pause(self, until: float | None, reason: str, *, sources_only: bool = False) -> None:
+        """Have nothing claimed, or fetched only, until then if that is said; see `pausing`. Raises OSError."""
+        pausing.pause(self.path, Paused(self._who, time.time(), until, reason, sources_only))
 
     def resume(self) -> bool:
-        """Have messages claimed again; returns whether the queue was paused. Raises OSError."""
+        """End a pause; returns whether there was one. Raises OSError."""
         return pausing.resume(self.path)
 
     def _take(self, entry: Entry) -> Held:

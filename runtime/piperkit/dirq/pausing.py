@@ -1,12 +1,14 @@
 """A pause: the file `paused` at the queue's root says that nothing is to be claimed, and who said so.
 
-It holds JSON: {"by", "at", "until", "reason"}, times in seconds since the epoch. A file of that name that holds
-anything else, such as one that was made by touch(1), means the same. Only the queue's owner, and root, can make it.
+It holds JSON: {"by", "at", "until", "reason"}, times in seconds since the epoch, and "sources_only": true where only
+sources are to fetch nothing. A file of that name that holds anything else, such as one that was made by touch(1), means
+that nothing is to be claimed. Only the queue's owner, and root, can make it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
@@ -40,12 +42,13 @@ def paused(queue: str) -> Paused | None:
     if until is not None and until <= time.time():
         return None
     at = _seconds(facts.get("at")) or there.st_mtime
-    return Paused(str(facts.get("by") or f"the file {_FILE}"), at, until, str(facts.get("reason") or ""))
+    by, reason = str(facts.get("by") or f"the file {_FILE}"), str(facts.get("reason") or "")
+    return Paused(by, at, until, reason, facts.get("sources_only") is True)
 
 
 def pause(queue: str, pause: Paused) -> None:
     """Pause the queue, whether or not it is. Atomic. Raises OSError."""
-    data = json.dumps({"by": pause.by, "at": pause.at, "until": pause.until, "reason": pause.reason}).encode()
+    data = json.dumps(dataclasses.asdict(pause)).encode()
     directory = Directory(queue)
     new = f".{_FILE}.{secrets.token_hex(8)}"
     try:

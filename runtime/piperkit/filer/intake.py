@@ -73,7 +73,7 @@ class Intake:
         """How many messages may be claimed now; if none, why is seen to."""
         parts, settings = self._parts, self._parts.settings
         paused = parts.queue.paused()
-        if paused is not None:
+        if paused is not None and not paused.sources_only:
             parts.window.close()
             self._desk.pause(parts.waiting.for_operator(paused))
             return 0

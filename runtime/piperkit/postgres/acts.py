@@ -8,6 +8,7 @@ their lines in the history.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import time
@@ -17,7 +18,7 @@ from typing import Any
 from piperkit.errors import QueueError, TargetUnavailable
 from piperkit.message import Failure
 from piperkit.naming import Ids
-from piperkit.operating import RESTING, Copy, Entry
+from piperkit.operating import RESTING, Copy, Entry, Paused
 from piperkit.postgres import schema, statements
 from piperkit.postgres.address import Address, is_address
 from piperkit.postgres.claims import read_record, write_record
@@ -258,9 +259,9 @@ class Operator:
                 )
         return True
 
-    def pause(self, until: float | None, reason: str) -> None:
-        """Have nothing claimed from the queue, until then if that is said."""
-        facts = {"by": self._who, "at": time.time(), "until": until, "reason": reason}
+    def pause(self, until: float | None, reason: str, *, sources_only: bool = False) -> None:
+        """Have nothing claimed, or fetched only, until then if that is said."""
+        facts = dataclasses.asdict(Paused(self._who, time.time(), until, reason, sources_only))
         with self._connection.transaction():
             self._connection.run("SET LOCAL synchronous_commit = on")
             query = "UPDATE piper.queue SET paused = %s WHERE number = %s"
@@ -268,7 +269,7 @@ class Operator:
             self._notify(self._number, PAUSE_CHANGED)
 
     def resume(self) -> bool:
-        """Have messages claimed again; returns whether the queue was paused."""
+        """End a pause; returns whether there was one."""
         with self._connection.transaction():
             self._connection.run("SET LOCAL synchronous_commit = on")
             was = statements.read_paused(self._connection, self._number) is not None

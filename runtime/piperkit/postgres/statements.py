@@ -128,7 +128,8 @@ def read_paused(connection: Connection, queue: int) -> Paused | None:
     found = facts[0][0] if facts else None
     if found is None or (found.get("until") is not None and found["until"] <= time.time()):
         return None
-    return Paused(str(found.get("by")), found.get("at"), found.get("until"), str(found.get("reason") or ""))
+    by, reason = str(found.get("by")), str(found.get("reason") or "")
+    return Paused(by, found.get("at"), found.get("until"), reason, found.get("sources_only") is True)
 
 
 def write_history(connection: Connection, queue: int, lines: Iterable[bytes]) -> None:
