@@ -185,6 +185,7 @@ def test_a_source_that_is_paused_fetches_nothing_and_what_waits_is_worked_on(
     operator = Operator(piper.directory / "in", "jane")
     operator.pause(None, "drained", sources_only=True)
     start("datagrams", f"--address={address}", "--source-wait=0.02")
+    until(address.exists, "the socket")
     until(lambda: "fetching pauses: jane has paused what the queue's daemon fetches: drained" in piper.log, "the pause")
     send(address, b"outside")
     piper.put("waits")
