@@ -16,6 +16,7 @@ RUNTIME = Path(piperkit.__file__).parent
 #: From top to bottom. A module may import from its own layer and from those below it.
 LAYERS = (
     ("cli", "demo", "testing", "crashwalk"),
+    ("pipeline",),
     ("doctor",),
     ("upgrade",),
     ("project",),
@@ -25,7 +26,8 @@ LAYERS = (
     ("batch", "component", "source"),
     ("config",),
     ("option",),
-    ("engines",),
+    ("overview",),
+    ("engines", "flow"),
     ("dirq", "postgres"),
     ("host",),
     ("queue", "record"),

@@ -12,10 +12,11 @@ from piperkit.dirq.acts import Operator as DirectoryOperator
 from piperkit.dirq.layout import is_queue
 from piperkit.dirq.outlet import DirectoryOutlet
 from piperkit.dirq.view import QueueView
-from piperkit.errors import ConfigError, PiperError, TargetUnavailable
+from piperkit.errors import ConfigError, PiperError, QueueMissing, TargetUnavailable
 from piperkit.operating import Operator, View
 from piperkit.postgres.address import Address, is_address
 from piperkit.queue import Outlet, Queue
+from piperkit.text import harmless
 
 __all__ = [
     "Address",
@@ -91,10 +92,19 @@ def short_name(queue: str) -> str:
     return os.path.basename(queue)
 
 
-def spool(address: str) -> list[str]:
-    """The addresses of all queues of a database. Raises QueueMissing, ConfigError."""
-    found: list[str] = _of_database("view", "spool", address)
-    return found
+def spool(where: str) -> list[str]:
+    """The paths of the queues in a directory, or the addresses of those in a database, by name.
+
+    Raises QueueMissing where that is none, ConfigError.
+    """
+    if is_address(where):
+        kept: list[str] = _of_database("view", "spool", where)
+        return kept
+    try:
+        names = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        raise QueueMissing(f"{harmless(where)} is no directory, and so no spool") from None
+    return [path for name in names if is_queue(path := os.path.join(where, name))]
 
 
 def producer(address: str, message_max: int) -> Queue:

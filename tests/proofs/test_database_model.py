@@ -233,7 +233,8 @@ class DatabaseMachine(RuleBasedStateMachine):
         parts = {"due": "deferred"}
         wanted = {id: (each.queue, parts.get(each.part, each.part), each.data) for id, each in self.messages.items()}
         # A copy of before may have its id there, with older contents: the contents of `other` are counted below.
-        dispatched_under_another_id = {id for id, each in wanted.items() if each[0] == "other" and found.get(id) != each}
+        dispatched = {id for id, each in wanted.items() if each[0] == "other"}
+        dispatched_under_another_id = {id for id in dispatched if found.get(id) != wanted[id]}
         assert {id: place for id, place in wanted.items() if id not in dispatched_under_another_id} == {
             id: place for id, place in found.items() if place[0] != "other" or place == wanted[id]
         }

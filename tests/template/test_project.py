@@ -24,6 +24,7 @@ from template_project import Generate
 #: What messages of each kind hold; a transform has the choice.
 MESSAGES = {
     "filter": "text",
+    "parse": "text",
     "router": "json",
     "enrich": "json",
     "sink": "text",

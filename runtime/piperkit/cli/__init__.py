@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import check, doctor, new, queue, render, trace, upgrade, watching
+from piperkit.cli import check, doctor, new, pipeline, queue, render, trace, upgrade, watching
 from piperkit.cli.options import composed
 from piperkit.errors import ExitStatus, PiperError
 
@@ -30,6 +30,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(queue.commands, name="queue")
+cli.add_typer(pipeline.commands, name="pipeline")
 cli.command()(new.new)
 cli.add_typer(new.add, name="add")
 cli.command()(upgrade.upgrade)

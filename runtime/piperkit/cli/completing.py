@@ -8,6 +8,7 @@ import os
 
 import typer
 
+from piperkit import engines
 from piperkit.cli import spools
 from piperkit.dirq.fs import display
 from piperkit.dirq.layout import each_message, is_queue
@@ -23,7 +24,7 @@ def queue_names(incomplete: str) -> list[str]:
     found: list[str] = []
     with contextlib.suppress(OSError, PiperError):
         if "/" not in incomplete:
-            names = map(os.path.basename, spools.within(spools.default()))
+            names = map(engines.short_name, engines.spool(spools.default()))
             found += [name for name in names if name.startswith(incomplete)]
     with contextlib.suppress(OSError):
         above, beginning = os.path.split(incomplete)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from piperkit.config import nearest
 from piperkit.errors import UsageError
+from piperkit.project import answers as answers_files
 
 if TYPE_CHECKING:
     from piperkit.project.add import Added
 
 #: As in project/new.py, which comes with copier.
 TEMPLATE = "gh:org/piper-template"
-KINDS = "transform|filter|router|enrich|sink|source|socket"
+KINDS = "transform|filter|parse|router|enrich|sink|source|…"
 
 add = typer.Typer(help="Add a component or a daemon to a project.", no_args_is_help=True)
 
@@ -44,13 +47,35 @@ def new(
     defaults: Annotated[bool, typer.Option("--defaults", help="Ask nothing.")] = False,
     git: Annotated[bool, typer.Option("--git", help="Make a git repository of it, with the first commit.")] = False,
     inside: Annotated[bool, typer.Option("--inside", help="Make it a part of the git repository around it.")] = False,
+    pipeline: Annotated[
+        bool, typer.Option("--pipeline", help="Several daemons in a chain: a source, a parser, a router and sinks.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Of a pipeline: source, source-socket or source-amqp.")
+    ] = None,
+    sink: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Of a pipeline: sink, sink-postgresql or sink-amqp.")
+    ] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type", metavar="TYPE", help="Of a pipeline: a type of messages with a sink of its own; repeat it."
+        ),
+    ] = None,
     template: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the template is.")] = TEMPLATE,
     vcs_ref: Version = None,
 ) -> None:
-    """Make a project: a daemon with its tests, configuration, and what else is asked for.
+    """Make a project: a daemon with its tests, configuration, and what else is asked for; or with --pipeline a chain of
+    daemons that works.
 
     What is not said here is asked for, or has its default with --defaults. The template's newest release is taken,
     unless --vcs-ref names another version.
+
+    Examples:
+
+        piperctl new --git mydaemon
+
+        piperctl new --git --pipeline alerts --type alert --defaults
     """
     from piperkit.project.answers import load_copier
 
@@ -58,12 +83,21 @@ def new(
         raise typer.BadParameter("--git and --inside exclude each other")
     if not (defaults or _can_ask()):
         raise UsageError("there is no terminal to ask on; give answers, and --defaults for the rest")
-    answers = _answers(data, daemon_name=name, kind=kind, messages=messages, description=description)
+    if pipeline and (kind or messages or description):
+        raise UsageError("--pipeline: its daemons have their kinds; say --source, --sink and --type")
+    if not pipeline and (source or sink or types):
+        raise UsageError("--source, --sink and --type are for --pipeline; of one daemon, --kind says what it does")
     load_copier()
     from piperkit.project import new as making
 
     target = directory.absolute()
-    found = making.make(target, answers, template=_address(template), version=vcs_ref, defaults=defaults, inside=inside)
+    how: dict[str, Any] = {"template": _address(template), "version": vcs_ref, "defaults": defaults, "inside": inside}
+    if pipeline:
+        _new_pipeline(target, name, source, sink, types, _answers(data), how)
+    else:
+        given = _answers(data, daemon_name=name, kind=kind, messages=messages, description=description)
+        making.make(target, given, **how)
+    found = answers_files.load_file(target / answers_files.MAIN)
     daemon = found.values["daemon_name"]
     print(f"{daemon} is made in {directory}, from the template {found.version or found.template}.")
     if git:
@@ -78,8 +112,50 @@ def new(
             )
     elif not inside:
         print("Updates need a git repository: git init && git add --all && git commit --message New")
-    print(f"\n    cd {directory}\n    make test     its tests\n    make run      the daemon, in the foreground\n")
-    print(f"What becomes of each message is in src/{daemon.replace('-', '_')}/component.py; README.md says the rest.")
+    whom = "all of its daemons" if pipeline else "the daemon"
+    print(f"\n    cd {directory}\n    make test     its tests\n    make run      {whom}, in the foreground\n")
+    if pipeline:
+        print("pipeline.toml says which daemons there are, src/ what becomes of each message, README.md the rest.")
+    else:
+        print(
+            f"What becomes of each message is in src/{daemon.replace('-', '_')}/component.py; README.md says the rest."
+        )
+
+
+def _new_pipeline(
+    target: Path,
+    name: str | None,
+    source: str | None,
+    sink: str | None,
+    types: list[str] | None,
+    answers: dict[str, str],
+    how: dict[str, Any],
+) -> None:
+    """Make it, and ask before that what is not said."""
+    from piperkit.project import chain
+    from piperkit.project import new as making
+
+    making.check_target(target, inside=how["inside"])
+    if not how["defaults"]:
+        if source is None:
+            source = _ask("Where do messages come from?", chain.SOURCES)
+        if types is None:
+            said = typer.prompt("Types of messages that have a sink of their own, or nothing", default="alert")
+            types = [each.strip() for each in said.replace(",", " ").split()]
+        if sink is None:
+            sink = _ask("Where do messages go in the end?", chain.SINKS)
+    if name is None:
+        name = re.sub(r"[^a-z0-9]+", "-", target.name.lower()).strip("-").lstrip("0123456789-") or "pipeline"
+    source, sink = source or chain.SOURCES[0], sink or chain.SINKS[0]
+    chain.make(target, name, answers, source=source, sink=sink, types=["alert"] if types is None else types, **how)
+
+
+def _ask(question: str, kinds: tuple[str, ...]) -> str:
+    while True:
+        answer: str = typer.prompt(f"{question} {', '.join(kinds)}", default=kinds[0])
+        if answer in kinds:
+            return answer
+        print(f"{answer!r} is none of these.")
 
 
 @add.command()
@@ -121,29 +197,52 @@ def daemon(
     kind: Kind = None,
     messages: Messages = None,
     description: Description = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="DAEMON", help="Put it into the chain of pipeline.toml, after that one.")
+    ] = None,
     project: Project = Path(),
     data: Data = None,
     vcs_ref: Version = None,
 ) -> None:
     """Add a daemon to the project: a package, its tests, its configuration, and its command.
 
-    No file is changed but pyproject.toml, which gets a line for the command. It updates by itself: copier update
-    -a .copier-answers.NAME.yml, as does piperctl upgrade.
+    No file is changed but pyproject.toml, which gets a line for the command, and with --after pipeline.toml. It updates
+    by itself: copier update -a .copier-answers.NAME.yml, as does piperctl upgrade.
     """
     answers = _answers(data, kind=kind, messages=messages, description=description)
     adding = _load_add()
+    from piperkit.project import chain
+
+    members = chain.members(project)
+    known = members or adding.daemons(answers_files.load(project))
+    if after is not None and after not in known:
+        raise UsageError(
+            f"--after {after}: the project has no such daemon{nearest(after, known)}; it has: {', '.join(known)}"
+        )
+    if after is None and _can_ask():
+        after = (
+            typer.prompt(f"After which daemon does it stand ({', '.join(known)}), if it is in a chain", default="")
+            or None
+        )
+        if after is not None and after not in known:
+            raise UsageError(f"the project has no daemon {after}{nearest(after, known)}; it has: {', '.join(known)}")
     added: Added = adding.daemon(project, name, answers, version=vcs_ref)
     _tell(added.files)
     if added.script is None:
         print("  pyproject.toml   one line added, for its command")
     else:
         print(f"\nLeft to do: its command, in pyproject.toml:\n\n    [project.scripts]\n    {added.script}")
+    if after is not None:
+        for line in chain.insert(project, name, after):
+            print(f"  {chain.FILE}    {line}")
     _tell_needs(added.needs)
-    print(f"""
-    make test
-    make run DAEMON={name}
-
-To pass messages on to it, set "queue_out_dir": "{name}" in another daemon's configuration.""")
+    print(f"\n    make test\n    make run DAEMON={name}")
+    if after is None and members:
+        print(f"\nIt is in no chain yet: add it to {chain.FILE}.")
+    elif after is None:
+        print(f'\nTo pass messages on to it, set "queue_out_dir": "{name}" in another daemon\'s configuration.')
+    else:
+        print("    .venv/bin/piperctl pipeline check")
 
 
 def _load_add() -> Any:

@@ -14,7 +14,7 @@ from piperkit import engines
 from piperkit.cli import acting, queues, render
 from piperkit.cli.act import Why
 from piperkit.cli.acting import Result
-from piperkit.operating import Operator, View
+from piperkit.operating import Operator
 from piperkit.selection import seconds
 
 
@@ -59,17 +59,22 @@ def _whole(queue: str | None, spool: str | None, what: str, act: Callable[[Opera
     """Act on whole queues."""
     views = queues.views([] if queue is None else [queue], spool)
     for view in views:
+        on_queue(view.path, len(views) > 1, what, act)
 
-        def work(view: View = view) -> tuple[Result, bool]:
-            print(f"{render.name(view.path)}: {act(acting.operator_of(view.path))}", flush=True)
-            return Result(done=1), False
 
-        # A queue whose directory is root's is for root to pause, whoever works on its parts.
-        if engines.is_address(view.path) or os.stat(view.path).st_uid == os.geteuid():
-            work()
-        else:
-            acting.as_owner(view.path, len(views) > 1, work)
-        acting.leave_a_line(f"the queue {render.name(view.path)} {what}", 1)
+def on_queue(path: str, several: bool, what: str, act: Callable[[Operator], str]) -> None:
+    """Act on a whole queue, as whoever may, and tell. several: there are more."""
+
+    def work() -> tuple[Result, bool]:
+        print(f"{render.name(path)}: {act(acting.operator_of(path))}", flush=True)
+        return Result(done=1), False
+
+    # A queue whose directory is root's is for root to pause, whoever works on its parts.
+    if engines.is_address(path) or os.stat(path).st_uid == os.geteuid():
+        work()
+    else:
+        acting.as_owner(path, several, work)
+    acting.leave_a_line(f"the queue {render.name(path)} {what}", 1)
 
 
 def _moment(until: str) -> float:

@@ -63,7 +63,7 @@ def views(given: Sequence[str], spool: str | None) -> list[View]:
         return [view(each) for each in given]
     if given:
         raise UsageError(f"{given[0]}: --spool means all queues in a directory; leave QUEUE out")
-    found = [engines.view(path) for path in spools.within(spool)]
+    found = [engines.view(path) for path in engines.spool(spool)]
     if not found:
         raise QueueMissing(f"{render.name(spool)} has no queue in it")
     return found

@@ -279,6 +279,25 @@ def found(rows: list[dict[str, Any]]) -> None:
             print(f"{text(row['queue'])}: {text(row['paused'])}")
 
 
+def daemons(rows: list[dict[str, Any]]) -> None:
+    """Print the daemons of a pipeline as a table."""
+    table = _table()
+    table.add_column("DAEMON", overflow="fold")
+    for heading in ("RUN", "WAIT", "ERRORS", "OLDEST"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("INSTANCES", overflow="fold")
+    for row in rows:
+        there = row["instances"]
+        run = "?" if there is None else str(len(there))
+        who = "only its owner and root can see" if there is None else ", ".join(map(_instance, there)) or "none"
+        said = f" PAUSED: {row['paused']}" if row["paused"] else ""
+        counts = ("" if row[key] is None else str(row[key]) for key in ("waits", "errors"))
+        oldest = "" if row["oldest_age"] is None else duration(row["oldest_age"])
+        shown = row["wrong"] or f"{who}{said}"
+        table.add_row(name(row["daemon"]), f"{run}/{row['wanted']}", *counts, oldest, text(shown))
+    show(table)
+
+
 def _instance(each: dict[str, Any]) -> str:
     gone = "" if each.get("alive", True) else " (gone)"
     return f"{each['host']}:{each['pid']}{gone}"

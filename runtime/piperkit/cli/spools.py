@@ -10,9 +10,6 @@ import os
 from pathlib import Path
 
 from piperkit import engines
-from piperkit.dirq.layout import is_queue
-from piperkit.errors import QueueMissing
-from piperkit.text import harmless
 
 #: Where the spool is.
 VARIABLE = "PIPER_SPOOL"
@@ -33,20 +30,6 @@ def path(given: str, *, new: bool = False) -> str:
     if engines.is_address(spool):
         return str(engines.Address.parse(spool, needs_queue=False).of(given))
     return os.path.join(spool, given)
-
-
-def within(spool: str) -> list[str]:
-    """The paths of the queues in a directory, or the addresses of those in a database, by name.
-
-    Raises QueueMissing where that is none.
-    """
-    if engines.is_address(spool):
-        return engines.spool(spool)
-    try:
-        names = sorted(entry.name for entry in os.scandir(spool) if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        raise QueueMissing(f"{harmless(spool)} is no directory, and so no spool") from None
-    return [path for name in names if is_queue(path := os.path.join(spool, name))]
 
 
 def default() -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
 from piperkit import engines
 from piperkit.cli import finding, queues, render, selecting, spools
-from piperkit.cli.flow import Flow, Looks
 from piperkit.cli.options import Json
 from piperkit.dirq.fs import display
 from piperkit.engines import short_name
 from piperkit.errors import QueueError, UsageError
-from piperkit.operating import HOLDING, Entry, View
+from piperkit.flow import Flow, Looks
+from piperkit.operating import HOLDING, Entry, Instance, View
+from piperkit.overview import Overview, QueueState
 from piperkit.selection import seconds
 
 
@@ -104,46 +104,48 @@ def find(
     length = seconds("--for", lasting)
     if not given and spool is None:
         spool = spools.default()
-    views = queues.views(given or [], spool)
-    rates = _rates(views, length) if length else {}
-    rows: list[dict[str, Any]] = []
-    now = time.time()
-    for view in views:
-        depths = view.depths()
-        oldest = depths["incoming"][1]
-        paused, instances = view.paused(), view.instances()
-        came, went = rates.get(view.path, (None, None))
-        rows.append(
-            {
-                "queue": display(view.path),
-                "parts": {part: depths[part][0] for part in HOLDING},
-                "oldest_age": None if oldest is None else round(now - oldest, 3),
-                "in": came,
-                "out": went,
-                "paused": None if paused is None else str(paused),
-                "instances": None
-                if instances is None
-                else [
-                    {
-                        "host": each.host,
-                        "pid": each.pid,
-                        "since": render.moment(each.since),
-                        "claims": each.claims,
-                        # What is known of those on other machines.
-                        **({} if each.version is None else {"version": each.version}),
-                        **({} if each.rate is None else {"rate": round(each.rate, 1)}),
-                        **({} if each.waits_for is None else {"waits_for": each.waits_for}),
-                        **({} if each.seen is None else {"seen": render.moment(each.seen), "alive": each.alive}),
-                    }
-                    for each in instances
-                ],
-            }
-        )
+    if length > 3600:
+        raise UsageError("--for: must be an hour at most")
+    overview = Overview(queues.views(given or [], spool))
+    if length:
+        overview.measure(length)
+    rows = [_row(state) for state in overview.look()]
     if json:
         for row in rows:
             render.as_json(row)
     else:
         render.found(rows)
+
+
+def _row(state: QueueState) -> dict[str, Any]:
+    """A queue as a program reads it. Raises QueueError where it cannot be looked at."""
+    if state.wrong:
+        raise QueueError(state.wrong)
+    return {
+        "queue": display(state.queue),
+        "parts": {part: state.parts[part] for part in HOLDING},
+        "oldest_age": None if state.oldest is None else round(state.oldest, 3),
+        "in": state.came,
+        "out": state.went,
+        "paused": None if state.paused is None else str(state.paused),
+        "instances": None if state.instances is None else [*map(_instance, state.instances)],
+    }
+
+
+def _instance(each: Instance) -> dict[str, Any]:
+    facts = {
+        "host": each.host,
+        "pid": each.pid,
+        "since": render.moment(each.since),
+        "claims": each.claims,
+        # What is known of those on other machines.
+        "version": each.version,
+        "rate": None if each.rate is None else round(each.rate, 1),
+        "waits_for": each.waits_for,
+    }
+    known = {key: value for key, value in facts.items() if value is not None or key == "claims"}
+    seen = {} if each.seen is None else {"seen": render.moment(each.seen), "alive": each.alive}
+    return {**known, **seen}
 
 
 def _flow(views: list[View], parts: tuple[str, ...]) -> Flow | Looks:
@@ -153,30 +155,3 @@ def _flow(views: list[View], parts: tuple[str, ...]) -> Flow | Looks:
     if any(engines.is_address(view.path) for view in views):
         raise UsageError("queues in directories and in databases cannot be watched together: name those of one kind")
     return Flow([view.path for view in views], parts)
-
-
-def _rates(views: list[View], length: float) -> dict[str, tuple[float | None, float | None]]:
-    """Messages a second that come into each queue, and that are settled. Raises UsageError."""
-    if length > 3600:
-        raise UsageError("--for: must be an hour at most")
-    kept = [view for view in views if engines.is_address(view.path)]
-    if kept:
-        return {view.path: _told(view) for view in kept}
-    flow = Flow([view.path for view in views], ("incoming", "pending"))
-    came: Counter[str] = Counter()
-    went: Counter[str] = Counter()
-    try:
-        for seen in flow.seen(time.monotonic() + length):
-            if seen.part == "incoming" and seen.came:
-                came[seen.queue] += 1
-            elif seen.part == "pending" and not seen.came:
-                went[seen.queue] += 1
-    finally:
-        flow.close()
-    return {view.path: (round(came[view.path] / length, 1), round(went[view.path] / length, 1)) for view in views}
-
-
-def _told(view: View) -> tuple[float | None, float | None]:
-    """What the instances on a queue in a database have told of themselves lately; what comes in, nobody tells."""
-    rates = [each.rate for each in view.instances() or () if each.alive and each.rate is not None]
-    return None, round(sum(rates), 1) if rates else None

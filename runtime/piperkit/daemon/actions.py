@@ -80,6 +80,7 @@ def describe(name: str, configuration: Configuration, config: Mapping[str, Any],
         "queue": queues["dir_queue"],
         "next_queue": queues["dir_next_queue"],
         "pids": pids,
+        "origins": configuration.origins,
         "config": {key: json.loads(configuration.shown(key, config)) for key in config if key != core},
         **more,
     }

@@ -56,6 +56,7 @@ from piperkit.filer import FilerDaemonComponent
 from piperkit.filer.doorbell import LOOK_INTERVAL, Doorbell
 from piperkit.host import Result
 from piperkit.queue import Outlet, Queue
+from piperkit.source import Source as FetchingComponent
 from piperkit.zenkit import BaseApp, QueueEmptyException, ZenDaemon, ZenDaemonComponent, ZenDaemonStopException
 
 if TYPE_CHECKING:
@@ -783,7 +784,8 @@ class PiperDaemon(ZenDaemon):
 
     def cbk_action_describe(self) -> None:
         """Print, as JSON, what this daemon is and where its queues are."""
-        more = {"template": self.template, "checkout": self.checkout}
+        fetches = any(isinstance(component, FetchingComponent) for component in self.components)
+        more = {"template": self.template, "checkout": self.checkout, "fetches": fetches}
         self.retc = actions.describe(self.name, self.configuration, self.config, self.CORE, more)
 
     def cbk_action_try(self) -> None:

@@ -61,6 +61,7 @@ def describe(name: str, file: Path, project: Path) -> dict[str, Any]:
         "queue": queues["dir_queue"],
         "next_queue": queues["dir_next_queue"],
         "pids": pids,
+        "origins": configuration.origins,
         "config": shown,
         "template": given.get("template"),
         "checkout": str(project),

@@ -120,11 +120,11 @@ def installed(config_file: Path) -> Daemon:
     except ValueError:
         facts, said = None, "its runtime is too old to describe itself"
     if facts is not None and facts["config"]["user"] is None:
-        facts["config"] |= _account_of_unit(name)
+        facts["config"] |= account_of_unit(name)
     return Daemon(name, file, facts, said.removeprefix(f"{name}: "), done.returncode, None, again)
 
 
-def _account_of_unit(name: str) -> dict[str, str]:
+def account_of_unit(name: str) -> dict[str, str]:
     """The `user` and `group` that systemd runs a daemon as; nothing where it runs none of that name."""
     command = ["systemctl", "show", "--property=User", "--property=Group", f"{name}.service"]
     try:

@@ -23,7 +23,7 @@ from piperkit.project.answers import Answers
 from piperkit.project.rendering import check_names, questions, render
 
 #: Answers of the project that hold for a daemon of it, too.
-_SHARED = ("systemd", "metrics")
+_SHARED = ("systemd", "metrics", "network", "database")
 _SCRIPTS = re.compile(r"^\[project\.scripts\]\n(?:.*\S.*\n?)*", re.MULTILINE)
 
 

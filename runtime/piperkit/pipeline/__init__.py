@@ -1,0 +1,13 @@
+"""Several daemons as one: a file says how they are chained, and everything about the chain follows from it.
+
+- `description`: the file `pipeline.toml`, the only truth;
+- `graph`: daemons and the queues between them, as the file, what is installed, or the history has them; `drawing`;
+- `programs`: the daemons' programs, which describe themselves;
+- `checks`: what is wrong with a pipeline, and what mends it;
+- `units`: what systemd needs to run it, without us;
+- `running`: all of it in the foreground, for development;
+- `draining`: letting it run empty;
+- `trial`: messages in, and what has to come out at each end.
+
+There is no manager: daemons know only their own queues, and systemd runs them.
+"""

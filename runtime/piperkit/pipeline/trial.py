@@ -1,0 +1,306 @@
+"""`piperctl pipeline test`: messages in, what has to come out at each end, on real queues in a directory of its own.
+
+    [[tests]]
+    name = "an alert goes to the pager"
+
+    [[tests.inputs]]
+    into = "parser"                         # a daemon
+    text = "alert: disk full"               # or json = ..., or base64 = "..."
+
+    [tests.outputs]
+    pager = [{ type = "alert", text = "disk full" }]    # a text, or a value of JSON
+    archive = []
+
+    [tests.errors]
+    parser = ["not JSON"]                   # dead letters of a daemon, each by a part of its reason
+
+Ends are the daemons that pass nothing on, and the pipeline's outputs. An end is not run: what reaches its queue is what
+comes out. Nor is anything fetched: what a source would fetch is put into its queue, or that of the daemon after it. All
+others that messages reach run as they would, with their configuration; their queues, logs, and whatever else has its
+place by default, are in the directory. The order of what comes out does not matter. An end that a test does not name
+has to get nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from piperkit.config import nearest
+from piperkit.dirq import DirectoryQueue, ensure_queue
+from piperkit.dirq.acts import Operator
+from piperkit.dirq.view import QueueView
+from piperkit.errors import ConfigError
+from piperkit.operating import HOLDING
+from piperkit.pipeline import graph
+from piperkit.pipeline.description import Member, Pipeline
+from piperkit.pipeline.running import Running
+
+#: Parts of a queue in which messages are still on their way.
+_MOVING = ("incoming", "pending", "outgoing")
+#: Seconds between looks, and for one test.
+_LOOK, _TEST_MAX = 0.05, 60.0
+_CONTENTS = ("text", "json", "base64")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Case:
+    """One test."""
+
+    name: str
+    inputs: tuple[tuple[str, bytes], ...]  #: daemons, each with a message for it
+    outputs: dict[str, list[Any]]  #: by end: texts and values of JSON
+    errors: dict[str, list[str]]  #: by daemon: a part of the reason of each dead letter
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What has come of a test."""
+
+    case: Case
+    wrong: tuple[str, ...]  #: nothing where it passed
+
+
+def load(path: Path, pipeline: Pipeline) -> list[Case]:
+    """The tests of a file, or of all *.toml in a directory. Raises ConfigError, which names the key."""
+    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError(f"{path} has no tests: there is no *.toml in it")
+    return [case for file in files for case in _load(file, pipeline)]
+
+
+def ends(pipeline: Pipeline) -> dict[str, str]:
+    """The queues where messages come out, each by the name of what reads it."""
+    drawn = graph.of(pipeline)
+    found = {name: pipeline.member(name).source for name in drawn.ends() if drawn.tails(name)}
+    return found | {edge.head: edge.queue for edge in drawn.edges if edge.head in drawn.queues}
+
+
+def run(
+    pipeline: Pipeline, cases: Sequence[Case], directory: Path, tell: Callable[[str, str], None]
+) -> Iterator[Verdict]:
+    """Run the tests one after another, in an empty directory. Raises Ended, NoProgram, PiperError."""
+    here = _moved(pipeline, directory / "var" / "spool")
+    for queue in here.queues():
+        ensure_queue(queue, 0o770)
+    out = ends(here)
+    reached = _reached(graph.of(here), [into for case in cases for into, _ in case.inputs])
+    running = [each.name for each in here.members if each.name in reached and each.name not in out and each.instances]
+
+    def surroundings(member: Member) -> list[str]:
+        config = _config_of(pipeline, member)
+        own = directory / "var" / member.name
+        places = {"log-file": "log", "pid-file": "pid", "state-file": "state", "runlog-dir": "run-log"}
+        quiet = ["--log-level=warning", "--metrics-address=", "--metrics-file=", "--traces-endpoint="]
+        return [
+            f"--files-under={directory}",
+            *quiet,
+            *(f"--{key}={own}/{name}" for key, name in places.items()),
+            *config,
+        ]
+
+    once = dataclasses.replace(here, members=tuple(dataclasses.replace(each, instances=1) for each in here.members))
+    with Running(once, tell, only=running, more=surroundings) as processes:
+        for member in here.members:
+            # What it would fetch is the world's.
+            Operator(member.source, "test").pause(None, "a test puts messages there", sources_only=True)
+        if running:
+            processes.start()
+        for case in cases:
+            yield Verdict(case, tuple(_judge(case, here, out, running, processes)))
+
+
+def _reached(drawn: graph.Graph, beginnings: Sequence[str]) -> set[str]:
+    """The nodes that messages can come to."""
+    found, left = set[str](), [*beginnings]
+    while left:
+        node = left.pop()
+        if node not in found:
+            found.add(node)
+            left += drawn.heads(node)
+    return found
+
+
+def _judge(case: Case, here: Pipeline, out: dict[str, str], running: list[str], processes: Running) -> Iterator[str]:
+    for name, data in case.inputs:
+        DirectoryQueue(here.member(name).source).enqueue(data)
+    end = time.monotonic() + _TEST_MAX
+    views = {name: QueueView(here.member(name).source) for name in running}
+    # Twice: a message may move on behind the back of one look.
+    quiet = 0
+    while quiet < 2:
+        processes.tell_for(_LOOK)
+        quiet = quiet + 1 if not any(sum(view.counts(_MOVING).values()) for view in views.values()) else 0
+        if time.monotonic() > end:
+            yield f"it is not done after {_TEST_MAX:g} s"
+            break
+    for name, view in views.items():
+        yield from _errors(name, [entry.reason or "" for entry in view.each("errors")], case.errors.get(name, []))
+        for entry in view.each("deferred"):
+            yield f"{name}: a message was put off: {entry.reason or 'without a reason'}"
+        _clear(view)
+    for name, queue in out.items():
+        view = QueueView(queue)
+        came = [view.read(entry) for part in HOLDING for entry in view.each(part)]
+        yield from _compared(name, came, case.outputs.get(name, []))
+        _clear(view)
+
+
+def _errors(name: str, reasons: list[str], wanted: list[str]) -> Iterator[str]:
+    left = [*reasons]
+    for part in wanted:
+        found = next((reason for reason in left if part in reason), None)
+        if found is None:
+            yield f"{name}: no dead letter with {part!r} in its reason"
+        else:
+            left.remove(found)
+    for reason in left:
+        yield f"{name}: a message has failed: {reason}"
+
+
+def _compared(name: str, came: list[bytes], wanted: list[Any]) -> Iterator[str]:
+    left = [*came]
+    for value in wanted:
+        found = next((data for data in left if _is(data, value)), None)
+        if found is None:
+            yield f"{name}: has not got {_shown(value)}"
+        else:
+            left.remove(found)
+    for data in left:
+        yield f"{name}: has got {_shown_data(data)}"
+
+
+def _is(data: bytes, value: Any) -> bool:
+    if isinstance(value, str):
+        return data == value.encode()
+    try:
+        return _same(json.loads(data), value)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON: true is not 1 there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _shown_data(data: bytes) -> str:
+    try:
+        return json.dumps(json.loads(data), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return repr(data.decode(errors="backslashreplace"))
+
+
+def _clear(view: QueueView) -> None:
+    operator = Operator(view.path, "test")
+    for part in ("incoming", "deferred", "errors"):
+        for entry in [*view.each(part)]:
+            operator.remove(entry)
+
+
+def _moved(pipeline: Pipeline, spool: Path) -> Pipeline:
+    """The same on queues in a directory. Two queues of one name, in different places, keep apart."""
+    names: dict[str, str] = {}
+
+    def place(queue: str) -> str:
+        short = os.path.basename(queue) if not queue.startswith("postgres") else queue.rpartition("=")[2]
+        taken = {names[other] for other in names if other != queue}
+        while (path := str(spool / short)) in taken:
+            short += "-2"
+        return names.setdefault(queue, path)
+
+    members = tuple(
+        dataclasses.replace(member, source=place(member.source), targets=tuple(map(place, member.targets)))
+        for member in pipeline.members
+    )
+    outputs = frozenset(map(place, pipeline.outputs))
+    return dataclasses.replace(pipeline, spool=str(spool), members=members, inputs=frozenset(), outputs=outputs)
+
+
+def _config_of(pipeline: Pipeline, member: Member) -> list[str]:
+    """Its configuration, which --files-under would look for elsewhere."""
+    etc = (pipeline.project or Path("/")) / "etc"
+    places = {"config-file": member.config or etc / f"{member.name}.conf", "config-dir": etc / member.name}
+    return [f"--{option}={path}" for option, path in places.items() if path.exists()]
+
+
+def _load(file: Path, pipeline: Pipeline) -> list[Case]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is no TOML: {error}") from error
+    tests = values.get("tests")
+    if not isinstance(tests, list) or not tests or values.keys() != {"tests"}:
+        raise ConfigError(f"{file}: must have [[tests]], and nothing else at its top")
+    return [_case(f"{file}: tests[{number}]", each, pipeline) for number, each in enumerate(tests)]
+
+
+def _case(where: str, given: Any, pipeline: Pipeline) -> Case:
+    _keys(where, given, ("name", "inputs", "outputs", "errors"))
+    name = given.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}.name must be a text")
+    daemons = [member.name for member in pipeline.members]
+    inputs = given.get("inputs")
+    if not isinstance(inputs, list) or not inputs:
+        raise ConfigError(f"{where}.inputs must be [[tests.inputs]], one for each message")
+    messages = tuple(_message(f"{where}.inputs[{at}]", each, daemons) for at, each in enumerate(inputs))
+    outputs, errors = given.get("outputs", {}), given.get("errors", {})
+    _keys(f"{where}.outputs", outputs, [*ends(pipeline)])
+    for end, values in outputs.items():
+        if not isinstance(values, list):
+            raise ConfigError(f"{where}.outputs.{end} must be a list of messages")
+    _keys(f"{where}.errors", errors, daemons)
+    for daemon, reasons in errors.items():
+        if not isinstance(reasons, list) or not all(isinstance(reason, str) for reason in reasons):
+            raise ConfigError(f"{where}.errors.{daemon} must be a list of texts")
+    return Case(name, messages, outputs, errors)
+
+
+def _message(where: str, given: Any, daemons: list[str]) -> tuple[str, bytes]:
+    _keys(where, given, ("into", *_CONTENTS))
+    into = given.get("into")
+    if into not in daemons:
+        raise ConfigError(f"{where}.into is {into!r}; it must be one of {', '.join(daemons)}")
+    kinds = [kind for kind in _CONTENTS if kind in given]
+    if len(kinds) != 1:
+        raise ConfigError(f"{where} must have one of {', '.join(_CONTENTS)}")
+    value = given[kinds[0]]
+    if kinds[0] == "json":
+        try:
+            return into, json.dumps(value, ensure_ascii=False).encode()
+        except TypeError as error:
+            raise ConfigError(f"{where}.json is no JSON: {error}") from None
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}.{kinds[0]} must be a text")
+    if kinds[0] == "text":
+        return into, value.encode()
+    try:
+        return into, base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ConfigError(f"{where}.base64 is no base64: {error}") from None
+
+
+def _keys(where: str, given: Any, known: Sequence[str]) -> None:
+    if not isinstance(given, dict):
+        raise ConfigError(f"{where} must be a table")
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"{where}.{key} is unknown{nearest(key, known)}; there are {', '.join(known)}")
