@@ -28,6 +28,7 @@ FILE = "pipeline.toml"
 TESTS = "tests/pipeline.toml"
 SOURCES = ("source", "source-socket", "source-amqp")
 SINKS = ("sink", "sink-postgresql", "sink-amqp")
+_NETWORKED = ("source-amqp", "sink-amqp", "sink-postgresql")
 _NAME_MAX = 31
 _TYPE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 #: The name of the sink for all that has no sink of its own.
@@ -59,7 +60,7 @@ def make(
     too_long = max((reader, parser, router, *sinks.values()), key=len)
     if len(too_long) > _NAME_MAX:
         raise UsageError(f"{too_long} is no daemon's name: it has more than {_NAME_MAX} letters; choose a shorter one")
-    main = {**answers, "daemon_name": reader, "kind": source, "description": _READS}
+    main = {**answers, "daemon_name": reader, "kind": source, "description": _READS, **_network(source)}
     new = not target.exists()
     found = making.make(target, main, **more)
     try:
@@ -68,7 +69,8 @@ def make(
             (router, "router", _ROUTES),
             *((daemon, sink, _STORES + ("" if each == REST else f" of type {each}")) for each, daemon in sinks.items()),
         ):
-            added = add.daemon(target, daemon, {"kind": kind, "description": description}, version=more.get("version"))
+            given = {"kind": kind, "description": description, **_network(kind)}
+            added = add.daemon(target, daemon, given, version=more.get("version"))
             if added.needs:
                 _need(target / "pyproject.toml", added.needs)
         if types:
@@ -81,6 +83,11 @@ def make(
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
     return found
+
+
+def _network(kind: str) -> dict[str, bool]:
+    """The answer to whether its unit lets it use the network, where it has to."""
+    return {"network": True} if kind in _NETWORKED else {}
 
 
 def _described(name: str, database: str | None, reader: str, parser: str, router: str, sinks: Mapping[str, str]) -> str:
