@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from piperkit.cli import check, doctor, new, pipeline, queue, render, trace, upgrade, watching
+from piperkit.cli import check, doctor, new, pipeline, queue, render, seeing, trace, upgrade, watching
 from piperkit.cli.options import composed
 from piperkit.errors import ExitStatus, PiperError
 
@@ -36,6 +36,7 @@ cli.add_typer(new.add, name="add")
 cli.command()(upgrade.upgrade)
 cli.command()(doctor.doctor)
 cli.command()(composed(watching.find))
+cli.command()(seeing.top)
 cli.command()(composed(check.check))
 cli.command()(composed(trace.trace))
 

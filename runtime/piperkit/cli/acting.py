@@ -147,6 +147,12 @@ def become_owner(path: str) -> None:
     _check_rights(path)
 
 
+def become_keeper(path: str) -> None:
+    """As root, become whoever may pause the queue: the owner of its directory. Raises PiperError where one may not."""
+    if os.stat(path).st_uid != os.geteuid():
+        become_owner(path)
+
+
 def _check_rights(path: str) -> None:
     if not os.access(f"{path}/errors", os.W_OK | os.X_OK, effective_ids=True):
         raise PiperError(f"you may not act on the messages of {render.name(path)}: do it as its owner, or with sudo")
@@ -303,13 +309,14 @@ def _tell(
         if how.json:
             render.as_json({"queue": display(path), "act": command, **dataclasses.asdict(result)})
         elif len(results) > 1 and any(dataclasses.astuple(result)):
-            print(f"{render.name(path)}: {_words(result, word)}")
+            print(f"{render.name(path)}: {told(result, word)}")
     if not how.json:
-        print(_words(total, word))
+        print(told(total, word))
     return total
 
 
-def _words(result: Result, word: str) -> str:
+def told(result: Result, word: str) -> str:
+    """What became of messages, for people."""
     parts = [f"{render.number(result.done, 'message')} {word}"]
     parts += [f"{result.skipped} skipped, since they have moved on"] if result.skipped else []
     parts += [f"{result.failed} could not be"] if result.failed else []

@@ -367,9 +367,14 @@ def contents(data: bytes) -> None:
             return
     else:
         shown = data[:_HEX_MAX]
-        seen = "\n".join(_hex(at, shown[at : at + 16]) for at in range(0, len(shown), 16))
+        seen = "\n".join(hex_lines(shown))
     more = len(data) - len(shown)
     print(seen + (f"\n... and {size(more)} more; --raw prints everything" if more else ""))
+
+
+def hex_lines(data: bytes) -> list[str]:
+    """A dump of bytes, a line for each sixteen."""
+    return [_hex(at, data[at : at + 16]) for at in range(0, len(data), 16)]
 
 
 def _hex(at: int, row: bytes) -> str:

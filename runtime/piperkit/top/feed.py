@@ -1,0 +1,108 @@
+"""What the screens show: looks at the queues in the background, and how much has flowed lately.
+
+A look takes a bounded share of a processor (`Overview`); what flows is watched for a part of the time only: so many
+messages cost no more than few.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from piperkit.errors import PiperError
+from piperkit.operating import View
+from piperkit.overview import Overview, QueueState
+from piperkit.pipeline import graph
+from piperkit.pipeline.description import Pipeline
+from piperkit.pipeline.graph import Edge, Graph
+
+#: Looks that a sparkline shows.
+LATELY = 30
+#: Part of the time between two looks in which what flows is watched.
+_WATCHED = 0.25
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Moment:
+    """All of it in one moment."""
+
+    states: tuple[QueueState, ...]
+    at: float  #: seconds since the epoch
+    wrong: str = ""  #: why what flows cannot be told
+
+    def state(self, queue: str) -> QueueState | None:
+        return next((state for state in self.states if state.queue == queue), None)
+
+
+class Feed:
+    """Looks again and again, in a thread, and tells.
+
+    views: the queues. every: seconds between looks. told: called in that thread with each look.
+    pipeline: whose graph is drawn, if there is one.
+    """
+
+    def __init__(
+        self, views: Sequence[View], every: float, told: Callable[[Moment], None], pipeline: Pipeline | None = None
+    ) -> None:
+        self.graph: Graph | None = None if pipeline is None else graph.of(pipeline)
+        self._queues = {} if pipeline is None else {member.name: member.source for member in pipeline.members}
+        self._overview = Overview(views)
+        self._every = every
+        self._told = told
+        self._stop = threading.Event()
+        self._now = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        #: By queue: messages a second that were settled, at each of the last looks.
+        self.lately: dict[str, collections.deque[float]] = {}
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Idempotent."""
+        self._stop.set()
+        self._now.set()
+
+    def now(self) -> None:
+        """Look at once: something was done."""
+        self._now.set()
+
+    def look(self) -> Moment:
+        """One look."""
+        wrong = ""
+        try:
+            self._overview.measure(self._every * _WATCHED, self._stop.is_set)
+        except (OSError, PiperError) as error:
+            wrong = str(error)
+        moment = Moment(tuple(self._overview.look()), time.time(), wrong)
+        for state in moment.states:
+            self.lately.setdefault(state.queue, collections.deque(maxlen=LATELY)).append(state.went or 0.0)
+        return moment
+
+    def flow(self, moment: Moment, edge: Edge) -> float | None:
+        """Messages a second on an edge of the graph; None where nothing tells it apart from others."""
+        assert self.graph is not None
+        head = moment.state(self._queues.get(edge.head, edge.queue))
+        tail = moment.state(self._queues.get(edge.tail, ""))
+        if tail is not None and len(self.graph.heads(edge.tail)) == 1:
+            return tail.went
+        if head is not None and len(self.graph.tails(edge.head)) == 1:
+            return head.came
+        return None
+
+    def of_daemon(self, moment: Moment, name: str) -> QueueState | None:
+        """The queue that a daemon of the graph reads."""
+        return moment.state(self._queues.get(name, ""))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            moment = self.look()
+            if not self._stop.is_set():
+                self._told(moment)
+            # A look that took long is not followed by another one at once.
+            self._now.wait(max(self._every - (time.monotonic() - began), self._every * (1 - _WATCHED)))
+            self._now.clear()
