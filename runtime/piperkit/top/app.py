@@ -57,7 +57,6 @@ class Overall(Screen[None]):
     """All queues."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "Look into", priority=True),
         Binding("p", "pause", "Pause/resume"),
         Binding("slash", "filter", "Filter"),
         Binding("i", "invert", "Invert"),
@@ -187,10 +186,10 @@ class Overall(Screen[None]):
 
     # -- what keys do ----------------------------------------------------------------------------------------
 
-    def action_open(self) -> None:
-        if self.focused is self.query_one("#filter"):
-            self._end_filter()
-            return
+    def on_input_submitted(self) -> None:
+        self._end_filter()
+
+    def on_data_table_row_selected(self) -> None:
         queue = self._here()
         if queue is not None:
             self.app.push_screen(QueueScreen(queue, read_only=self._top.read_only, act=self._top.act))

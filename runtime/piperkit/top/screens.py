@@ -44,13 +44,26 @@ _ASKS_WHY = ("hold", "banish", "pause")
 
 
 class Table(DataTable[Text]):
-    """A table of rows, in which one moves as in htop, less and vi."""
+    """A table of rows, in which one moves as in htop, less and vi.
+
+    Its keys are its own, not its screen's with priority: so they are taken in the order in which they were pressed.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Look into"),
         Binding("j", "cursor_down", show=False),
         Binding("k", "cursor_up", show=False),
         Binding("home,g", "scroll_top", show=False),
         Binding("end,G", "scroll_bottom", show=False),
+    ]
+
+
+class Messages(Table):
+    """The messages of a part; Tab shows the next one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "screen.part(1)", "Part"),
+        Binding("shift+tab", "screen.part(-1)", show=False),
     ]
 
 
@@ -59,9 +72,6 @@ class QueueScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "app.pop_screen", "Back"),
-        Binding("enter", "open", "Show", priority=True),
-        Binding("tab", "part(1)", "Part", priority=True),
-        Binding("shift+tab", "part(-1)", show=False, priority=True),
         Binding("space", "mark", "Mark"),
         Binding("a", "mark_all", "All"),
         Binding("e", "kinds", "Error kinds"),
@@ -84,9 +94,9 @@ class QueueScreen(Screen[None]):
         self._counts: dict[str, int] = {}
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(render.name(self._queue), style="bold"), id="title")
+        yield Static(_title(render.name(self._queue)), id="title")
         yield Static("", id="parts")
-        yield Table(cursor_type="row", id="messages")
+        yield Messages(cursor_type="row", id="messages")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -177,7 +187,7 @@ class QueueScreen(Screen[None]):
         self._show(self._part, self._counts, [], "")
         self._look()
 
-    def action_open(self) -> None:
+    def on_data_table_row_selected(self) -> None:
         here = self._here()
         if here is not None:
             self.app.push_screen(MessageScreen(self._queue, here.id))
@@ -223,7 +233,6 @@ class KindsScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "app.pop_screen", "Back"),
-        Binding("enter", "open", "Show one", priority=True),
         Binding("r", "act('requeue')", "Requeue all of them"),
         Binding("d", "act('rm')", "Delete all of them"),
     ]
@@ -236,7 +245,7 @@ class KindsScreen(Screen[None]):
         self._kinds: list[Kind] = []
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(f"{render.name(self._queue)}: kinds of errors", style="bold"), id="title")
+        yield Static(_title(f"kinds of errors in {render.name(self._queue)}"), id="title")
         yield Static("looking …", id="parts")
         yield Table(cursor_type="row", id="kinds")
         yield Footer()
@@ -295,7 +304,7 @@ class KindsScreen(Screen[None]):
     def _here(self) -> Kind | None:
         return self._kinds[self._table.cursor_row] if self._kinds else None
 
-    def action_open(self) -> None:
+    def on_data_table_row_selected(self) -> None:
         here = self._here()
         if here is not None:
             self.app.push_screen(MessageScreen(self._queue, here.example))
@@ -323,7 +332,7 @@ class MessageScreen(Screen[None]):
         self._message = id
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(render.name(self._message), style="bold"), id="title")
+        yield Static(_title(render.name(self._message)), id="title")
         yield Static("", id="facts")
         with VerticalScroll(id="contents"):
             yield Static("", id="text")
@@ -367,6 +376,10 @@ def readable(data: bytes) -> str:
     except UnicodeDecodeError:
         return "\n".join(render.hex_lines(shown[:4096])) + more
     return "\n".join(render.text(line) for line in text.split("\n")) + more
+
+
+def _title(text: str) -> Text:
+    return Text(text, style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def _may_act(screen: Screen[Any], read_only: bool) -> bool:
