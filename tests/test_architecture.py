@@ -16,6 +16,7 @@ RUNTIME = Path(piperkit.__file__).parent
 #: From top to bottom. A module may import from its own layer and from those below it.
 LAYERS = (
     ("cli", "demo", "testing", "crashwalk", "top", "web"),
+    ("feed",),
     ("pipeline",),
     ("doctor",),
     ("upgrade",),

@@ -17,11 +17,12 @@ from textual.widgets import DataTable, Static
 
 from needs import need
 from piperkit import Failure, engines
+from piperkit.cli import render
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 from piperkit.pipeline import description
 from piperkit.top.app import Top
-from piperkit.top.screens import Help, KindsScreen, MessageScreen, QueueScreen, readable
+from piperkit.top.screens import Help, KindsScreen, MessageScreen, QueueScreen
 
 PIPELINE = '[daemons.a]\nto = "b"\n[daemons.b]\nto = ["c", "d"]\n[daemons.c]\n[daemons.d]\n'
 
@@ -272,7 +273,7 @@ def test_a_queue_that_is_removed_meanwhile_says_so(spool: Path) -> None:
     ],
 )
 def test_contents_are_readable(data: bytes, shown: str) -> None:
-    assert readable(data) == shown
+    assert render.readable(data) == shown
 
 
 @pytest.fixture

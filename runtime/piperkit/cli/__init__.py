@@ -37,6 +37,7 @@ cli.command()(upgrade.upgrade)
 cli.command()(doctor.doctor)
 cli.command()(composed(watching.find))
 cli.command()(seeing.top)
+cli.command()(seeing.web)
 cli.command()(composed(check.check))
 cli.command()(composed(trace.trace))
 

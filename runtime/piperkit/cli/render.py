@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 #: Contents of which more than this is not shown, in bytes; --raw gives everything.
 SHOWN_MAX = 4096
 _HEX_MAX = 256
+#: Bytes of contents that a screen or a page shows.
+READABLE_MAX = 65536
 _NO_WIDTH = 1 << 20
 #: The least width of a column that may be folded.
 _LAST_MIN = 20
@@ -375,6 +377,23 @@ def contents(data: bytes) -> None:
 def hex_lines(data: bytes) -> list[str]:
     """A dump of bytes, a line for each sixteen."""
     return [_hex(at, data[at : at + 16]) for at in range(0, len(data), 16)]
+
+
+def readable(data: bytes) -> str:
+    """Contents as text: JSON in lines, what is no text as a dump."""
+    shown = data[:READABLE_MAX]
+    more = f"\n… and {size(len(data) - len(shown))} more" if len(data) > len(shown) else ""
+    try:
+        value: Any = json.loads(data) if not more else None
+        if isinstance(value, dict | list):
+            shown = json.dumps(value, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
+    except (ValueError, RecursionError):
+        pass
+    try:
+        found = shown.decode("utf-8", "strict" if not more else "ignore")
+    except UnicodeDecodeError:
+        return "\n".join(hex_lines(shown[:4096])) + more
+    return "\n".join(text(line) for line in found.split("\n")) + more
 
 
 def _hex(at: int, row: bytes) -> str:

@@ -74,8 +74,82 @@ def top(
         from piperkit.top.app import Top
     except ImportError as error:
         raise ConfigError(f"piperctl top needs textual ({error}): pip install 'piperkit[top]'") from None
+    length = _every(every)
+    views, meant, title = shown(given, spool, pipeline)
+    Top(views, title, every=length, read_only=read_only, pipeline=meant).run()
+
+
+def web(
+    given: queues.Queues = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where it listens.")] = "127.0.0.1:8642",
+    acts: Annotated[bool, typer.Option("--acts", help="Let the page act on messages and queues.")] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="File with the token, made if it is not there; by default a new one each time."
+        ),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="HOST", help="Another name that browsers call it by, as of a proxy; repeat it."),
+    ] = None,
+    every: Annotated[str, typer.Option(metavar="TIME", help="Time between looks.")] = "2s",
+    pipeline: File = None,
+    spool: queues.Spool = None,
+) -> None:
+    """Show queues and daemons on a page, as `piperctl top` does, until Ctrl-C.
+
+    It prints the address to open, which has a token: whoever knows that sees what messages hold. It changes nothing
+    without --acts. It speaks no TLS: for others than this machine, put a proxy that does before it, and name that with
+    --name.
+
+    Examples:
+
+        piperctl web
+
+        sudo piperctl web --spool /var/spool --acts
+    """
+    try:
+        from piperkit.web import app, guard
+    except ImportError as error:
+        raise ConfigError(f"piperctl web needs Starlette and others ({error}): pip install 'piperkit[web]'") from None
+    host, port = _place(listen)
+    views, meant, title = shown(given, spool, pipeline)
+    token = guard.new_token() if token_file is None else guard.token_of(token_file)
+    known = {host if ":" not in host else f"[{host}]", *(names or ())}
+    if host in LOOPBACK:
+        known |= {"localhost", "127.0.0.1", "[::1]"}
+
+    def announce(port: int) -> None:
+        hosts.update({f"{each}:{port}" for each in known}, known if names else ())
+        where = f"http://{host if ':' not in host else f'[{host}]'}:{port}/"
+        if token_file is None:
+            print(f"Open {where}?token={token}", flush=True)
+        else:
+            print(f"Open {where}?token=TOKEN; the token is in {render.name(str(token_file))}", flush=True)
+        if not acts:
+            print("It is read-only: with --acts, it acts.", flush=True)
+
+    hosts: set[str] = set()
+    page = app.Web(views, title, token, hosts, every=_every(every), acts=acts, pipeline=meant)
+    app.serve(page, host, port, announce)
+
+
+#: What only this machine reaches.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def _place(listen: str) -> tuple[str, int]:
+    """HOST:PORT, or PORT. Raises UsageError."""
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--listen {listen}: must be HOST:PORT, [IPV6]:PORT or PORT")
+    return "127.0.0.1" if host == "localhost" else host, int(port)
+
+
+def _every(every: str) -> float:
     length = seconds("--every", every)
     if not 0.1 <= length <= 3600:
         raise UsageError("--every: must be from 0.1s to an hour")
-    views, meant, title = shown(given, spool, pipeline)
-    Top(views, title, every=length, read_only=read_only, pipeline=meant).run()
+    return length

@@ -17,12 +17,12 @@ from textual.widgets import Footer, Input, Static
 from piperkit.cli import hands, render
 from piperkit.cli.hands import Act
 from piperkit.errors import PiperError
+from piperkit.feed import Feed, Moment
 from piperkit.operating import View
 from piperkit.overview import QueueState
 from piperkit.pipeline import drawing
 from piperkit.pipeline.description import Pipeline
 from piperkit.pipeline.graph import Edge
-from piperkit.top.feed import Feed, Moment
 from piperkit.top.screens import Ask, Help, QueueScreen, Table
 
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -29,7 +28,6 @@ _REUSE = 20.0
 _EVERY = 2.0
 #: Dead letters between two looks at what was found of them.
 _TOGETHER = 2000
-_SHOWN_MAX = 65536
 
 Doing = Callable[..., None]
 
@@ -358,24 +356,7 @@ def about(queue: str, id: str) -> tuple[str, str]:
     lines += [f"reason: {render.text(entry.reason)}"] if entry.reason else []
     for each in history:
         lines.append(f"  {render.text(str(each.get('time', '')))}  {render.text(str(each.get('reason', '')))}")
-    return "\n".join(lines), readable(data)
-
-
-def readable(data: bytes) -> str:
-    """Contents as text: JSON in lines, what is no text as a dump."""
-    shown = data[:_SHOWN_MAX]
-    more = f"\n… and {render.size(len(data) - len(shown))} more" if len(data) > len(shown) else ""
-    try:
-        value: Any = json.loads(data) if not more else None
-        if isinstance(value, dict | list):
-            shown = json.dumps(value, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
-    except (ValueError, RecursionError):
-        pass
-    try:
-        text = shown.decode("utf-8", "strict" if not more else "ignore")
-    except UnicodeDecodeError:
-        return "\n".join(render.hex_lines(shown[:4096])) + more
-    return "\n".join(render.text(line) for line in text.split("\n")) + more
+    return "\n".join(lines), render.readable(data)
 
 
 def _title(text: str) -> Text:

@@ -1,4 +1,4 @@
-"""What the screens show: looks at the queues in the background, and how much has flowed lately.
+"""What `piperctl top` and the page show: looks at the queues in the background, and how much has flowed lately.
 
 A look takes a bounded share of a processor (`Overview`); what flows is watched for a part of the time only: so many
 messages cost no more than few.

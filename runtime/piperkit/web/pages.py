@@ -1,0 +1,226 @@
+"""What the pages show, as values for their templates. What comes from messages is text there, never markup."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from piperkit import engines
+from piperkit.cli import finding, render, trace
+from piperkit.cli.hands import ACTS
+from piperkit.cli.reasons import Kinds
+from piperkit.errors import PiperError
+from piperkit.feed import Feed, Moment
+from piperkit.operating import HOLDING, Entry, View
+from piperkit.overview import QueueState
+from piperkit.pipeline import drawing
+from piperkit.pipeline.graph import Edge
+
+#: Messages of a part, and dead letters for their kinds, that a page looks at.
+LISTED, COUNTED = 200, 50_000
+#: Seconds that a queue's oldest message may wait before that is marked; as `piperctl check`.
+_AGE_WARNING, _AGE_CRITICAL = 900.0, 3600.0
+_WORDS = {"requeue": "Try again", "hold": "Hold", "release": "Release", "banish": "Banish to errors", "rm": "Delete"}
+
+
+class Named:
+    """The queues by the names that addresses have for them: their short names, with a number where that is taken."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._queues: dict[str, str] = {}
+        for queue in queues:
+            name, number = engines.short_name(queue), 1
+            slug = name
+            while slug in self._queues:
+                number += 1
+                slug = f"{name}~{number}"
+            self._queues[slug] = queue
+        self._slugs = {queue: slug for slug, queue in self._queues.items()}
+
+    def queue(self, slug: str) -> str | None:
+        """The queue of that name."""
+        return self._queues.get(slug)
+
+    def address(self, queue: str, page: str = "", **more: str) -> str:
+        """The address of a page about a queue."""
+        path = f"/queues/{quote(os.fsencode(self._slugs[queue]), safe='')}{page}"
+        return f"{path}?{urlencode({key: os.fsencode(value) for key, value in more.items()})}" if more else path
+
+
+def overview(feed: Feed, moment: Moment, named: Named) -> dict[str, Any]:
+    """All queues."""
+    rows = [_row(state, named) for state in moment.states]
+    total = sum(state.waits for state in moment.states)
+    failed = sum(state.parts.get("errors", 0) for state in moment.states)
+    return {
+        "rows": rows,
+        "graph": _graph(feed, moment),
+        "summary": f"{render.number(total, 'message')} wait, {failed} in errors",
+        "at": time.strftime("%H:%M:%S", time.localtime(moment.at)),
+        "wrong": render.text(moment.wrong),
+    }
+
+
+def _row(state: QueueState, named: Named) -> dict[str, Any]:
+    age = state.oldest or 0.0
+    there = None if state.instances is None else [each for each in state.instances if each.alive]
+    marks = []
+    if state.paused is not None:
+        marks.append(render.text(str(state.paused)))
+    if there is not None and not there:
+        marks.append("nobody works on it")
+    return {
+        "name": render.name(state.name),
+        "address": named.address(state.queue),
+        "errors_address": named.address(state.queue, "/errors"),
+        "waits": state.waits,
+        "works": state.works,
+        "later": state.parts.get("deferred", 0),
+        "held": state.parts.get("hold", 0),
+        "errors": state.parts.get("errors", 0),
+        "oldest": "" if state.oldest is None else render.duration(state.oldest),
+        "age": "critical" if age > _AGE_CRITICAL else "warning" if age > _AGE_WARNING else "",
+        "came": "" if state.came is None else f"{state.came:g}",
+        "went": "" if state.went is None else f"{state.went:g}",
+        "who": "?" if there is None else len(there),
+        "marks": marks,
+        "wrong": render.text(state.wrong),
+    }
+
+
+def _graph(feed: Feed, moment: Moment) -> str:
+    if feed.graph is None:
+        return ""
+
+    def label(name: str) -> str:
+        state = feed.of_daemon(moment, name)
+        marks = (
+            []
+            if state is None
+            else (["paused"] if state.paused else []) + ([f"{state.waits} wait"] if state.waits else [])
+        )
+        return f" ({', '.join(marks)})" if marks else ""
+
+    def flow(edge: Edge) -> str:
+        found = feed.flow(moment, edge)
+        return "" if found is None else f"{found:g}/s"
+
+    return drawing.text(feed.graph, label=label, flow=flow)
+
+
+def queue(view: View, part: str, named: Named) -> dict[str, Any]:
+    """The messages in a part of a queue. Raises OSError, PiperError."""
+    counts = view.counts()
+    entries, more = view.oldest(part, LISTED)
+    paused = view.paused()
+    now = time.time()
+    return {
+        **_about(view, named),
+        "part": part,
+        "parts": [
+            {"name": each, "count": counts[each], "address": named.address(view.path, part=each), "here": each == part}
+            for each in HOLDING
+        ],
+        "paused": None if paused is None else render.text(str(paused)),
+        "messages": [
+            {
+                "key": key(entry),
+                "id": render.name(entry.id),
+                "address": named.address(view.path, "/message", id=entry.id),
+                "size": render.size(entry.size),
+                "age": render.duration(now - entry.arrived),
+                "attempts": entry.attempts,
+                "reason": render.text(entry.reason or ""),
+            }
+            for entry in entries
+        ],
+        "more": more,
+        "acts": _acts(part),
+    }
+
+
+def errors(view: View, named: Named) -> dict[str, Any]:
+    """The kinds of errors of a queue. Raises OSError, PiperError."""
+    kinds, seen, now = Kinds(), 0, time.time()
+    for entry in view.each("errors"):
+        if seen >= COUNTED:
+            break
+        try:
+            kinds.add(entry, view.banished(entry))
+        except FileNotFoundError:
+            continue  # it has moved on
+        seen += 1
+    return {
+        **_about(view, named),
+        "seen": seen,
+        "left_out": seen >= COUNTED,
+        "kinds": [
+            {
+                "reason": each.reason,
+                "shown": render.text(each.reason),
+                "messages": each.messages,
+                "first": f"{render.duration(now - each.first)} ago",
+                "last": f"{render.duration(now - each.last)} ago",
+                "example": named.address(view.path, "/message", id=each.example),
+            }
+            for each in kinds.sorted()
+        ],
+    }
+
+
+def message(view: View, id: str, named: Named) -> dict[str, Any]:
+    """One message. Raises OSError, PiperError."""
+    entry, data = finding.read(view, id)
+    history = finding.history(view, entry, view.report(entry) if entry.part == "errors" else None)
+    try:
+        way = trace.way([view], entry.id)
+    except PiperError:
+        way = []  # it is for the queue's owner to read
+    return {
+        **_about(view, named),
+        "id": render.name(entry.id),
+        "key": key(entry),
+        "facts": {
+            "part": entry.part,
+            "size": render.size(entry.size),
+            "arrived": render.moment(entry.arrived),
+            "failed attempts": entry.attempts,
+            **({"reason": render.text(entry.reason)} if entry.reason else {}),
+        },
+        "history": [
+            {"time": render.text(str(each.get("time", ""))), "reason": render.text(str(each.get("reason", "")))}
+            for each in history
+        ],
+        "way": [
+            {
+                "time": render.moment(each["t"]),
+                "what": render.text(str(each.get("what"))),
+                "more": render.text(str(each.get("reason") or each.get("to") or "")),
+            }
+            for each in way
+        ],
+        "contents": render.readable(data),
+        "acts": _acts(entry.part),
+    }
+
+
+def _about(view: View, named: Named) -> dict[str, Any]:
+    return {
+        "name": render.name(engines.short_name(view.path)),
+        "path": render.name(view.path),
+        "address": named.address(view.path),
+        "errors_address": named.address(view.path, "/errors"),
+        "act_address": named.address(view.path, "/act"),
+    }
+
+
+def _acts(part: str) -> list[dict[str, str]]:
+    return [{"act": act, "word": _WORDS[act]} for act, (parts, _) in ACTS.items() if part in parts]
+
+
+def key(entry: Entry) -> str:
+    """A message as a form names it: its part, its arrival and its id, as far as ASCII can say it."""
+    return f"{entry.part}|{entry.arrived!r}|{quote(os.fsencode(entry.id), safe='')}"
