@@ -25,7 +25,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "transform-bytes": {"messages": "bytes"},
     "transform-json": {"messages": "json"},
     **{kind: {"kind": kind} for kind in KINDS},
-    "everything": {"network": True, "container": True, "debian": True, "email": "jane@example.org", "ci": "github"},
+    "everything": {"web": True, "network": True, "container": True, "debian": True, "email": "jane@example.org", "ci": "github"},
     "as-little-as-possible": {"licence": "none", "systemd": False, "metrics": False, "ci": "gitlab"},
     "added-daemon": {"part": "daemon", "daemon_name": "second"},
     "added-component": {"part": "component", "component_name": "third"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -49,7 +50,18 @@ def machine(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     python = public_python()
     need("systemd", python is not None, "a Python 3.11 or newer, with venv, that any account may run")
     project = tmp_path_factory.mktemp("pipeline") / "alerts"
-    command = [sys.executable, "-m", "piperkit.cli", "new", "--pipeline", "--defaults", "--template", str(template)]
+    command = [
+        sys.executable,
+        "-m",
+        "piperkit.cli",
+        "new",
+        "--pipeline",
+        "--defaults",
+        "-d",
+        "web=true",
+        "--template",
+        str(template),
+    ]
     subprocess.run([*command, "--type", "alert", str(project)], check=True, capture_output=True)
     make(project, "wheels", f"PYTHON={python}")
     with Box(project.parent) as box:
@@ -82,6 +94,21 @@ def stored(box: Box, daemon: str) -> set[int]:
     numbers = [int(json.loads(row)["text"]) for row in rows]
     assert len(numbers) == len({*numbers}), "a line is there twice"
     return {*numbers}
+
+
+def seen(box: Box) -> str:
+    """The page, which a unit of its own serves to whoever has the token."""
+    box.run("systemctl", "start", "alerts-reader-web")
+    token = box.path("/var/lib/private/alerts-reader-web/token")
+    address = "http://127.0.0.1:8642/"
+    end = time.monotonic() + 60
+    while True:
+        try:
+            get = ["curl", "--silent", "--fail", "--cookie", f"piperctl-token={token.read_text().strip()}", address]
+            return box.run(*get).stdout
+        except (AssertionError, FileNotFoundError):
+            assert time.monotonic() < end, box.run("journalctl", "-u", "alerts-reader-web").stdout
+            time.sleep(0.1)
 
 
 def count(box: Box) -> int:
@@ -127,6 +154,13 @@ def test_a_hundred_thousand_lines_with_a_slow_daemon_a_killed_one_and_a_paused_q
     assert {len(row["instances"]) for row in rows.values()} == {1}  # type: ignore[arg-type]
     assert "CRITICAL" not in ctl(machine, "check", "--spool", "/var/spool", "--age", ",", "--errors", ",", check=False)
     assert "alerts-router" in ctl(machine, "find")
+    shown = seen(machine)
+    assert "alerts-router" in shown
+    assert "root has paused the queue: the routes are looked at" in shown
+    need("tmux", shutil.which("tmux") is not None, "tmux")
+    machine.run("tmux", "new-session", "-d", "-x", "120", "-y", "30", f"env LC_ALL=C.UTF-8 {CTL} top")
+    until(lambda: "alerts-router (paused" in machine.run("tmux", "capture-pane", "-p").stdout, "the terminal", 120)
+    machine.run("tmux", "kill-server")
     pid = machine.run("systemctl", "show", "--property=MainPID", "--value", "alerts-parser").stdout.strip()
     machine.run("kill", "-KILL", pid)
     write(LINES - written)

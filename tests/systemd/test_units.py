@@ -36,6 +36,19 @@ def test_verify_says_nothing(generate: Generate, network: bool) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.slow
+def test_the_unit_of_the_page_is_right_and_safe(generate: Generate) -> None:
+    unit = generate(web=True) / "systemd" / "mydaemon-web.service"
+    done = analyze("security", "--offline=true", unit)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) <= 2.0
+    summary.add(f"systemd: exposure of {unit.name}: {found[1]}")
+    unit.write_text(unit.read_text().replace("/usr/local/lib/mydaemon/bin/piperctl", sys.executable))
+    done = analyze("verify", unit)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 @pytest.mark.parametrize(("network", "limit"), [(False, 1.5), (True, 2.0)])
 @pytest.mark.slow
 def test_units_are_rated_as_safe(generate: Generate, network: bool, limit: float) -> None:

@@ -44,6 +44,7 @@ FACTORS: dict[str, list[Any]] = {
     "systemd": [True, False],
     "network": [True, False],
     "metrics": [True, False],
+    "web": [False, True],
     "container": [False, True],
     "debian": [False, True],
     "ci": ["none", "github", "gitlab"],
@@ -121,6 +122,8 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
     if row["systemd"]:
         expected |= {f"systemd/{name}{unit}" for unit in (".service", "@.service", ".target")}
         expected |= {f"systemd/{kind}.d/{name}.conf" for kind in ("sysusers", "tmpfiles")}
+        if row["web"]:
+            expected.add(f"systemd/{name}-web.service")
     if row["metrics"]:
         expected |= {f"monitoring/{name}.{kind}" for kind in ("rules.yml", "dashboard.json")}
         if row["systemd"] and not row["network"]:
