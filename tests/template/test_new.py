@@ -90,7 +90,7 @@ def test_inside_makes_it_a_part_of_the_repository_around_it(new: Piperctl, tmp_p
         (["-d", "xyz=1"], "the template does not ask for 'xyz'; it asks for part, daemon_name"),
         (["-d", "licence"], "it must be KEY=VALUE"),
         (["--kind", "sink", "-d", "kind=source"], "kind is given twice: 'sink' and 'source'"),
-        (["--kind", "pipe"], "Invalid choice for 'kind': 'pipe' is not in ['transform', 'filter', 'router'"),
+        (["--kind", "pipe"], "Invalid choice for 'kind': 'pipe' is not in ['transform', 'filter', 'parse', 'router'"),
         (["--name", "My Daemon"], "must begin with a letter and hold only lower-case letters"),
         (
             ["--kind", "filter", "--messages", "bytes"],
