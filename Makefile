@@ -5,7 +5,7 @@ PYTHON ?= python3
 .PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs release-check clean
 
 help:
-	@echo 'make demo        two generated daemons pass the lines of a log from one to the other; INPUT=FILE for another log'
+	@echo 'make demo        the lines of a log through a pipeline of generated daemons; INPUT=FILE for another log'
 	@echo 'make cluster     two daemons on queues in a database, whose server dies'
 	@echo 'make test        all tests, two files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
 	@echo 'make test-fast   the tests that take no more than a second or so each'

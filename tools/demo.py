@@ -1,11 +1,12 @@
-"""`make demo`: two generated daemons, and every line of a log of this machine from one to the other.
+"""`make demo`: a pipeline of five generated daemons, and every line of a log of this machine through it.
 
-A parser and a sink are generated from the template, and the components in demo/ are put in the place of their stubs.
-Both run as processes of their own, on chained queues, in a directory that is removed at the end:
+It is made as `piperctl new --pipeline` makes it, and only configured: where lines come from, and how they are taken
+apart. All five run as processes of their own, in a directory that is removed at the end:
 
-    lines -> log-parser -> log-sink -> the ledger: one line for each message that was counted
+    the log -> demo-reader -> demo-parser -> demo-router -> demo-rest, or the sink for the most frequent kind of lines
 
-Exit status 0: every line came out, once, and nothing is left in any queue.
+Exit status 0: every line that is not blank is in one of the two databases, once, or is a dead letter with its reason, and no queue has
+anything else left.
 """
 
 from __future__ import annotations
@@ -13,32 +14,44 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import itertools
+import json
 import os
+import re
 import shutil
 import signal
-import subprocess
+import sqlite3
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import copier
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from piperkit.dirq import DirectoryQueue
-from piperkit.dirq.instances import RECOVERY
 from piperkit.dirq.view import QueueView
+from piperkit.operating import HOLDING, Entry
+from piperkit.pipeline import description, drawing, graph
+from piperkit.pipeline.running import Running
+from piperkit.project import chain
 
 ROOT = Path(__file__).parents[1]
 LOGS = ("dpkg.log", "dpkg.log.1", "syslog", "messages", "pacman.log", "dnf.log", "alternatives.log", "bootstrap.log")
-BATCH = 200  #: lines that are enqueued before we look at what came out
-WAITING_MAX = 10_000  #: messages in a queue at which we wait with feeding more
+#: A time as dpkg, syslog or a daemon of ours writes it, the first word after it, and the rest.
+LINE = r"(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*|\w{3} [ \d]\d \d\d:\d\d:\d\d)?\s*(?P<type>\S*)\s*(?P<text>.*)"
+FIRST = ("demo-reader", "demo-parser")  #: who may find that a line is no message
 STALL = 60  #: seconds without any progress after which the demonstration gives up
+PROGRAM = """#!{python}
+import sys
+
+sys.path.insert(0, {source!r})
+
+from {package}.daemon import main
+
+main()
+"""
 
 console = Console(highlight=False)
 
@@ -47,79 +60,91 @@ class Failed(Exception):
     """The demonstration has not shown what it should; the text says what."""
 
 
-class Daemon:
-    """A daemon generated from the template, with a component of the demonstration, run as a process."""
+class Demo:
+    """The pipeline, as a project in a directory."""
 
-    def __init__(self, directory: Path, name: str, component: str, **answers: object) -> None:
-        self.name = name
-        self.root = directory / name
-        self.package = name.replace("-", "_")
-        self.queue = self.root / "var" / "spool" / name
-        self.process: subprocess.Popen[bytes] | None = None
+    def __init__(self, directory: Path, log: Path) -> None:
+        self.project = directory / "demo"
+        self.total, type = _look_at(log)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # copier's, when the checkout has uncommitted changes
-            data = {"daemon_name": name, "systemd": False, **answers}
-            copier.run_copy(str(ROOT), self.root, data, vcs_ref="HEAD", defaults=True, quiet=True)
-        shutil.copy(ROOT / "demo" / component, self.root / "src" / self.package / "component.py")
+            chain.make(
+                self.project,
+                "demo",
+                {"systemd": False, "metrics": False},
+                source="source",
+                sink="sink",
+                types=[type],
+                template=str(ROOT),
+                version="HEAD",
+                inside=True,
+            )
+        self.sinks = ("demo-rest", f"demo-{type}")
+        self._configure("demo-reader", follow=str(log), source_wait=0.1)
+        self._configure("demo-parser", pattern=LINE)
+        for sink in self.sinks:
+            self._configure(sink, batch_wait=0.1)
+        self.pipeline = description.load(self.project / chain.FILE)
+        for member in self.pipeline.members:
+            self._program(member.name)
 
-    def start(self, *options: str) -> None:
-        command = [sys.executable, "-m", self.package, "--no-daemon", "--quiet", *options]
-        environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
-        # A session of its own: Ctrl-C is for us, and we stop the daemons.
-        self.process = subprocess.Popen(command, cwd=self.root, env=environment, start_new_session=True)
+    def _configure(self, name: str, **keys: Any) -> None:
+        (self.project / "etc" / f"{name}.conf").write_text(json.dumps(keys), encoding="utf-8")
 
-    def check(self) -> None:
-        """Raises Failed where the process has ended."""
-        if self.process is not None and self.process.poll() is not None:
-            raise Failed(f"{self.name} ended by itself, with status {self.process.returncode}")
+    def _program(self, name: str) -> None:
+        """What `make test` would install in a virtual environment of the project's own; here we have one."""
+        path = self.project / ".venv" / "bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source, package = str(self.project / "src"), name.replace("-", "_")
+        path.write_text(PROGRAM.format(python=sys.executable, source=source, package=package))
+        path.chmod(0o755)
 
-    def stop(self) -> int | None:
-        """Ask it to stop, and wait; returns its exit status, None where it never ran. Idempotent."""
-        if self.process is None:
-            return None
-        if self.process.poll() is None:
-            self.process.terminate()
+    def view(self, name: str) -> QueueView:
+        return QueueView(self.pipeline.member(name).source)
+
+    def stored(self, sink: str) -> list[tuple[str, dict[str, str]]]:
+        """The messages in a sink's database: ids, and the objects that were made of lines."""
+        path = self.project / "var" / "lib" / sink / "messages.sqlite"
+        if not path.exists():
+            return []
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as database:
             try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return self.process.returncode
+                return [(id, json.loads(text)) for id, text in database.execute("SELECT id, contents FROM messages")]
+            except sqlite3.OperationalError:
+                return []  # it is just being made
 
-    def log(self, lines: int = 15) -> str:
-        """The end of its log."""
-        try:
-            text = (self.root / "var" / "log" / f"{self.name}.log").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return "(no log)"
-        return "\n".join(text.splitlines()[-lines:])
+    def done(self) -> int:
+        """How many lines have arrived, at their ends or among the dead letters."""
+        found = 0
+        for sink in self.sinks:
+            path = self.project / "var" / "lib" / sink / "messages.sqlite"
+            if path.exists():
+                with (
+                    contextlib.closing(sqlite3.connect(path, timeout=30)) as database,
+                    contextlib.suppress(sqlite3.OperationalError),  # its table is just being made
+                ):
+                    found += database.execute("SELECT count(*) FROM messages").fetchone()[0]
+        return found + sum(self.view(name).counts(["errors"])["errors"] for name in FIRST)
 
-    def left(self) -> list[Path]:
-        """Every file in its queue, whatever it is, but for the lock that all instances share."""
-        return [path for path in self.queue.rglob("*") if not path.is_dir() and path.name != RECOVERY]
+    def dead_letters(self) -> list[Entry]:
+        """Lines that are no messages, such as empty ones, and those that cannot be taken apart."""
+        return [entry for name in FIRST for entry in self.view(name).each("errors")]
 
 
-class Ledger:
-    """What the sink has written down so far: the id and the word of each message that it has counted."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.ids: list[str] = []
-        self.words: collections.Counter[str] = collections.Counter()
-        self._read = 0
-
-    def update(self) -> int:
-        """Read what is new; returns how many messages have been counted."""
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
-            file.seek(self._read)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break  # still being written
-                self._read += len(line)
-                id, _, word = line.decode().rstrip("\n").partition(" ")
-                self.ids.append(id)
-                self.words[word] += 1
-        return len(self.ids)
+def _look_at(log: Path) -> tuple[int, str]:
+    """How many lines there are that are not blank, and which type is the most frequent one. Raises Failed."""
+    pattern, types, total = re.compile(LINE, re.DOTALL), collections.Counter[str](), 0
+    with open(log, "rb") as file:
+        for line in file:
+            if not line.strip():
+                continue  # a source makes no message of those
+            total += 1
+            found = pattern.fullmatch(line.decode(errors="replace").rstrip("\n"))
+            if found is not None and re.fullmatch("[a-z][a-z0-9]{1,20}", found["type"]):
+                types[found["type"]] += 1
+    if not total:
+        raise Failed("it is empty; name another file: make demo INPUT=FILE")
+    return total, next((type for type, _ in types.most_common() if type != chain.REST), "other")
 
 
 def find_log() -> Path:
@@ -131,182 +156,112 @@ def find_log() -> Path:
     raise Failed("there is no log in /var/log that this user may read; name any text file: make demo INPUT=FILE")
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        for line in file:
-            yield line.removesuffix(b"\n")
+def through(demo: Demo) -> Iterator[int]:
+    """Run the pipeline until all lines have arrived; yields how many have. Raises Failed."""
+    lines: collections.deque[str] = collections.deque(maxlen=30)
+    with Running(demo.pipeline, lambda name, line: lines.append(f"{name} | {line}")) as running:
+        try:
+            running.start()
+            arrived, last = 0, time.monotonic()
+            while arrived < demo.total:
+                running.tell_for(0.1)
+                now = demo.done()
+                if now > arrived:
+                    arrived, last = now, time.monotonic()
+                    yield arrived
+                if time.monotonic() - last > STALL:
+                    raise Failed(f"nothing happened for {STALL} seconds")
+            bad = running.stop()
+            if bad:
+                raise Failed(f"{', '.join(bad)} did not end well")
+        except Exception:
+            console.print("\n".join(lines), markup=False, soft_wrap=True)
+            raise
 
 
-def wait_for(condition: Iterable[bool], daemons: list[Daemon]) -> None:
-    """Look again and again until a condition holds; it yields whether it does. Raises Failed after STALL seconds."""
-    end = time.monotonic() + STALL
-    for holds in condition:
-        if holds:
-            return
-        for daemon in daemons:
-            daemon.check()
-        if time.monotonic() > end:
-            raise Failed(f"nothing happened for {STALL} seconds")
-        time.sleep(0.02)
+def show(demo: Demo) -> None:
+    """Two lines, and what became of them; and all books."""
+    for sink in demo.sinks:
+        for _, record in demo.stored(sink)[:1]:
+            console.print(f"  {sink} has, for instance, {shown(json.dumps(record))}", markup=False, soft_wrap=True)
+    failed = [entry.reason for entry in demo.dead_letters()]
+    for reason, number in collections.Counter(failed).most_common():
+        console.print(f"  {number} are dead letters: {shown(str(reason))}", markup=False, soft_wrap=True)
 
 
-def show_counts(title: str, daemons: list[Daemon]) -> None:
-    """The messages in each part of each queue."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("queue")
-    rows = {daemon.name: QueueView(daemon.queue).counts() for daemon in daemons}
-    for part in rows[daemons[0].name]:
-        table.add_column(part, justify="right")
-    for name, counts in rows.items():
-        table.add_row(name, *map(str, counts.values()))
-    console.print(table)
-    console.print()
+def compare(demo: Demo) -> None:
+    """Raises Failed unless every line has arrived once, in the right place, and nothing else is left in a queue."""
+    stored = {sink: demo.stored(sink) for sink in demo.sinks}
+    ids = [id for messages in stored.values() for id, _ in messages]
+    failed = [entry.id for entry in demo.dead_letters()]
+    if len({*ids, *failed}) != demo.total or len(ids) + len(failed) != demo.total:
+        raise Failed(f"{demo.total} lines in, {len(ids)} messages out, {len(failed)} dead letters")
+    type = demo.sinks[1].removeprefix("demo-")
+    for sink, messages in stored.items():
+        wrong = [record for _, record in messages if (record["type"] == type) != (sink == demo.sinks[1])]
+        if wrong:
+            raise Failed(f"{sink} has {wrong[0]}")
+    for member in demo.pipeline.members:
+        parts = [part for part in HOLDING if not (member.name in FIRST and part == "errors")]
+        left = sum(demo.view(member.name).counts(parts).values())
+        if left:
+            raise Failed(f"{left} messages are left in the queue of {member.name}")
 
 
-def shown(data: bytes, length: int = 200) -> str:
-    """Bytes as they can be printed on a terminal, whatever they are."""
-    text = "".join(char if char.isprintable() else "." for char in data.decode(errors="replace"))
+def shown(text: str, length: int = 200) -> str:
+    """Text as it can be printed on a terminal, whatever it is."""
+    text = "".join(char if char.isprintable() else "." for char in text)
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def show_one(line: bytes, parser: Daemon, sink: Daemon) -> str:
-    """Send one message, and show it in the second queue, before the sink runs; returns its id."""
-    id = DirectoryQueue(parser.queue).enqueue(line)
-    view = QueueView(sink.queue)
-    wait_for((view.counts()["incoming"] > 0 for _ in iter(int, 1)), [parser])
-    entry = view.find(id)
-    console.print(f"[bold]One message on its way[/bold], {id}:")
-    console.print(f"  log-parser took  {shown(line)}", markup=False, soft_wrap=True)
-    console.print(f"  and made of it   {shown(view.read(entry))}", markup=False, soft_wrap=True)
-    console.print()
-    return id
-
-
-class Meter:
-    """Progress: bars on a terminal, a line at each tenth elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._shown = 0
-        columns = (
-            TextColumn("{task.description:10}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._fed = self.progress.add_task("lines in", total=total)
-        self._out = self.progress.add_task("counted", total=total)
-
-    def show(self, fed: int, out: int) -> None:
-        self.progress.update(self._fed, completed=fed)
-        self.progress.update(self._out, completed=out)
-        tenth = 10 * min(fed, out) // self.total
-        if tenth > self._shown and not console.is_terminal:
-            self._shown = tenth
-            console.print(f"{fed} lines in, {out} counted, of {self.total}")
-
-
-def feed(lines: Iterator[bytes], ids: list[str], total: int, daemons: list[Daemon], ledger: Ledger) -> None:
-    """Enqueue the lines and wait until the sink has counted them all; the ids are added to `ids`."""
-    queue = DirectoryQueue(daemons[0].queue)
-    meter = Meter(total)
-
-    def await_more() -> None:
-        before = len(ledger.ids)
-        wait_for((ledger.update() > before for _ in iter(int, 1)), daemons)
-        meter.show(len(ids), len(ledger.ids))
-
-    with meter.progress:
-        while batch := list(itertools.islice(lines, BATCH)):
-            with queue.batch():
-                ids += [queue.enqueue(line) for line in batch]
-            for daemon in daemons:
-                daemon.check()
-            meter.show(len(ids), ledger.update())
-            while queue.counts()["incoming"] > WAITING_MAX:
-                await_more()
-        # A log may be shorter by now, if it was rotated: what counts is what was fed.
-        while ledger.update() < len(ids):
-            await_more()
-
-
-def compare(ids: list[str], ledger: Ledger, daemons: list[Daemon]) -> None:
-    """Raises Failed unless every message was counted once, in order, and nothing is left in a queue."""
-    lost, twice = set(ids) - set(ledger.ids), len(ledger.ids) - len(set(ledger.ids))
-    if lost or twice or set(ledger.ids) - set(ids):
-        raise Failed(f"{len(ids)} lines in, {len(ledger.ids)} messages out: {len(lost)} lost, {twice} counted twice")
-    if ledger.ids != ids:
-        raise Failed("the messages came out in another order")
-    left = [path for daemon in daemons for path in daemon.left()]
-    if left:
-        raise Failed("left in the queues: " + ", ".join(map(str, left[:5])))
-
-
-def run(source: Path, directory: Path, daemons: list[Daemon]) -> None:
-    total = sum(1 for _ in read_lines(source))
-    if not total:
-        raise Failed(f"{source} is empty; name another file: make demo INPUT=FILE")
-    console.print(f"[bold]Two daemons from the template[/bold], and the {total} lines of {source}:\n")
-    console.print("  lines -> log-parser -> log-sink -> counts\n", markup=False)
-    parser = Daemon(directory, "log-parser", "parser.py", messages="bytes", description="Parses lines of a log")
-    daemons.append(parser)
-    sink = Daemon(directory, "log-sink", "sink.py", messages="json", description="Counts parsed lines")
-    daemons.append(sink)
-    for daemon in daemons:
-        DirectoryQueue(daemon.queue)
-    show_counts("Before", daemons)
-
-    began = time.monotonic()
-    lines = itertools.islice(read_lines(source), total)  # a log may grow meanwhile
-    parser.start("--queue-out-dir", str(sink.queue))
-    ids = [show_one(next(lines), parser, sink)]
-    sink.start()
-    ledger = Ledger(sink.root / "var" / "ledger")
-    feed(lines, ids, total, daemons, ledger)
+def run(log: Path, copy: Path, directory: Path) -> None:
+    demo = Demo(directory, copy)
+    console.print(f"[bold]Five daemons from the template[/bold], and the {demo.total} lines of {log}:\n")
+    encoding = (console.encoding or "ascii").lower().replace("-", "")
+    drawn = drawing.text(graph.of(demo.pipeline), ascii_only=not encoding.startswith("utf"))
+    console.print(f"{drawn}\n", markup=False, soft_wrap=True)
+    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    began, tenth = time.monotonic(), 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("arrived", total=demo.total)
+        for arrived in through(demo):
+            progress.update(task, completed=arrived)
+            if 10 * arrived // demo.total > tenth and not console.is_terminal:
+                tenth = 10 * arrived // demo.total
+                console.print(f"{arrived} of {demo.total} lines have arrived")
     seconds = time.monotonic() - began
-    for daemon in daemons:
-        status = daemon.stop()
-        if status != 0:
-            raise Failed(f"{daemon.name} ended with status {status}")
-    ledger.update()
-
     console.print()
-    show_counts("After", daemons)
-    most = ", ".join(f"{shown(word.encode(), 20) or '(none)'} {count}" for word, count in ledger.words.most_common(5))
+    show(demo)
+    compare(demo)
     console.print(
-        f"The sink counted {ledger.words.total()} messages; most often: {most}.", markup=False, soft_wrap=True
-    )
-    compare(ids, ledger, daemons)
-    console.print(
-        f"[bold green]{len(ids)} lines in, {len(ledger.ids)} messages out, in order, none left anywhere[/bold green]"
-        f" ({seconds:.1f} s, {len(ids) / seconds:.0f} messages a second).",
+        f"\n[bold green]{demo.total} lines in, {demo.total} messages out, none left anywhere[/bold green]"
+        f" ({seconds:.1f} s, {demo.total / seconds:.0f} lines a second through the chain).",
         soft_wrap=True,
     )
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description="Show two generated daemons at work.")
+    arguments = argparse.ArgumentParser(description="Show a pipeline of generated daemons at work.")
     arguments.add_argument("source", nargs="?", type=Path, help="text file whose lines are sent")
     source = arguments.parse_args().source
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    daemons: list[Daemon] = []
     with tempfile.TemporaryDirectory(prefix="piperkit-demo.") as directory:
         try:
-            run(source or find_log(), Path(directory), daemons)
+            # The log may grow, or be rotated, meanwhile.
+            copy = Path(directory, "log")
+            log = source or find_log()
+            shutil.copyfile(log, copy)
+            if copy.read_bytes()[-1:] not in (b"\n", b""):
+                with open(copy, "ab") as file:
+                    file.write(b"\n")
+            run(log, copy, Path(directory))
             return 0
-        except (Failed, OSError) as error:
+        except Exception as error:
             console.print(f"[bold red]The demonstration failed:[/bold red] {error}", soft_wrap=True)
-            for daemon in daemons:
-                console.print(f"\nThe end of {daemon.name}'s log:\n{daemon.log()}", markup=False, soft_wrap=True)
             return 1
         except KeyboardInterrupt:
-            console.print("\nInterrupted; stopping both daemons.")
+            console.print("\nInterrupted; all daemons are stopped.")
             return 128 + signal.SIGINT
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave a daemon behind
-            for daemon in daemons:
-                daemon.stop()
 
 
 if __name__ == "__main__":

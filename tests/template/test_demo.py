@@ -13,7 +13,7 @@ import pytest
 from checkout import ROOT
 from repository import commit_all, git
 
-PARTS = ["LICENSE", "Makefile", "README.md", "copier.yml", "demo", "pyproject.toml", "runtime", "template", "tests"]
+PARTS = ["LICENSE", "Makefile", "README.md", "copier.yml", "pyproject.toml", "runtime", "template", "tests"]
 PARTS += ["tools"]
 
 
@@ -45,15 +45,16 @@ def left(environment: dict[str, str]) -> list[str]:
 @pytest.mark.slow
 def test_every_line_comes_out_once_whatever_is_in_it(tmp_path: Path, places: dict[str, str]) -> None:
     source = tmp_path / "it.log"
-    lines = [b"2025-01-02 03:04:05 install it:amd64 1.0", b"", b"  ", b"\xff\xfe\x00\x1b[2J", b"no newline at the end"]
+    lines = [b"2025-01-02 03:04:05 install it:amd64 1.0", b"x", b"  ", b"\xff\xfe\x00\x1b[2J", b"no newline at the end"]
     source.write_bytes(b"\n".join([*lines * 60, lines[-1]]))
     done = demo(source, places)
     assert done.returncode == 0, done.stdout
-    assert f"Two daemons from the template, and the 301 lines of {source}:" in done.stdout
-    assert "log-parser took  2025-01-02 03:04:05 install it:amd64 1.0" in done.stdout
-    assert '{"time":"2025-01-02 03:04:05","word":"install","rest":"it:amd64 1.0"}' in done.stdout
-    assert "301 lines in, 301 counted, of 301" in done.stdout
-    assert "301 lines in, 301 messages out, in order, none left anywhere" in done.stdout
+    assert f"Five daemons from the template, and the 241 lines of {source}:" in done.stdout
+    assert "demo-reader → demo-parser → demo-router ┬→ demo-rest" in done.stdout
+    assert '{"time": "2025-01-02 03:04:05", "type": "install", "text": "it:amd64 1.0"}' in done.stdout
+    assert "60 are dead letters: not valid UTF-8" in done.stdout
+    assert "241 of 241 lines have arrived" in done.stdout
+    assert "241 lines in, 241 messages out, none left anywhere" in done.stdout
     assert "\x1b" not in done.stdout
     assert left(places) == []
 
@@ -65,7 +66,7 @@ def test_a_file_that_is_not_there_or_empty_is_named(tmp_path: Path, places: dict
     assert f"No such file or directory: '{tmp_path}/none'" in done.stdout
     done = demo(Path("/dev/null"), places)
     assert done.returncode == 1
-    assert "/dev/null is empty; name another file: make demo INPUT=FILE" in done.stdout
+    assert "it is empty; name another file: make demo INPUT=FILE" in done.stdout
 
 
 @pytest.mark.slow
@@ -76,24 +77,28 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, places: dict[str, str]) ->
     with subprocess.Popen(command, env=places, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if "counted, of" in line:
+            if "lines have arrived" in line:
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.stdout.read()
     assert process.returncode == 128 + signal.SIGINT
-    assert "Interrupted; stopping both daemons." in rest
+    assert "Interrupted; all daemons are stopped." in rest
     assert left(places) == []
 
 
 @pytest.mark.slow
 def test_a_daemon_that_fails_makes_the_demonstration_fail(tmp_path: Path, places: dict[str, str]) -> None:
-    """A clone whose sink loses messages."""
+    """A clone whose router loses messages."""
     clone = tmp_path / "clone"
     clone.mkdir()
-    for part in ("copier.yml", "demo", "template", "tools"):
+    for part in ("copier.yml", "template", "tools"):
         subprocess.run(["cp", "-r", str(ROOT / part), str(clone)], check=True)
-    sink = clone / "demo" / "sink.py"
-    sink.write_text(sink.read_text().replace("        self.counts[word] += 1\n", '        raise Reject("broken")\n'))
+    router = clone / "template" / "kinds" / "router" / "component.py.jinja"
+    router.write_text(
+        router.read_text().replace(
+            "        record = message", '        raise Reject("broken")\n        record = message'
+        )
+    )
     source = tmp_path / "it.log"
     source.write_text("hello\n" * 3)
     script = clone / "tools" / "demo.py"
@@ -102,7 +107,7 @@ def test_a_daemon_that_fails_makes_the_demonstration_fail(tmp_path: Path, places
     done = subprocess.run(command, env=places, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert "The demonstration failed: nothing happened for 1 seconds" in done.stdout
-    assert "broken" in done.stdout
+    assert "is banished: broken" in done.stdout
     assert left(places) == []
 
 

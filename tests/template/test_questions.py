@@ -40,6 +40,7 @@ def test_it_asks_few_questions_and_each_has_a_help_and_a_default() -> None:
         "systemd",
         "network",
         "metrics",
+        "web",
         "container",
         "debian",
         "email",

@@ -365,12 +365,17 @@ def resume(pipeline: File = None) -> None:
 
 
 def _sources(meant: Pipeline) -> list[str]:
-    """The queues of the daemons that fetch. Raises ConfigError where one cannot be asked."""
+    """The queues of the daemons that fetch; one that is not installed is named, and left out.
+
+    Raises ConfigError where one cannot be asked.
+    """
     from piperkit.pipeline import programs
 
     answers = programs.describe(meant, meant.members)
     for name, answer in answers.items():
-        if answer.facts is None:
+        if answer.status == ExitStatus.UNAVAILABLE:
+            print(f"warning: {name} is left out: {render.text(answer.wrong)}", file=sys.stderr)
+        elif answer.facts is None:
             raise ConfigError(f"{name} cannot be asked whether it fetches: {answer.wrong}")
     return [member.source for member in meant.members if (answers[member.name].facts or {}).get("fetches")]
 

@@ -73,7 +73,7 @@ def make(
             added = add.daemon(target, daemon, given, version=more.get("version"))
             if added.needs:
                 _need(target / "pyproject.toml", added.needs)
-        _need(target / "pyproject.toml", "piperkit[top]")  # what one looks at it with, where it is installed
+        _need(target / "pyproject.toml", "piperkit[top,web]")  # to look at it, where it is installed, too
         if types:
             _configure(target / "etc" / f"{router}.conf", "routes", {each: sinks[each] for each in types})
         database = found.values.get("database")
