@@ -5,8 +5,8 @@ apart. All five run as processes of their own, in a directory that is removed at
 
     the log -> demo-reader -> demo-parser -> demo-router -> demo-rest, or the sink for the most frequent kind of lines
 
-Exit status 0: every line that is not blank is in one of the two databases, once, or is a dead letter with its reason, and no queue has
-anything else left.
+Exit status 0: every line that is not blank is in one of the two databases, once, or is a dead letter with its reason,
+and no queue has anything else left.
 """
 
 from __future__ import annotations

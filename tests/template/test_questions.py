@@ -66,6 +66,7 @@ def test_every_answer_is_recorded_and_nothing_else(generate: Generate, template:
         "systemd": True,
         "network": False,
         "metrics": True,
+        "web": False,
         "container": False,
         "debian": False,
         "ci": "none",
