@@ -150,6 +150,10 @@ class View(Protocol):
         """Who works on the queue, the oldest first; None: that is not for us to see."""
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds open; it opens that again where it is asked once more. Idempotent."""
+        ...
+
 
 class Operator(Protocol):
     """Acts on messages that rest. Each act is atomic: killed anywhere, it has happened or it has not.

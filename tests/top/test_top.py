@@ -15,6 +15,8 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
+import postgresql
+from kinds import Database, create
 from needs import need
 from piperkit import Failure, engines
 from piperkit.cli import render
@@ -261,6 +263,28 @@ def test_a_queue_that_is_removed_meanwhile_says_so(spool: Path) -> None:
         assert column(app, 0) == ["a", "b", "c", "d"]
 
     drive(app, script, (140, 30))
+
+
+@pytest.mark.slow
+def test_queues_in_a_database_are_looked_at_and_acted_on(tmp_path: Path) -> None:
+    with postgresql.Server() as server:
+        kept = Database(server)
+        for name in ("in", "out"):
+            create(kept.address(name))
+        with kept.open("in") as queue:
+            for at in range(3):
+                queue.enqueue(b"x", f"m{at}")
+        app = Top([kept.view(name) for name in ("in", "out")], "database", every=0.2)
+
+        async def script(pilot: Pilot[None]) -> None:
+            await until(pilot, lambda: column(app, 1)[0] == "3", "what waits")
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, QueueScreen) and len(rows(app)) == 3, "the messages")
+            await pilot.press("space", "space", "h", *"why", "enter")
+            view = kept.view("in")
+            await until(pilot, lambda: view.counts()["hold"] == 2, "two to be held")
+
+        drive(app, script)
 
 
 @pytest.mark.parametrize(

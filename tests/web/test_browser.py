@@ -11,11 +11,11 @@ from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, expect, sync_playwright
 from playwright.sync_api import Page as Tab
 
-from conftest import Page
 from needs import need
 from piperkit import Failure
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
+from web_page import Page
 
 pytestmark = pytest.mark.slow
 

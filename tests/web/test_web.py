@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Page
+import postgresql
+from kinds import Database, create
 from piperkit import Failure
 from piperkit.cli.acting import who
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
+from web_page import Page
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +33,12 @@ EVIL = "<script>alert(1)</script>"
 def keys(page: Page, path: str) -> list[str]:
     """The messages that a page offers to choose."""
     return re.findall(r'name="message" value="([^"]+)"', page.ask(path).text)
+
+
+def word_of(page: Page, queue: str) -> str:
+    found = re.search(r'name="word" value="([0-9a-f]+)"', page.ask(f"/queues/{queue}").text)
+    assert found is not None
+    return found[1]
 
 
 # -- what it shows -----------------------------------------------------------------------------------------------
@@ -249,6 +257,20 @@ def test_nothing_comes_from_other_hosts(serve: Serve) -> None:
     page = serve()
     for path in ("/", "/queues/a", "/style.css", "/live.js", "/queues/d/errors"):
         assert not re.search(r"(https?:)?//[a-z]", re.sub(r"^//.*$", "", page.ask(path).text, flags=re.MULTILINE)), path
+
+
+def test_queues_in_a_database_are_shown_and_acted_on(serve: Serve) -> None:
+    with postgresql.Server() as server:
+        kept = Database(server)
+        create(kept.address("b"))
+        with kept.open("b") as queue:
+            queue.enqueue(b"kept there", "m0")
+        page = serve("--acts", kept.address("b"))
+        assert "1 message wait" in page.ask("/").text
+        assert "kept there" in page.ask("/queues/b/message?id=m0").text
+        answer = page.act("b", word=word_of(page, "b"), act="hold", part="incoming", message=keys(page, "/queues/b"))
+        assert "1 message held" in page.ask(answer.headers["location"]).text
+        assert kept.view("b").counts()["hold"] == 1
 
 
 # -- how it is started -------------------------------------------------------------------------------------------

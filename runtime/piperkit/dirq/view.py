@@ -144,6 +144,11 @@ class QueueView:
         ]
         return sorted(found, key=lambda each: each.since)
 
+    def close(self) -> None:
+        """Let go of the directories that it holds open. Idempotent."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
     def _record(self, name: str, arrived: int) -> MessageRecord:
         try:
             return records.read(self._part("state"), name, arrived)

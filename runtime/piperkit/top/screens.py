@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -124,9 +125,9 @@ class QueueScreen(Screen[None]):
         while not worker.is_cancelled:
             began, part = time.monotonic(), self._part
             try:
-                view = engines.view(self._queue)
-                counts = view.counts()
-                entries, _ = view.oldest(part, LISTED)
+                with contextlib.closing(engines.view(self._queue)) as view:
+                    counts = view.counts()
+                    entries, _ = view.oldest(part, LISTED)
                 wrong = ""
             except (OSError, PiperError) as error:
                 counts, entries, wrong = {}, [], str(error)
@@ -268,17 +269,17 @@ class KindsScreen(Screen[None]):
         worker = get_current_worker()
         kinds, seen = Kinds(), 0
         try:
-            view = engines.view(self._queue)
-            for entry in view.each("errors"):
-                try:
-                    kinds.add(entry, view.banished(entry))
-                except FileNotFoundError:
-                    continue  # it has moved on
-                seen += 1
-                if worker.is_cancelled:
-                    return
-                if seen % _TOGETHER == 0:
-                    self.app.call_from_thread(self._show, kinds.sorted(), f"{seen} looked at …")
+            with contextlib.closing(engines.view(self._queue)) as view:
+                for entry in view.each("errors"):
+                    try:
+                        kinds.add(entry, view.banished(entry))
+                    except FileNotFoundError:
+                        continue  # it has moved on
+                    seen += 1
+                    if worker.is_cancelled:
+                        return
+                    if seen % _TOGETHER == 0:
+                        self.app.call_from_thread(self._show, kinds.sorted(), f"{seen} looked at …")
             said = f"{render.number(seen, 'message')} in errors"
         except (OSError, PiperError) as error:
             said = str(error)
@@ -346,9 +347,9 @@ class MessageScreen(Screen[None]):
 def about(queue: str, id: str) -> tuple[str, str]:
     """What is known of a message, and its contents, as text that no terminal obeys."""
     try:
-        view = engines.view(queue)
-        entry, data = finding.read(view, id)
-        history = finding.history(view, entry, view.report(entry) if entry.part == "errors" else None)
+        with contextlib.closing(engines.view(queue)) as view:
+            entry, data = finding.read(view, id)
+            history = finding.history(view, entry, view.report(entry) if entry.part == "errors" else None)
     except (OSError, PiperError) as error:
         return render.text(str(error)), ""
     age = render.duration(time.time() - entry.arrived)

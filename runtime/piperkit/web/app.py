@@ -8,7 +8,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -121,17 +121,17 @@ class Web:
         part = request.query_params.get("part", "incoming")
         if part not in HOLDING:
             raise HTTPException(404, f"A queue has no part {part}.")
-        values = await run_in_threadpool(lambda: pages.queue(self._view(request), part, self._named))
+        values = await self._looked_at(request, lambda view: pages.queue(view, part, self._named))
         return self._page(request, "queue.html", **values)
 
     async def _errors(self, request: Request) -> Response:
-        values = await run_in_threadpool(lambda: pages.errors(self._view(request), self._named))
+        values = await self._looked_at(request, lambda view: pages.errors(view, self._named))
         return self._page(request, "errors.html", **values)
 
     async def _message(self, request: Request) -> Response:
         query = parse_qs(request.url.query, errors="surrogateescape")
         (id,) = query.get("id", [""])[:1]
-        values = await run_in_threadpool(lambda: pages.message(self._view(request), id, self._named))
+        values = await self._looked_at(request, lambda view: pages.message(view, id, self._named))
         return self._page(request, "message.html", **values)
 
     async def _file(self, request: Request) -> Response:
@@ -163,14 +163,14 @@ class Web:
     # -- what is done ----------------------------------------------------------------------------------------
 
     async def _act(self, request: Request) -> Response:
-        view = self._view(request)
+        queue = self._queue_of(request)
         form = await _form(request)
         if not is_word(form.get("word", [""])[0], self._token):
             raise HTTPException(403, "That form is not of this page, or of an older one.")
         messages = tuple(_listed(each) for each in form.get("message", []))
         kind = form.get("kind", [None])[0]
         why = form.get("why", [""])[0] or ""
-        act = Act(view.path, form.get("act", [""])[0], messages, kind, why)
+        act = Act(queue, form.get("act", [""])[0], messages, kind, why)
         if act.what not in hands.WHOLE and kind is None and not messages:
             said = "Nothing was done: no message was chosen."
         else:
@@ -182,17 +182,27 @@ class Web:
             self._said.popitem(last=False)
         part = form.get("part", [""])[0]
         if kind is not None:
-            return RedirectResponse(self._named.address(view.path, "/errors", done=key), 303)
+            return RedirectResponse(self._named.address(queue, "/errors", done=key), 303)
         more = {"part": part} if part in HOLDING else {}
-        return RedirectResponse(self._named.address(view.path, "", **more, done=key), 303)
+        return RedirectResponse(self._named.address(queue, "", **more, done=key), 303)
 
     # -- what they share -------------------------------------------------------------------------------------
 
-    def _view(self, request: Request) -> View:
+    def _queue_of(self, request: Request) -> str:
         queue = self._named.queue(request.path_params["queue"])
         if queue is None:
             raise HTTPException(404, "There is no such queue here.")
-        return engines.view(queue)
+        return queue
+
+    async def _looked_at(self, request: Request, look: Callable[[View], dict[str, Any]]) -> dict[str, Any]:
+        """What a look at the queue that is asked for has found."""
+        queue = self._queue_of(request)
+
+        def work() -> dict[str, Any]:
+            with contextlib.closing(engines.view(queue)) as view:
+                return look(view)
+
+        return await run_in_threadpool(work)
 
     def _page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         said = self._said.get(request.query_params.get("done", ""), "")
