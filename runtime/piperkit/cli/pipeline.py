@@ -219,7 +219,7 @@ def run(
     from piperkit.pipeline.running import Ended, Running
 
     meant = load(pipeline)
-    wrong = [finding for finding in checks.examine(meant) if not finding.warning]
+    wrong = list(checks.startable(meant))
     if wrong:
         for finding in wrong:
             _tell(finding)

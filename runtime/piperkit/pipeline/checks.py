@@ -50,6 +50,14 @@ def examine(pipeline: Pipeline) -> Iterator[Finding]:
     yield from _flows(pipeline)
 
 
+def startable(pipeline: Pipeline) -> Iterator[Finding]:
+    """What is wrong that keeps it from being started: shape, programs and their configuration. Raises as `examine`."""
+    yield from shape(pipeline)
+    answers = programs.describe(pipeline, pipeline.members)
+    for member in pipeline.members:
+        yield from _daemon(pipeline, member, answers[member.name])
+
+
 def shape(pipeline: Pipeline) -> Iterator[Finding]:
     """What the file alone shows."""
     where = str(pipeline.path)

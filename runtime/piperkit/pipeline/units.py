@@ -40,7 +40,7 @@ def write(pipeline: Pipeline, root: Path) -> tuple[list[Path], list[Path]]:
     written = []
     for name, text in files.items():
         path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             _replace(path, text)
         written.append(path)
@@ -123,6 +123,14 @@ def _ours(pipeline: Pipeline, root: Path) -> list[Path]:
         f"etc/tmpfiles.d/pipeline-{name}.conf",
     )
     return [path for pattern in patterns for path in sorted(root.glob(pattern))]
+
+
+def _make(directory: Path) -> None:
+    """Make a directory and those above it, for all to read whatever the umask is: daemons are other accounts."""
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir()
+        directory.chmod(0o755)
 
 
 def _replace(path: Path, text: str) -> None:
