@@ -16,7 +16,7 @@ from pathlib import Path
 from piperkit import Failure, engines
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.acts import Operator
-from piperkit.pipeline import description
+from piperkit.pipeline import description, graph
 from piperkit.top.app import Top
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -76,7 +76,7 @@ def main() -> None:
         work = Work(home / "spool")
         try:
             views = [engines.view(queue) for queue in pipeline.queues()]
-            app = Top(views, pipeline.name, every=0.5, pipeline=pipeline)
+            app = Top(views, pipeline.name, every=0.5, graph=graph.of(pipeline))
             asyncio.run(_terminal(app))
             _page(home)
         finally:
@@ -102,7 +102,7 @@ def _page(home: Path) -> None:
     views = [engines.view(queue) for queue in description.load(home / "pipeline.toml").queues()]
     hosts: set[str] = set()
     token = guard.new_token()
-    web = app.Web(views, "alerts", token, hosts, every=0.5, pipeline=description.load(home / "pipeline.toml"))
+    web = app.Web(views, "alerts", token, hosts, every=0.5, graph=graph.of(description.load(home / "pipeline.toml")))
     listening = threading.Event()
     ports: list[int] = []
 

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from piperkit.errors import PiperError
 from piperkit.operating import View
 from piperkit.overview import Overview, QueueState
-from piperkit.pipeline import graph
-from piperkit.pipeline.description import Pipeline
 from piperkit.pipeline.graph import Edge, Graph
 
 #: Looks that a sparkline shows.
@@ -41,14 +39,14 @@ class Feed:
     """Looks again and again, in a thread, and tells.
 
     views: the queues. every: seconds between looks. told: called in that thread with each look.
-    pipeline: whose graph is drawn, if there is one.
+    graph: of the daemons, if it is known.
     """
 
     def __init__(
-        self, views: Sequence[View], every: float, told: Callable[[Moment], None], pipeline: Pipeline | None = None
+        self, views: Sequence[View], every: float, told: Callable[[Moment], None], graph: Graph | None = None
     ) -> None:
-        self.graph: Graph | None = None if pipeline is None else graph.of(pipeline)
-        self._queues = {} if pipeline is None else {member.name: member.source for member in pipeline.members}
+        self.graph = graph
+        self._queues = {} if graph is None else graph.sources
         self._overview = Overview(views)
         self._every = every
         self._told = told

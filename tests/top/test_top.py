@@ -22,7 +22,7 @@ from piperkit import Failure, engines
 from piperkit.cli import render
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
-from piperkit.pipeline import description
+from piperkit.pipeline import description, graph
 from piperkit.top.app import Top
 from piperkit.top.screens import Help, KindsScreen, MessageScreen, QueueScreen
 
@@ -118,7 +118,7 @@ def test_the_filter_shows_queues_by_a_part_of_their_names(spool: Path) -> None:
 
 def test_the_chain_is_drawn_with_what_waits_and_who_is_missing(spool: Path) -> None:
     (spool.parent / "pipeline.toml").write_text(f'spool = "{spool}"\n{PIPELINE}')
-    app = top(spool, pipeline=description.load(spool.parent / "pipeline.toml"))
+    app = top(spool, graph=graph.of(description.load(spool.parent / "pipeline.toml")))
 
     async def script(pilot: Pilot[None]) -> None:
         drawn = text(app, "#graph")
@@ -131,7 +131,7 @@ def test_the_chain_is_drawn_with_what_waits_and_who_is_missing(spool: Path) -> N
 
 def test_what_flows_is_shown_as_rates(spool: Path) -> None:
     (spool.parent / "pipeline.toml").write_text(f'spool = "{spool}"\n{PIPELINE}')
-    app = top(spool, pipeline=description.load(spool.parent / "pipeline.toml"))
+    app = top(spool, graph=graph.of(description.load(spool.parent / "pipeline.toml")))
 
     async def script(pilot: Pilot[None]) -> None:
         with DirectoryQueue(spool / "a", next_queue=spool / "b") as queue:

@@ -56,7 +56,11 @@ def test_queues_parts_messages_and_kinds_of_errors_have_addresses(serve: Serve, 
     assert "<form" in queue
     assert "<button name" not in queue, "it is read-only"
     errors = page.ask("/queues/d/errors").text
-    assert re.search(r"the host is down</th>\n<td>3</td>", errors)
+    found = re.search(r'<a href="([^"]+)">the host is down</a></th>\n<td>3</td>', errors)
+    assert found is not None
+    of_kind = page.ask(found[1].replace("&amp;", "&")).text
+    assert "Those that failed with: the host is down" in of_kind
+    assert of_kind.count('<th scope="row">') == 3
     message = page.ask("/queues/d/message?id=e3").text
     assert "too long" in message
     assert "&#34;n&#34;: 1" in page.ask("/queues/c/message?id=c1").text

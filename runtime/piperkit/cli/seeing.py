@@ -9,10 +9,12 @@ import typer
 
 from piperkit import engines
 from piperkit.cli import queues, render, spools
-from piperkit.errors import ConfigError, QueueMissing, UsageError
+from piperkit.errors import ConfigError, PiperError, QueueMissing, UsageError
 from piperkit.operating import View
 from piperkit.pipeline import description
-from piperkit.pipeline.description import NoPipeline, Pipeline
+from piperkit.pipeline import graph as graphs
+from piperkit.pipeline.description import NoPipeline
+from piperkit.pipeline.graph import Graph
 from piperkit.selection import seconds
 
 File = Annotated[
@@ -27,8 +29,8 @@ File = Annotated[
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Change nothing.")]
 
 
-def shown(given: list[str] | None, spool: str | None, pipeline: Path | None) -> tuple[list[View], Pipeline | None, str]:
-    """The queues that are meant, the pipeline they are of, if any, and what they are called together.
+def shown(given: list[str] | None, spool: str | None, pipeline: Path | None) -> tuple[list[View], Graph | None, str]:
+    """The queues that are meant, the graph of their daemons as far as it is known, and what they are called together.
 
     Raises UsageError, QueueMissing, ConfigError.
     """
@@ -36,14 +38,16 @@ def shown(given: list[str] | None, spool: str | None, pipeline: Path | None) -> 
         if pipeline is not None:
             raise UsageError("--pipeline: its queues are shown; leave QUEUE and --spool out")
         found = queues.views(given or [], spool)
-        return found, None, render.name(spool) if spool is not None else render.number(len(found), "queue")
+        if spool is None:
+            return found, None, render.number(len(found), "queue")
+        return found, _configured(spool), render.name(spool)
     try:
         meant = description.load(description.find(pipeline))
     except NoPipeline:
         if pipeline is not None:
             raise
         where = spools.default()
-        return queues.views([], where), None, render.name(where)
+        return queues.views([], where), _configured(where), render.name(where)
     views = []
     for queue in meant.queues():
         try:
@@ -52,7 +56,16 @@ def shown(given: list[str] | None, spool: str | None, pipeline: Path | None) -> 
             continue  # its daemon has not run yet
     if not views:
         raise QueueMissing(f"{meant.path}: none of its queues is there yet; start it, or: piperctl pipeline check")
-    return views, meant, meant.name
+    return views, graphs.of(meant), meant.name
+
+
+def _configured(spool: str) -> Graph | None:
+    """The daemons that are installed for a spool, where some of them pass messages on."""
+    try:
+        found = graphs.installed(spool)
+    except (OSError, PiperError):
+        return None  # what is wrong with their configuration, they say themselves
+    return found if found.edges else None
 
 
 def top(
@@ -75,8 +88,8 @@ def top(
     except ImportError as error:
         raise ConfigError(f"piperctl top needs textual ({error}): pip install 'piperkit[top]'") from None
     length = _every(every)
-    views, meant, title = shown(given, spool, pipeline)
-    Top(views, title, every=length, read_only=read_only, pipeline=meant).run()
+    views, graph, title = shown(given, spool, pipeline)
+    Top(views, title, every=length, read_only=read_only, graph=graph).run()
 
 
 def web(
@@ -114,7 +127,7 @@ def web(
     except ImportError as error:
         raise ConfigError(f"piperctl web needs Starlette and others ({error}): pip install 'piperkit[web]'") from None
     host, port = _place(listen)
-    views, meant, title = shown(given, spool, pipeline)
+    views, graph, title = shown(given, spool, pipeline)
     token = guard.new_token() if token_file is None else guard.token_of(token_file)
     known = {host if ":" not in host else f"[{host}]", *(names or ())}
     if host in LOOPBACK:
@@ -131,7 +144,7 @@ def web(
             print("It is read-only: with --acts, it acts.", flush=True)
 
     hosts: set[str] = set()
-    page = app.Web(views, title, token, hosts, every=_every(every), acts=acts, pipeline=meant)
+    page = app.Web(views, title, token, hosts, every=_every(every), acts=acts, graph=graph)
     app.serve(page, host, port, announce)
 
 

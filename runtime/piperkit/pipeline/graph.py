@@ -6,7 +6,7 @@ import dataclasses
 import graphlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Graph:
     edges: tuple[Edge, ...]
     queues: frozenset[str] = frozenset()
     instances: Counter[str] = dataclasses.field(default_factory=Counter)
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: the queue that each daemon reads
 
     def heads(self, node: str) -> list[str]:
         """Where messages go from there, in order."""
@@ -129,7 +130,8 @@ def flowed(views: Sequence[View]) -> Graph:
     )
     concerned = {path for pair in counts for path in pair}
     daemons = tuple(name for path, name in readers if path in concerned)
-    return Graph(daemons, edges, frozenset(short_name(head) for _, head in counts if head not in known))
+    outside = frozenset(short_name(head) for _, head in counts if head not in known)
+    return Graph(daemons, edges, outside, sources={short_name(path): path for path in concerned & known})
 
 
 def _joined(
@@ -140,6 +142,7 @@ def _joined(
 ) -> Graph:
     """readers: queues, each with its daemon; sends: daemons, each with a queue."""
     of_queue: dict[str, list[str]] = {}
+    sources = {daemon: queue for queue, daemon in readers}
     for queue, daemon in readers:
         of_queue.setdefault(place(queue), []).append(daemon)
     edges: list[Edge] = []
@@ -152,7 +155,7 @@ def _joined(
             heads = [queue if short in daemons else short]
             queues |= {*heads}
         edges += [Edge(daemon, head, queue) for head in heads]
-    return Graph(tuple(daemons), tuple(edges), frozenset(queues), instances)
+    return Graph(tuple(daemons), tuple(edges), frozenset(queues), instances, sources)
 
 
 def place(queue: str) -> str:

@@ -21,8 +21,7 @@ from piperkit.feed import Feed, Moment
 from piperkit.operating import View
 from piperkit.overview import QueueState
 from piperkit.pipeline import drawing
-from piperkit.pipeline.description import Pipeline
-from piperkit.pipeline.graph import Edge
+from piperkit.pipeline.graph import Edge, Graph
 from piperkit.top.screens import Ask, Help, QueueScreen, Table
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -251,7 +250,7 @@ class Overall(Screen[None]):
 
 
 class Top(App[None]):
-    """The application. views: the queues; every: seconds between looks."""
+    """The application. views: the queues; every: seconds between looks; graph: of the daemons, if it is known."""
 
     TITLE = "piperctl top"
     ENABLE_COMMAND_PALETTE = False
@@ -273,11 +272,11 @@ class Top(App[None]):
         *,
         every: float = 2.0,
         read_only: bool = False,
-        pipeline: Pipeline | None = None,
+        graph: Graph | None = None,
     ) -> None:
         super().__init__()
         self.read_only = read_only
-        self.feed = Feed(views, every, self._told, pipeline)
+        self.feed = Feed(views, every, self._told, graph)
         self._first = Overall(self.feed, f"{'read-only  ' if read_only else ''}{title}")
 
     def compose(self) -> ComposeResult:

@@ -28,7 +28,7 @@ from piperkit.cli.hands import Act, Listed
 from piperkit.errors import PiperError, UsageError
 from piperkit.feed import Feed, Moment
 from piperkit.operating import HOLDING, View
-from piperkit.pipeline.description import Pipeline
+from piperkit.pipeline.graph import Graph
 from piperkit.web import pages
 from piperkit.web.guard import Guard, is_word, word
 
@@ -47,7 +47,7 @@ class Web:
     """The application, for an ASGI server: `app`.
 
     views: the queues. title: what they are called together. every: seconds between looks. token: what one has to know.
-    hosts: what a Host header may say. acts: whether anything may be changed. pipeline: whose graph is drawn.
+    hosts: what a Host header may say. acts: whether anything may be changed. graph: of the daemons, if it is known.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Web:
         *,
         every: float = 2.0,
         acts: bool = False,
-        pipeline: Pipeline | None = None,
+        graph: Graph | None = None,
     ) -> None:
         self._named = pages.Named([view.path for view in views])
         self._title = title
@@ -69,7 +69,7 @@ class Web:
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
         )
-        self._feed = Feed(views, every, self._looked, pipeline)
+        self._feed = Feed(views, every, self._looked, graph)
         self._moment = Moment((), 0.0)
         self._news = threading.Condition()
         self._stopped = False
@@ -121,7 +121,8 @@ class Web:
         part = request.query_params.get("part", "incoming")
         if part not in HOLDING:
             raise HTTPException(404, f"A queue has no part {part}.")
-        values = await self._looked_at(request, lambda view: pages.queue(view, part, self._named))
+        kind = _query(request, "kind") if part == "errors" else None
+        values = await self._looked_at(request, lambda view: pages.queue(view, part, self._named, kind))
         return self._page(request, "queue.html", **values)
 
     async def _errors(self, request: Request) -> Response:
@@ -129,8 +130,7 @@ class Web:
         return self._page(request, "errors.html", **values)
 
     async def _message(self, request: Request) -> Response:
-        query = parse_qs(request.url.query, errors="surrogateescape")
-        (id,) = query.get("id", [""])[:1]
+        id = _query(request, "id") or ""
         values = await self._looked_at(request, lambda view: pages.message(view, id, self._named))
         return self._page(request, "message.html", **values)
 
@@ -224,6 +224,11 @@ class Web:
         else:
             status, text = 409, render.reason(error) if isinstance(error, OSError) else str(error)
         return self._page(request, "wrong.html", status, text=render.text(text))
+
+
+def _query(request: Request, key: str) -> str | None:
+    """What the address says; ids and reasons may hold bytes that are no UTF-8."""
+    return parse_qs(request.url.query, errors="surrogateescape").get(key, [None])[0]
 
 
 async def _form(request: Request) -> dict[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from piperkit import engines
 from piperkit.cli import finding, render, trace
 from piperkit.cli.hands import ACTS
 from piperkit.cli.reasons import Kinds
+from piperkit.cli.reasons import kind as kind_of
 from piperkit.errors import PiperError
 from piperkit.feed import Feed, Moment
 from piperkit.operating import HOLDING, Entry, View
@@ -111,15 +113,19 @@ def _graph(feed: Feed, moment: Moment) -> str:
     return drawing.text(feed.graph, label=label, flow=flow)
 
 
-def queue(view: View, part: str, named: Named) -> dict[str, Any]:
-    """The messages in a part of a queue. Raises OSError, PiperError."""
+def queue(view: View, part: str, named: Named, kind: str | None = None) -> dict[str, Any]:
+    """The messages in a part of a queue; of a kind of errors, if that is given. Raises OSError, PiperError."""
     counts = view.counts()
-    entries, more = view.oldest(part, LISTED)
+    if kind is None:
+        entries, more = view.oldest(part, LISTED)
+    else:
+        entries, more = _of_kind(view, kind), 0
     paused = view.paused()
     now = time.time()
     return {
         **_about(view, named),
         "part": part,
+        "kind": None if kind is None else render.text(kind),
         "parts": [
             {"name": each, "count": counts[each], "address": named.address(view.path, part=each), "here": each == part}
             for each in HOLDING
@@ -142,6 +148,12 @@ def queue(view: View, part: str, named: Named) -> dict[str, Any]:
     }
 
 
+def _of_kind(view: View, kind: str) -> list[Entry]:
+    """The first dead letters with that kind of reason."""
+    looked_at = itertools.islice(view.each("errors"), COUNTED)
+    return [*itertools.islice((entry for entry in looked_at if kind_of(entry.reason) == kind), LISTED)]
+
+
 def errors(view: View, named: Named) -> dict[str, Any]:
     """The kinds of errors of a queue. Raises OSError, PiperError."""
     kinds, seen, now = Kinds(), 0, time.time()
@@ -161,6 +173,7 @@ def errors(view: View, named: Named) -> dict[str, Any]:
             {
                 "reason": each.reason,
                 "shown": render.text(each.reason),
+                "address": named.address(view.path, part="errors", kind=each.reason),
                 "messages": each.messages,
                 "first": f"{render.duration(now - each.first)} ago",
                 "last": f"{render.duration(now - each.last)} ago",
