@@ -11,10 +11,13 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import piperkit
 from piperkit import engines
 from piperkit.cli import acting, render
 from piperkit.cli.acting import Result
@@ -67,6 +70,9 @@ def perform(act: Act, who: str = "") -> str:
     if act.what not in ACTS and act.what not in WHOLE:
         raise UsageError(f"{act.what!r} is no act; there are {', '.join([*ACTS, *WHOLE])}")
     command = [sys.executable, "-P", "-m", "piperkit.cli.hands", who]
+    # An installed program knows by itself where its packages are; a module that is run is told.
+    places = [str(Path(piperkit.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     try:
         done = subprocess.run(
             command,
@@ -74,6 +80,7 @@ def perform(act: Act, who: str = "") -> str:
             capture_output=True,
             text=True,
             timeout=_WAIT,
+            env=environment,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
