@@ -24,7 +24,10 @@ from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 from piperkit.pipeline import description, graph
 from piperkit.top.app import Top
-from piperkit.top.screens import Help, KindsScreen, MessageScreen, QueueScreen
+from piperkit.top.kinds import KindsScreen
+from piperkit.top.message import MessageScreen
+from piperkit.top.parts import Help
+from piperkit.top.queue import QueueScreen
 
 PIPELINE = '[daemons.a]\nto = "b"\n[daemons.b]\nto = ["c", "d"]\n[daemons.c]\n[daemons.d]\n'
 

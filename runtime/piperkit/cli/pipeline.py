@@ -419,11 +419,12 @@ def try_cases(
         [tests.errors]
         parser = ["a part of the reason of a dead letter"]
     """
+    from piperkit.pipeline import cases as loading
     from piperkit.pipeline import trial
     from piperkit.pipeline.running import Ended
 
     meant = load(pipeline)
-    found = trial.load(cases, meant)
+    found = loading.load(cases, meant)
     failed = 0
     lines: list[str] = []
     told = _Told(meant)

@@ -7,7 +7,7 @@
 - `units`: what systemd needs to run it, without us;
 - `running`: all of it in the foreground, for development;
 - `draining`: letting it run empty;
-- `trial`: messages in, and what has to come out at each end.
+- `cases`, `trial`: messages in, and what has to come out at each end.
 
 There is no manager: daemons know only their own queues, and systemd runs them.
 """

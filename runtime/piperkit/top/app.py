@@ -22,7 +22,8 @@ from piperkit.operating import View
 from piperkit.overview import QueueState
 from piperkit.pipeline import drawing
 from piperkit.pipeline.graph import Edge, Graph
-from piperkit.top.screens import Ask, Help, QueueScreen, Table
+from piperkit.top.parts import Ask, Help, Table
+from piperkit.top.queue import QueueScreen
 
 _BARS = " ▁▂▃▄▅▆▇█"
 #: Seconds that a queue's oldest message may wait before its age is shown as a warning, and as bad; as `piperctl check`.
