@@ -45,19 +45,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def places_of_tests_in_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where the tests of projects, which tests run, have their temporary files: not with ours, whose directory each run
-    of pytest closes to all others when it begins, in the middle of a test of other accounts.
-    """
-    tmp_path_factory.getbasetemp()  # ours is chosen by now
-    directory = tempfile.mkdtemp(prefix="t")  # short: sockets are made there, too
-    os.environ["PYTEST_DEBUG_TEMPROOT"] = directory
-    yield
-    del os.environ["PYTEST_DEBUG_TEMPROOT"]
-    shutil.rmtree(directory, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
 def until() -> Iterator[Callable[..., None]]:
     """Wait for a state to be reached; how long that takes is no matter, up to a limit far beyond what it should."""

@@ -14,6 +14,7 @@ import pytest
 from needs import need
 from pipeline_project import Project
 from piperkit.dirq import DirectoryQueue
+from piperkit.dirq.acts import Operator
 from piperkit.doctor.finding import Finding
 from piperkit.pipeline import checks, description
 
@@ -131,6 +132,14 @@ def test_a_queue_that_was_left_behind_with_messages(project: Project) -> None:
     finding = only(project, "left behind")
     assert finding.what == "it holds 1 message, and no daemon of this pipeline reads it"
     assert finding.mend.endswith("QUEUE --part pending --all") or finding.mend.endswith("QUEUE --part incoming --all")
+
+
+def test_a_queue_that_an_operator_has_paused(project: Project) -> None:
+    DirectoryQueue(project.queue("rest")).close()
+    Operator(project.queue("rest"), "jane").pause(None, "the disk is moved")
+    finding = only(project, "paused")
+    assert (finding.what, finding.warning) == ("jane has paused the queue: the disk is moved", True)
+    assert finding.mend == f"piperctl queue resume {project.queue('rest')}"
 
 
 def test_messages_that_went_where_the_file_does_not_say(project: Project) -> None:

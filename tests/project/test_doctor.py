@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,7 +84,10 @@ def queue(tmp_path: Path) -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with a daemon, as far as it is looked at."""
-    project = tmp_path / "project"
+    return make_project(tmp_path / "project")
+
+
+def make_project(project: Path) -> Path:
     (project / "src" / "birds").mkdir(parents=True)
     (project / "etc").mkdir()
     (project / "src" / "birds" / "daemon.py").write_text(DAEMON)
@@ -538,14 +542,23 @@ def test_an_installed_daemon_by_its_configuration(
 
 @pytest.mark.slow
 def test_fix_mends_what_is_safe_as_whoever_works_on_it(
-    project: Path, environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str],
 ) -> None:
+    # Not in pytest's own directory: each run of pytest, as of a project's tests, closes that to other accounts.
+    home = Path(tempfile.mkdtemp(prefix="piperkit-doctor-"))
+    try:
+        _fix_mends(make_project(home / "project"), environment, home)
+    finally:
+        shutil.rmtree(home)
+
+
+def _fix_mends(project: Path, environment: dict[str, str], home: Path) -> None:
     queue = configure(project)
     kill_in("queue.enqueue('hello', 'message'); queue.claim()", queue)
     if os.geteuid() == 0:
         for path in (queue, *queue.rglob("*")):
             os.chown(path, 54321, 54321)
-        for path in (tmp_path, *tmp_path.parents):
+        for path in (home, *home.parents):
             if path.stat().st_mode & 0o001 == 0:
                 path.chmod(path.stat().st_mode | 0o001)
     (queue / "incoming").chmod(0o777)  # not for --fix: somebody may have wanted it so

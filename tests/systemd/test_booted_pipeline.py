@@ -88,7 +88,9 @@ def active(box: Box) -> list[str]:
 
 def stored(box: Box, daemon: str) -> set[int]:
     """The numbers of the lines that a sink has."""
-    rows = box.run(sys.executable, "-c", READ, f"/var/lib/{daemon}/messages.sqlite", "contents").stdout.splitlines()
+    rows = box.run(
+        str(public_python()), "-c", READ, f"/var/lib/{daemon}/messages.sqlite", "contents"
+    ).stdout.splitlines()
     numbers = [int(json.loads(row)["text"]) for row in rows]
     assert len(numbers) == len({*numbers}), "a line is there twice"
     return {*numbers}
@@ -112,7 +114,7 @@ def seen(box: Box) -> str:
 def count(box: Box) -> int:
     """How many lines both have."""
     paths = [f"/var/lib/{daemon}/messages.sqlite" for daemon in SINKS]
-    return sum(int(box.run(sys.executable, "-c", READ, path, "count(*)").stdout or 0) for path in paths)
+    return sum(int(box.run(str(public_python()), "-c", READ, path, "count(*)").stdout or 0) for path in paths)
 
 
 def test_units_are_what_systemd_takes(machine: Box) -> None:
@@ -152,6 +154,7 @@ def test_a_hundred_thousand_lines_with_a_slow_daemon_a_killed_one_and_a_paused_q
     assert {len(row["instances"]) for row in rows.values()} == {1}  # type: ignore[arg-type]
     assert "CRITICAL" not in ctl(machine, "check", "--spool", "/var/spool", "--age", ",", "--errors", ",", check=False)
     assert "alerts-router" in ctl(machine, "find")
+    assert "warning: alerts-router: root has paused the queue" in ctl(machine, "pipeline", "check")
     shown = seen(machine)
     assert "alerts-router" in shown
     assert "root has paused the queue: the routes are looked at" in shown

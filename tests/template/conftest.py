@@ -65,8 +65,6 @@ def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     home = tmp_path / "home"
     home.mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "PYTHON", "COV", "PYTEST"))}
-    if "PYTEST_DEBUG_TEMPROOT" in os.environ:
-        kept["PYTEST_DEBUG_TEMPROOT"] = os.environ["PYTEST_DEBUG_TEMPROOT"]
     kept.pop("VIRTUAL_ENV", None)
     kept.pop("MAKEFLAGS", None)
     kept.pop("MAKELEVEL", None)

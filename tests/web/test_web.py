@@ -123,6 +123,20 @@ def test_figures_are_sent_again_and_again(serve: Serve, spool: Path) -> None:
     connection.close()
 
 
+def test_many_open_pages_do_not_keep_others_waiting(serve: Serve) -> None:
+    page = serve()
+    streams = []
+    for _ in range(60):
+        connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=60)
+        connection.request("GET", "/live", headers={"Cookie": f"piperctl-token={page.token}"})
+        streams.append((connection, connection.getresponse()))
+    assert page.ask("/queues/c").status == 200
+    for connection, stream in streams:
+        while b"messages wait" not in (line := stream.readline()):
+            assert line, "the stream has ended"
+        connection.close()
+
+
 # -- what it does ------------------------------------------------------------------------------------------------
 
 

@@ -99,9 +99,10 @@ def new(
         making.make(target, given, **how)
     found = answers_files.load_file(target / answers_files.MAIN)
     daemon = found.values["daemon_name"]
-    print(f"{daemon} is made in {directory}, from the template {found.version or found.template}.")
+    made = "A pipeline" if pipeline else daemon
+    print(f"{made} is made in {directory}, from the template {found.version or found.template}.")
     if git:
-        nobody = making.first_commit(target, f"{daemon}, from its template")
+        nobody = making.first_commit(target, f"{made}, from its template")
         print("It is a git repository, with its first commit.")
         if nobody:
             print(
@@ -147,7 +148,12 @@ def _new_pipeline(
     if name is None:
         name = re.sub(r"[^a-z0-9]+", "-", target.name.lower()).strip("-").lstrip("0123456789-") or "pipeline"
     source, sink = source or chain.SOURCES[0], sink or chain.SINKS[0]
-    chain.make(target, name, answers, source=source, sink=sink, types=["alert"] if types is None else types, **how)
+    types = ["alert"] if types is None else types
+
+    def told(daemon: str) -> None:
+        print(f"  {daemon}", flush=True)
+
+    chain.make(target, name, answers, source=source, sink=sink, types=types, told=told, **how)
 
 
 def _ask(question: str, kinds: tuple[str, ...]) -> str:

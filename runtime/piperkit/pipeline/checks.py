@@ -46,6 +46,7 @@ def examine(pipeline: Pipeline) -> Iterator[Finding]:
     for member in pipeline.members:
         if member.name in facts:
             yield from _formats(member, facts[member.name])
+    yield from _pauses(pipeline)
     yield from _left_behind(pipeline)
     yield from _flows(pipeline)
 
@@ -208,6 +209,16 @@ def _fits(data: bytes, form: str) -> bool:
         return data.decode() is not None and (form != "json" or json.loads(data) is not ...)
     except (ValueError, RecursionError):
         return False
+
+
+def _pauses(pipeline: Pipeline) -> Iterator[Finding]:
+    """No operator has paused a queue, or what its daemon fetches."""
+    for member in pipeline.members:
+        with contextlib.suppress(OSError, PiperError):
+            paused = engines.view(member.source).paused()
+            if paused is not None:
+                mend = f"piperctl queue resume {quote(member.source)}"
+                yield Finding(member.name, str(paused), mend, warning=True, check="paused")
 
 
 def _left_behind(pipeline: Pipeline) -> Iterator[Finding]:

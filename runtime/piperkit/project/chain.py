@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,17 @@ _ROUTES, _STORES = "Sends each message to the sink for its type", "Stores messag
 
 
 def make(
-    target: Path, name: str, answers: Mapping[str, Any], *, source: str, sink: str, types: Sequence[str], **more: Any
+    target: Path,
+    name: str,
+    answers: Mapping[str, Any],
+    *,
+    source: str,
+    sink: str,
+    types: Sequence[str],
+    told: Callable[[str], None] = lambda daemon: None,
+    **more: Any,
 ) -> Answers:
-    """Make the project; returns what its first daemon remembers. more: as `new.make` takes it.
+    """Make the project; returns what its first daemon remembers. more: as `new.make` takes it. told: of each daemon.
 
     name: of the pipeline, which the names of its daemons begin with. source, sink: kinds of components. types: of
     messages that have a sink of their own. Raises UsageError, and as `new.make`; then nothing is left.
@@ -63,6 +71,7 @@ def make(
     main = {**answers, "daemon_name": reader, "kind": source, "description": _READS, **_network(source)}
     new = not target.exists()
     found = making.make(target, main, **more)
+    told(reader)
     try:
         for daemon, kind, description in (
             (parser, "parse", _PARSES),
@@ -73,6 +82,7 @@ def make(
             added = add.daemon(target, daemon, given, version=more.get("version"))
             if added.needs:
                 _need(target / "pyproject.toml", added.needs)
+            told(daemon)
         _need(target / "pyproject.toml", "piperkit[top,web]")  # to look at it, where it is installed, too
         if types:
             _configure(target / "etc" / f"{router}.conf", "routes", {each: sinks[each] for each in types})

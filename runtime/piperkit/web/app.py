@@ -7,7 +7,6 @@ import collections
 import contextlib
 import os
 import secrets
-import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,8 @@ class Web:
         )
         self._feed = Feed(views, every, self._looked, graph)
         self._moment = Moment((), 0.0)
-        self._news = threading.Condition()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()  #: set when there is another look, or the end; then there is a new one
         self._stopped = False
         self.app = Starlette(
             routes=[
@@ -91,6 +91,7 @@ class Web:
 
     @contextlib.asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
         self._moment = await run_in_threadpool(self._feed.look)
         self._feed.start()
         try:
@@ -100,16 +101,27 @@ class Web:
             self.end_streams()
 
     def end_streams(self) -> None:
-        """Let the pages that are open go; idempotent."""
-        with self._news:
-            self._stopped = True
-            self._news.notify_all()
+        """Let the pages that are open go; idempotent. It may be called by any thread, and by a signal's handler."""
+        self._stopped = True
+        self._in_loop(self._tell)
 
     def _looked(self, moment: Moment) -> None:
         """In the feed's thread."""
-        with self._news:
+
+        def take() -> None:
             self._moment = moment
-            self._news.notify_all()
+            self._tell()
+
+        self._in_loop(take)
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(call)
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     # -- what is shown ---------------------------------------------------------------------------------------
 
@@ -144,21 +156,18 @@ class Web:
         async def events() -> AsyncIterator[bytes]:
             last = self._moment
             while not self._stopped and not await request.is_disconnected():
-                moment = await run_in_threadpool(self._next, last)
-                if moment is last:
-                    yield b": alive\n\n"
+                if self._moment is last:
+                    # Nothing but this waits here: however many pages are open, no thread does.
+                    try:
+                        await asyncio.wait_for(self._news.wait(), _ALIVE)
+                    except TimeoutError:
+                        yield b": alive\n\n"
                     continue
-                last = moment
-                text = self._render("live.html", **pages.overview(self._feed, moment, self._named))
+                last = self._moment
+                text = self._render("live.html", **pages.overview(self._feed, last, self._named))
                 yield b"".join(b"data: " + line.encode() + b"\n" for line in text.split("\n")) + b"\n"
 
         return StreamingResponse(events(), media_type="text/event-stream")
-
-    def _next(self, last: Moment) -> Moment:
-        """In a thread: the next look, or the same after a while."""
-        with self._news:
-            self._news.wait_for(lambda: self._moment is not last or self._stopped, _ALIVE)
-            return self._moment
 
     # -- what is done ----------------------------------------------------------------------------------------
 
