@@ -184,10 +184,11 @@ def test_a_hundred_thousand_lines_with_a_slow_daemon_a_killed_one_and_a_paused_q
     assert "alerts is empty" in ctl(machine, "pipeline", "drain")
     assert stored(machine, "alerts-alert") == {*range(0, LINES, 4)}
     assert stored(machine, "alerts-rest") == {*range(LINES)} - {*range(0, LINES, 4)}
+    assert "the pipeline is drained" in ctl(machine, "pipeline", "check")
+    ctl(machine, "pipeline", "resume")
     assert ctl(machine, "pipeline", "check") == "alerts, 5 daemons: nothing is wrong.\n"
     drawn = ctl(machine, "pipeline", "graph", "--from", "installed")
     assert "alerts-reader → alerts-parser → alerts-router → alerts-rest\n" in drawn
-    ctl(machine, "pipeline", "resume")
     machine.run("systemctl", "stop", "alerts.target")
     until(lambda: active(machine) == ["inactive"] * 5, "all to have stopped")
     results = machine.run("systemctl", "show", "--property=Result", "--value", *DAEMONS).stdout.split()
