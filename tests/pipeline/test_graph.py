@@ -13,6 +13,7 @@ from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 from piperkit.pipeline import drawing, graph
 from piperkit.pipeline.drawing import Form
+from piperkit.pipeline.installed import installed
 
 Piperctl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -84,7 +85,7 @@ def test_history_tells_where_messages_have_gone(piperctl: Piperctl, project: Pro
             for target in ("b", "c") if name == "a" else ():
                 line = {"t": 1, "id": "x", "what": "committed", "to": str(project.queue(target))}
                 queue.note([json.dumps(line).encode() + b"\n"] * 2)
-    found = graph.flowed([QueueView(project.queue(name)) for name in ("a", "b")])
+    found = graph.flowed({name: QueueView(project.queue(name)) for name in ("a", "b")})
     assert [(edge.tail, edge.head, edge.messages) for edge in found.edges] == [("a", "b", 2), ("a", "c", 2)]
     assert found.queues == {"c"}
     drawn = piperctl("pipeline", "graph", "--from", "history")
@@ -99,7 +100,7 @@ def test_what_is_installed_is_read_from_the_configuration_and_nothing_is_run(tmp
     (etc / "reader.conf").write_text('{"queue_out_dir": "parser", "a_key_of_its_component": 1}')
     (etc / "parser").mkdir()
     (etc / "parser" / "pipeline-x.json.conf").write_text(json.dumps({"queue_out_dir": "/srv/done"}))
-    found = graph.installed(str(spool), etc)
+    found = installed(str(spool), etc)
     assert found.daemons == ("parser", "reader")
     assert {(edge.tail, edge.head) for edge in found.edges} == {("reader", "parser"), ("parser", "done")}
 

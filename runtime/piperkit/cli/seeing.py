@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,11 +12,10 @@ from piperkit.cli import queues, render, spools
 from piperkit.errors import ConfigError, PiperError, QueueMissing, UsageError
 from piperkit.operating import View
 from piperkit.pipeline import description
+from piperkit.pipeline import graph as graphs
 from piperkit.pipeline.description import NoPipeline
+from piperkit.pipeline.graph import Graph
 from piperkit.selection import seconds
-
-if TYPE_CHECKING:
-    from piperkit.pipeline.graph import Graph
 
 File = Annotated[
     Path | None,
@@ -35,8 +34,6 @@ def shown(given: list[str] | None, spool: str | None, pipeline: Path | None) -> 
 
     Raises UsageError, QueueMissing, ConfigError.
     """
-    from piperkit.pipeline import graph as graphs  # here: the daemon comes with it
-
     if given or spool is not None:
         if pipeline is not None:
             raise UsageError("--pipeline: its queues are shown; leave QUEUE and --spool out")
@@ -64,10 +61,10 @@ def shown(given: list[str] | None, spool: str | None, pipeline: Path | None) -> 
 
 def _configured(spool: str) -> Graph | None:
     """The daemons that are installed for a spool, where some of them pass messages on."""
-    from piperkit.pipeline import graph as graphs
+    from piperkit.pipeline.installed import installed  # here: the daemon comes with it
 
     try:
-        found = graphs.installed(spool)
+        found = installed(spool)
     except (OSError, PiperError):
         return None  # what is wrong with their configuration, they say themselves
     return found if found.edges else None

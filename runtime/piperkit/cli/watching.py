@@ -128,11 +128,12 @@ def _row(state: QueueState) -> dict[str, Any]:
         "in": state.came,
         "out": state.went,
         "paused": None if state.paused is None else str(state.paused),
-        "instances": None if state.instances is None else [*map(_instance, state.instances)],
+        "instances": None if state.instances is None else [*map(instance, state.instances)],
     }
 
 
-def _instance(each: Instance) -> dict[str, Any]:
+def instance(each: Instance) -> dict[str, Any]:
+    """An instance as a program reads it."""
     facts = {
         "host": each.host,
         "pid": each.pid,

@@ -12,7 +12,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from piperkit.source import Source
 from piperkit.sources import FileSource, SocketSource
 
 _CORE = {option.key: option for option in OPTIONS}
+#: Keys for which an extra may be missing here, and which say nothing of queues.
+_EXTRAS: dict[str, Any] = dict.fromkeys(("metrics_address", "metrics_file", "traces_endpoint"))
 _DEFAULT = "default_"
 #: How alike a key has to be to one of ours to be taken for that, with a mistake: another one may be a component's.
 _ALIKE = 0.85
@@ -40,17 +42,10 @@ def describe(name: str, file: Path, project: Path) -> dict[str, Any]:
     known = {key: value for key, value in defaults.items() if key in _CORE}
     configuration = Configuration(_CORE, [], known, start_dir=str(project))
     paths = {key.removeprefix("path_"): path for key, path in application_paths(str(file), name).items()}
-    config = configuration.initial(name, paths)
-    found = [
-        *configuration.load("directory", config["config_dir"], named=False),
-        *configuration.load("file", config["config_file"], named=False),
-    ]
-    sources = [(where, dict(_of_daemons(where, values, project))) for where, values in found]
-    configuration.merge(config, sources, {}, "")
+    config, _ = _read(configuration, name, paths, lambda where, values: _of_daemons(where, values, project))
     shown = {key: json.loads(_CORE[key].shown(config[key])) for key in _CORE if key in config}
     configuration.accounts(config)
-    config |= dict.fromkeys(("metrics_address", "metrics_file"))  # for which an extra may be missing here
-    queues = configuration.complete(config, os.path.join(paths["var"], "spool"))
+    queues = configuration.complete(config | _EXTRAS, os.path.join(paths["var"], "spool"))
     try:
         pids = list(actions.running(config).values())
     except process.NotAllowed:
@@ -66,6 +61,35 @@ def describe(name: str, file: Path, project: Path) -> dict[str, Any]:
         "template": given.get("template"),
         "checkout": str(project),
     }
+
+
+def queues(name: str, etc: Path, spool: str) -> dict[str, Any] | None:
+    """The queues of an installed daemon, by its configuration in `etc` alone; None where it has none.
+
+    spool: where queues are that are called by a bare name. Raises ConfigError.
+    """
+    configuration = Configuration(_CORE, [], start_dir="/")
+    places = {"cfg": str(etc), "var": "/var", "log": "/var/log", "run": "/run"}
+    config, found = _read(
+        configuration, name, places, lambda where, values: ((key, values[key]) for key in values if key in _CORE)
+    )
+    return configuration.complete(config | _EXTRAS, spool) if found else None
+
+
+def _read(
+    configuration: Configuration,
+    name: str,
+    places: Mapping[str, str],
+    known: Callable[[str, dict[str, Any]], Iterable[tuple[str, Any]]],
+) -> tuple[dict[str, Any], bool]:
+    """The values of all keys, and whether a file says anything. known: of a file's values, those that we know."""
+    config = configuration.initial(name, places)
+    found = [
+        *configuration.load("directory", config["config_dir"], named=False),
+        *configuration.load("file", config["config_file"], named=False),
+    ]
+    configuration.merge(config, [(where, dict(known(where, values))) for where, values in found], {}, "")
+    return config, bool(found)
 
 
 def _given(file: Path) -> dict[str, Any]:

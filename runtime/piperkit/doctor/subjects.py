@@ -45,6 +45,15 @@ class Queue:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a daemon says of itself: `facts` are those of `--action describe`, None where it could not."""
+
+    facts: dict[str, Any] | None
+    wrong: str = ""  #: what it says is wrong
+    status: int = ExitStatus.OK
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Daemon:
     """A daemon: an installed one as it describes itself, a project's as its files do."""
 
@@ -109,22 +118,35 @@ def installed(config_file: Path) -> Daemon:
         raise NoSubject(f"{config_file}: there is no command {name} to go with it; add its directory to PATH")
     file = os.path.abspath(config_file)
     again = f"piperctl doctor --fix --config {shlex.quote(file)}"
-    line = [os.path.abspath(command), "--config-file", file, "--action", "describe"]
+    answer = ask(name, [os.path.abspath(command), "--config-file", file], Path("/"))
+    if answer.facts is not None:
+        add_account(answer.facts)
+    return Daemon(name, file, answer.facts, answer.wrong, answer.status, None, again)
+
+
+def ask(name: str, command: list[str], directory: Path) -> Answer:
+    """Have a daemon describe itself, started by that command in that directory. It checks its configuration first."""
+    line = [*command, "--action=describe"]
     try:
-        done = subprocess.run(line, cwd="/", capture_output=True, text=True, timeout=_ANSWER_WAIT, check=False)
+        done = subprocess.run(line, cwd=directory, capture_output=True, text=True, timeout=_ANSWER_WAIT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Daemon(name, file, None, str(error), 1, None, again)
-    said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        return Answer(None, str(error), 1)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        return Answer(None, said.removeprefix(f"{name}: "), done.returncode)
     try:
-        facts = json.loads(done.stdout) if done.returncode == 0 else None
+        return Answer(json.loads(done.stdout))
     except ValueError:
-        facts, said = None, "its runtime is too old to describe itself"
-    if facts is not None and facts["config"]["user"] is None:
-        facts["config"] |= account_of_unit(name)
-    return Daemon(name, file, facts, said.removeprefix(f"{name}: "), done.returncode, None, again)
+        return Answer(None, "its runtime is too old to describe itself")
 
 
-def account_of_unit(name: str) -> dict[str, str]:
+def add_account(facts: dict[str, Any]) -> None:
+    """Who an installed daemon runs as, where only its unit says so."""
+    if facts["config"]["user"] is None:
+        facts["config"] |= _account_of_unit(facts["name"])
+
+
+def _account_of_unit(name: str) -> dict[str, str]:
     """The `user` and `group` that systemd runs a daemon as; nothing where it runs none of that name."""
     command = ["systemctl", "show", "--property=User", "--property=Group", f"{name}.service"]
     try:

@@ -1,7 +1,8 @@
 """Several daemons as one: a file says how they are chained, and everything about the chain follows from it.
 
 - `description`: the file `pipeline.toml`, the only truth;
-- `graph`: daemons and the queues between them, as the file, what is installed, or the history has them; `drawing`;
+- `graph`: daemons and the queues between them, as the file or the history has them; `installed`: as they are
+  configured; `drawing`;
 - `programs`: the daemons' programs, which describe themselves;
 - `checks`: what is wrong with a pipeline, and what mends it;
 - `units`: what systemd needs to run it, without us;

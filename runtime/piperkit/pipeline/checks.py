@@ -7,10 +7,9 @@ queues are looked at: what rests there shows formats that do not fit, and queues
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -20,41 +19,47 @@ from piperkit.config import nearest
 from piperkit.daemon.process import account_name
 from piperkit.dirq.fs import display
 from piperkit.doctor.finding import Finding
+from piperkit.doctor.subjects import Answer
 from piperkit.errors import ExitStatus, PiperError
+from piperkit.message import Format, Message, Reject, text_of
 from piperkit.operating import View
 from piperkit.pipeline import graph, programs
 from piperkit.pipeline.description import Member, Pipeline
 from piperkit.pipeline.graph import place
-from piperkit.pipeline.programs import Answer
 
 #: Messages of a queue that are looked at, whether they have the format that its daemon expects.
 SAMPLE = 20
-_CHECKED_FORMATS = ("text", "json")
 
 
 def examine(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything that is wrong. Raises NoProgram where nothing of it is ours to run."""
-    yield from shape(pipeline)
     answers = programs.describe(pipeline, pipeline.members)
-    for member in pipeline.members:
-        yield from _daemon(pipeline, member, answers[member.name])
+    yield from startable(pipeline, answers)
     facts = {name: answer.facts for name, answer in answers.items() if answer.facts is not None}
     yield from _beginnings(pipeline, facts)
     yield from _accounts(pipeline, facts)
     yield from _versions(pipeline, facts)
     yield from _file_systems(pipeline)
-    for member in pipeline.members:
-        if member.name in facts:
-            yield from _formats(member, facts[member.name])
-    yield from _pauses(pipeline)
+    with contextlib.ExitStack() as until:
+        views: dict[str, View] = {}
+        for member in pipeline.members:
+            with contextlib.suppress(PiperError):  # it is made when the daemon starts
+                views[member.name] = until.enter_context(contextlib.closing(engines.view(member.source)))
+        for name, view in views.items():
+            with contextlib.suppress(OSError, PiperError):  # which is not for us to see
+                yield from _formats(name, view, facts.get(name, {}).get("config", {}))
+                yield from _pause(name, view)
+        yield from _flows(pipeline, views)
     yield from _left_behind(pipeline)
-    yield from _flows(pipeline)
 
 
-def startable(pipeline: Pipeline) -> Iterator[Finding]:
-    """What is wrong that keeps it from being started: shape, programs and their configuration. Raises as `examine`."""
+def startable(pipeline: Pipeline, answers: Mapping[str, Answer] | None = None) -> Iterator[Finding]:
+    """What is wrong that keeps it from being started: its shape, its programs and their configuration.
+
+    answers: what the daemons say; by default they are asked. Raises as `examine`.
+    """
     yield from shape(pipeline)
-    answers = programs.describe(pipeline, pipeline.members)
+    answers = programs.describe(pipeline, pipeline.members) if answers is None else answers
     for member in pipeline.members:
         yield from _daemon(pipeline, member, answers[member.name])
 
@@ -107,13 +112,8 @@ def _daemon(pipeline: Pipeline, member: Member, answer: Answer) -> Iterator[Find
             yield Finding(member.name, words, f"${{EDITOR:-vi}} {quote(origin)}  # leave {key} out", check="queues")
         elif pipeline.project is None:
             words = f"its {key} is {shown}, and {pipeline.path.name} says {ours}: its units are older, or not there"
-            yield Finding(
-                member.name, words, f"sudo piperctl pipeline units --to / {_option(pipeline)}", check="queues"
-            )
-
-
-def _option(pipeline: Pipeline) -> str:
-    return f"--pipeline {quote(str(pipeline.path))}"
+            mend = f"sudo piperctl pipeline units --to / --pipeline {quote(str(pipeline.path))}"
+            yield Finding(member.name, words, mend, check="queues")
 
 
 def _beginnings(pipeline: Pipeline, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -187,38 +187,34 @@ def _file_systems(pipeline: Pipeline) -> Iterator[Finding]:
                 yield Finding(member.name, words, mend, warning=True, check="file systems")
 
 
-def _formats(member: Member, facts: Mapping[str, Any]) -> Iterator[Finding]:
-    """What waits in a queue has the format that its daemon expects."""
-    form = facts["config"].get("message_format")
-    if form not in _CHECKED_FORMATS:
-        return
-    with contextlib.suppress(OSError, PiperError):
-        view = engines.view(member.source)
-        entries, _ = view.oldest("incoming", SAMPLE)
-        wrong = [entry for entry in entries if not _fits(view.read(entry), form)]
-        if wrong:
-            words = (
-                f"{len(wrong)} of the first {len(entries)} messages that wait for it are no {form}, its message_format"
-            )
-            mend = f"piperctl queue show {quote(member.source)} {quote(wrong[0].id)}"
-            yield Finding(member.name, words, mend, warning=True, check="formats")
+def _formats(name: str, view: View, config: Mapping[str, Any]) -> Iterator[Finding]:
+    """What waits in a queue has the format that its daemon expects. Raises OSError, PiperError."""
+    form = config.get("message_format", Format.BYTES.value)
+    entries, _ = view.oldest("incoming", SAMPLE)
+    wrong = [entry for entry in entries if not _fits(entry.id, view.read(entry), Format(form))]
+    if wrong:
+        words = f"{len(wrong)} of the first {len(entries)} messages that wait for it are no {form}, its message_format"
+        mend = f"piperctl queue show {quote(view.path)} {quote(wrong[0].id)}"
+        yield Finding(name, words, mend, warning=True, check="formats")
 
 
-def _fits(data: bytes, form: str) -> bool:
+def _fits(id: str, data: bytes, form: Format) -> bool:
+    """Whether a daemon of that format could be given such a message."""
     try:
-        return data.decode() is not None and (form != "json" or json.loads(data) is not ...)
-    except (ValueError, RecursionError):
+        if form is not Format.BYTES:
+            text_of(data)
+        if form is Format.JSON:
+            _ = Message(id, data).json
+    except Reject:
         return False
+    return True
 
 
-def _pauses(pipeline: Pipeline) -> Iterator[Finding]:
-    """No operator has paused a queue, or what its daemon fetches."""
-    for member in pipeline.members:
-        with contextlib.suppress(OSError, PiperError):
-            paused = engines.view(member.source).paused()
-            if paused is not None:
-                mend = f"piperctl queue resume {quote(member.source)}"
-                yield Finding(member.name, str(paused), mend, warning=True, check="paused")
+def _pause(name: str, view: View) -> Iterator[Finding]:
+    """No operator has paused a queue, or what its daemon fetches. Raises OSError, PiperError."""
+    paused = view.paused()
+    if paused is not None:
+        yield Finding(name, str(paused), f"piperctl queue resume {quote(view.path)}", warning=True, check="paused")
 
 
 def _left_behind(pipeline: Pipeline) -> Iterator[Finding]:
@@ -232,14 +228,14 @@ def _left_behind(pipeline: Pipeline) -> Iterator[Finding]:
         if place(queue) in known:
             continue
         with contextlib.suppress(OSError, PiperError):
-            view = engines.view(queue)
-            if _somebody_reads(view):
-                continue
-            counts = view.counts()
+            with contextlib.closing(engines.view(queue)) as view:
+                if _somebody_reads(view):
+                    continue
+                counts = view.counts()
             count = sum(counts.values())
             if count:
                 words = f"it holds {count} message{'s' * (count != 1)}, and no daemon of this pipeline reads it"
-                part = max(counts, key=lambda part: counts[part])
+                part = max(counts, key=counts.__getitem__)
                 mend = f"piperctl queue mv {quote(queue)} QUEUE --part {part} --all"
                 yield Finding(display(queue), words, mend, warning=True, check="left behind")
 
@@ -250,22 +246,14 @@ def _somebody_reads(view: View) -> bool:
     return there is None or any(each.alive for each in there)
 
 
-def _flows(pipeline: Pipeline) -> Iterator[Finding]:
+def _flows(pipeline: Pipeline, views: Mapping[str, View]) -> Iterator[Finding]:
     """Messages have gone only where the file says, as far as the history knows."""
-    known: dict[str, tuple[str, set[str]]] = {}
-    views: list[View] = []
-    for member in pipeline.members:
-        with contextlib.suppress(OSError, PiperError):
-            views.append(engines.view(member.source))
-            known[views[-1].path] = member.name, {place(target) for target in member.targets}
-    told: Sequence[graph.Edge] = ()
-    with contextlib.suppress(OSError):
-        told = graph.flowed(views).edges
-    paths = {engines.short_name(path): path for path in known}
-    for edge in told:
-        name, targets = known[paths[edge.tail]]
-        if place(edge.queue) not in targets:
+    try:
+        edges = graph.flowed(views).edges
+    except OSError:
+        return  # it is for the queues' owners to read
+    for edge in edges:
+        if place(edge.queue) not in map(place, pipeline.member(edge.tail).targets):
             words = f"{edge.messages} of its messages have gone to {display(edge.queue)}, of which {pipeline.path.name}"
-            words += " does not know"
-            mend = f"${{EDITOR:-vi}} {quote(str(pipeline.path))}  # add it to daemons.{name}.to"
-            yield Finding(name, words, mend, warning=True, check="flows")
+            mend = f"${{EDITOR:-vi}} {quote(str(pipeline.path))}  # add it to daemons.{edge.tail}.to"
+            yield Finding(edge.tail, f"{words} does not know", mend, warning=True, check="flows")

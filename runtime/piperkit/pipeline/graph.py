@@ -1,4 +1,4 @@
-"""Daemons and the queues between them as a graph: by `pipeline.toml`, by what is installed, or by what has flowed."""
+"""Daemons and the queues between them as a graph: by `pipeline.toml`, or by what has flowed; see also `installed`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import graphlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from piperkit import engines
-from piperkit.daemon.configuration import Configuration
-from piperkit.daemon.options import OPTIONS
 from piperkit.engines import short_name
 from piperkit.operating import View
 from piperkit.pipeline.description import Pipeline
@@ -76,86 +72,45 @@ def of(pipeline: Pipeline) -> Graph:
     """As the file says."""
     readers = [(member.source, member.name) for member in pipeline.members]
     sends = [(member.name, target) for member in pipeline.members for target in member.targets]
-    instances = Counter({member.name: member.instances for member in pipeline.members})
-    return _joined([member.name for member in pipeline.members], readers, sends, instances)
+    return joined(readers, sends, {member.name: member.instances for member in pipeline.members})
 
 
-def installed(spool: str, etc: Path = Path("/etc")) -> Graph:
-    """As the configuration in /etc of the daemons says whose queues are in a spool. Nothing of theirs is executed: to
-    which queues their components send is not in there.
-
-    Raises QueueMissing, ConfigError.
+def flowed(views: Mapping[str, View]) -> Graph:
+    """As the histories of queues tell: which messages have gone where, and how many. views: of the queues, each by the
+    name of the daemon that reads it. Raises OSError.
     """
-    readers, sends = [], []
-    for queue in engines.spool(spool):
-        name = short_name(queue)
-        config = _configured(name, etc, spool)
-        if config is None:
-            continue
-        readers.append((config["dir_queue"], name))
-        if config["dir_next_queue"]:
-            sends.append((name, config["dir_next_queue"]))
-    return _joined([name for _, name in readers], readers, sends, Counter())
-
-
-def _configured(name: str, etc: Path, spool: str) -> dict[str, Any] | None:
-    """The queues of a daemon; None where nothing is configured under that name."""
-    options = {option.key: option for option in OPTIONS}
-    configuration = Configuration(options, [], start_dir="/")
-    found = [
-        *configuration.load("directory", str(etc / name), named=False),
-        *configuration.load("file", str(etc / f"{name}.conf"), named=False),
-    ]
-    if not found:
-        return None
-    config = configuration.initial(name, {"cfg": str(etc), "var": "/var", "log": "/var/log", "run": "/run"})
-    ours = [(where, {key: value for key, value in values.items() if key in options}) for where, values in found]
-    configuration.merge(config, ours, {}, "")
-    config |= dict.fromkeys(("metrics_address", "metrics_file", "traces_endpoint"))  # whose extras may be missing here
-    return configuration.complete(config, spool)
-
-
-def flowed(views: Sequence[View]) -> Graph:
-    """As the histories of queues tell: which messages have gone where, and how many. Raises OSError."""
     counts: Counter[tuple[str, str]] = Counter()
-    for view in views:
+    for name, view in views.items():
         for line in view.told(b'"to"'):
             target = line.get("to")
             if isinstance(target, str) and line.get("what") in ("committed", "dispatched", "copied"):
-                counts[view.path, target] += 1
-    known = {view.path for view in views}
-    readers = [(view.path, short_name(view.path)) for view in views]
-    edges = tuple(
-        Edge(short_name(tail), short_name(head), head, number) for (tail, head), number in sorted(counts.items())
-    )
-    concerned = {path for pair in counts for path in pair}
-    daemons = tuple(name for path, name in readers if path in concerned)
-    outside = frozenset(short_name(head) for _, head in counts if head not in known)
-    return Graph(daemons, edges, outside, sources={short_name(path): path for path in concerned & known})
+                counts[name, target] += 1
+    found = joined([(view.path, name) for name, view in views.items()], sorted(counts))
+    edges = tuple(dataclasses.replace(edge, messages=counts[edge.tail, edge.queue]) for edge in found.edges)
+    concerned = {node for edge in edges for node in (edge.tail, edge.head)}
+    daemons = tuple(name for name in found.daemons if name in concerned)
+    return dataclasses.replace(found, daemons=daemons, edges=edges)
 
 
-def _joined(
-    daemons: Sequence[str],
-    readers: Iterable[tuple[str, str]],
-    sends: Iterable[tuple[str, str]],
-    instances: Counter[str],
+def joined(
+    readers: Sequence[tuple[str, str]], sends: Iterable[tuple[str, str]], instances: Mapping[str, int] | None = None
 ) -> Graph:
-    """readers: queues, each with its daemon; sends: daemons, each with a queue."""
+    """readers: queues, each with its daemon; sends: daemons, each with a queue that it sends to."""
     of_queue: dict[str, list[str]] = {}
-    sources = {daemon: queue for queue, daemon in readers}
     for queue, daemon in readers:
         of_queue.setdefault(place(queue), []).append(daemon)
+    sources = {daemon: queue for queue, daemon in readers}
     edges: list[Edge] = []
     queues = set[str]()
     for daemon, queue in sends:
         heads = of_queue.get(place(queue))
         if heads is None:
-            # A queue of a daemon's name that another one reads is called by its path.
+            # A queue of a daemon's name that this one does not read is called by its path.
             short = short_name(queue)
-            heads = [queue if short in daemons else short]
+            heads = [queue if short in sources else short]
             queues |= {*heads}
         edges += [Edge(daemon, head, queue) for head in heads]
-    return Graph(tuple(daemons), tuple(edges), frozenset(queues), instances, sources)
+    return Graph(tuple(sources), tuple(edges), frozenset(queues), Counter(instances or {}), sources)
 
 
 def place(queue: str) -> str:

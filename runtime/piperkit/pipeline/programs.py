@@ -6,35 +6,20 @@ daemon as it would run, so root calls nothing that belongs to somebody else.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from piperkit.doctor.subjects import account_of_unit, stranger
+from piperkit.doctor.subjects import Answer, add_account, ask, stranger
 from piperkit.errors import ExitStatus, PiperError
 from piperkit.pipeline.description import Member, Pipeline
-
-_ANSWER_WAIT = 60.0  # seconds
 
 
 class NoProgram(PiperError):
     """A daemon's program is not there, or not ours to run."""
 
     exit_status = ExitStatus.UNAVAILABLE
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """What a daemon says of itself: `facts` are those of `--action describe`, None where it could not."""
-
-    facts: dict[str, Any] | None
-    wrong: str = ""  #: what it says is wrong
-    status: int = 0
 
 
 def locate(pipeline: Pipeline, member: Member) -> str:
@@ -79,43 +64,19 @@ def start_directory(pipeline: Pipeline) -> Path:
     return pipeline.project or Path("/")
 
 
-def ask(pipeline: Pipeline, member: Member, *options: str) -> tuple[int, str, str]:
-    """Call the daemon's program; returns its status, and what it printed. Raises NoProgram."""
-    line = [*command(pipeline, member), *options]
-    try:
-        done = subprocess.run(
-            line, cwd=start_directory(pipeline), capture_output=True, text=True, timeout=_ANSWER_WAIT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 1, "", str(error)
-    return done.returncode, done.stdout, done.stderr
-
-
 def describe(pipeline: Pipeline, members: Sequence[Member]) -> Mapping[str, Answer]:
     """What each says of itself, by name. Raises NoProgram where nothing of it is ours to run."""
     may_run(pipeline)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(
-            zip(
-                (member.name for member in members),
-                pool.map(lambda member: _described(pipeline, member), members),
-                strict=True,
-            )
-        )
+        answers = pool.map(lambda member: _describe(pipeline, member), members)
+        return dict(zip((member.name for member in members), answers, strict=True))
 
 
-def _described(pipeline: Pipeline, member: Member) -> Answer:
+def _describe(pipeline: Pipeline, member: Member) -> Answer:
     try:
-        # It checks its configuration as --action config-check does.
-        status, out, err = ask(pipeline, member, "--action=describe")
-        if status:
-            said = (err.strip().splitlines() or [f"it ended with status {status}"])[-1]
-            return Answer(None, said.removeprefix(f"{member.name}: "), status)
-        facts = json.loads(out)
+        answer = ask(member.name, command(pipeline, member), start_directory(pipeline))
     except NoProgram as error:
         return Answer(None, str(error), error.exit_status)
-    except ValueError:
-        return Answer(None, "its runtime is too old to describe itself")
-    if facts["config"]["user"] is None and pipeline.project is None:
-        facts["config"] |= account_of_unit(member.name)
-    return Answer(facts)
+    if answer.facts is not None and pipeline.project is None:
+        add_account(answer.facts)
+    return answer

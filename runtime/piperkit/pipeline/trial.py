@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from piperkit.dirq import DirectoryQueue, ensure_queue
 from piperkit.dirq.acts import Operator
@@ -30,6 +30,8 @@ from piperkit.pipeline.running import Running
 _MOVING = ("incoming", "pending", "outgoing")
 #: Seconds between looks, and for one test.
 _LOOK, _TEST_MAX = 0.05, 60.0
+_T = TypeVar("_T")
+_W = TypeVar("_W")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,39 +101,32 @@ def _judge(case: Case, here: Pipeline, out: dict[str, str], running: list[str], 
             yield f"it is not done after {_TEST_MAX:g} s"
             break
     for name, view in views.items():
-        yield from _errors(name, [entry.reason or "" for entry in view.each("errors")], case.errors.get(name, []))
+        reasons = [entry.reason or "" for entry in view.each("errors")]
+        missing, left = _matched(reasons, case.errors.get(name, []), lambda reason, part: part in reason)
+        yield from (f"{name}: no dead letter with {part!r} in its reason" for part in missing)
+        yield from (f"{name}: a message has failed: {reason}" for reason in left)
         for entry in view.each("deferred"):
             yield f"{name}: a message was put off: {entry.reason or 'without a reason'}"
         _clear(view)
     for name, queue in out.items():
         view = QueueView(queue)
         came = [view.read(entry) for part in HOLDING for entry in view.each(part)]
-        yield from _compared(name, came, case.outputs.get(name, []))
+        lacking, more = _matched(came, case.outputs.get(name, []), _is)
+        yield from (f"{name}: has not got {_shown(value)}" for value in lacking)
+        yield from (f"{name}: has got {_shown_data(data)}" for data in more)
         _clear(view)
 
 
-def _errors(name: str, reasons: list[str], wanted: list[str]) -> Iterator[str]:
-    left = [*reasons]
-    for part in wanted:
-        found = next((reason for reason in left if part in reason), None)
-        if found is None:
-            yield f"{name}: no dead letter with {part!r} in its reason"
-        else:
-            left.remove(found)
-    for reason in left:
-        yield f"{name}: a message has failed: {reason}"
-
-
-def _compared(name: str, came: list[bytes], wanted: list[Any]) -> Iterator[str]:
-    left = [*came]
+def _matched(came: list[_T], wanted: list[_W], fits: Callable[[_T, _W], bool]) -> tuple[list[_W], list[_T]]:
+    """What is wanted and has not come, and what has come and is not wanted; each counts once, in any order."""
+    left, missing = [*came], []
     for value in wanted:
-        found = next((data for data in left if _is(data, value)), None)
+        found = next((at for at, each in enumerate(left) if fits(each, value)), None)
         if found is None:
-            yield f"{name}: has not got {_shown(value)}"
+            missing.append(value)
         else:
-            left.remove(found)
-    for data in left:
-        yield f"{name}: has got {_shown_data(data)}"
+            del left[found]
+    return missing, left
 
 
 def _is(data: bytes, value: Any) -> bool:
