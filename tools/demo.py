@@ -33,9 +33,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from piperkit.dirq.view import QueueView
 from piperkit.operating import HOLDING, Entry
-from piperkit.pipeline import description, drawing, graph
+from piperkit.pipeline import description, drawing, graph, making
 from piperkit.pipeline.running import Running
-from piperkit.project import chain
 
 ROOT = Path(__file__).parents[1]
 LOGS = ("dpkg.log", "dpkg.log.1", "syslog", "messages", "pacman.log", "dnf.log", "alternatives.log", "bootstrap.log")
@@ -68,7 +67,7 @@ class Demo:
         self.total, type = _look_at(log)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # copier's, when the checkout has uncommitted changes
-            chain.make(
+            making.make(
                 self.project,
                 "demo",
                 {"systemd": False, "metrics": False},
@@ -84,7 +83,7 @@ class Demo:
         self._configure("demo-parser", pattern=LINE)
         for sink in self.sinks:
             self._configure(sink, batch_wait=0.1)
-        self.pipeline = description.load(self.project / chain.FILE)
+        self.pipeline = description.load(self.project / description.FILE)
         for member in self.pipeline.members:
             self._program(member.name)
 
@@ -144,7 +143,7 @@ def _look_at(log: Path) -> tuple[int, str]:
                 types[found["type"]] += 1
     if not total:
         raise Failed("it is empty; name another file: make demo INPUT=FILE")
-    return total, next((type for type, _ in types.most_common() if type != chain.REST), "other")
+    return total, next((type for type, _ in types.most_common() if type != making.REST), "other")
 
 
 def find_log() -> Path:

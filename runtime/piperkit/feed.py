@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from piperkit.errors import PiperError
 from piperkit.operating import View
 from piperkit.overview import Overview, QueueState
+from piperkit.pipeline import drawing
 from piperkit.pipeline.graph import Edge, Graph
 
 #: Looks that a sparkline shows.
@@ -30,6 +31,16 @@ class Moment:
     states: tuple[QueueState, ...]
     at: float  #: seconds since the epoch
     wrong: str = ""  #: why what flows cannot be told
+
+    @property
+    def waits(self) -> int:
+        """Messages that wait, in all of them."""
+        return sum(state.waits for state in self.states)
+
+    @property
+    def failed(self) -> int:
+        """Dead letters, in all of them."""
+        return sum(state.failed for state in self.states)
 
     def state(self, queue: str) -> QueueState | None:
         return next((state for state in self.states if state.queue == queue), None)
@@ -80,20 +91,34 @@ class Feed:
             self.lately.setdefault(state.queue, collections.deque(maxlen=LATELY)).append(state.went or 0.0)
         return moment
 
-    def flow(self, moment: Moment, edge: Edge) -> float | None:
-        """Messages a second on an edge of the graph; None where nothing tells it apart from others."""
+    def drawn(self, moment: Moment) -> str:
+        """The graph, with what flows on its edges, and what is wrong with its daemons; nothing where none is known."""
+        if self.graph is None:
+            return ""
+        return drawing.text(
+            self.graph, label=lambda name: self._label(moment, name), flow=lambda edge: self._flow(moment, edge)
+        )
+
+    def _label(self, moment: Moment, name: str) -> str:
+        state = moment.state(self._queues.get(name, ""))
+        if state is None:
+            return ""
+        marks = ["paused"] if state.paused is not None else []
+        marks += [f"{state.waits} wait"] if state.waits else []
+        marks += ["nobody"] if state.alive == () else []
+        return f" ({', '.join(marks)})" if marks else ""
+
+    def _flow(self, moment: Moment, edge: Edge) -> str:
+        """Messages a second on an edge; nothing where nothing tells them apart from others."""
         assert self.graph is not None
         head = moment.state(self._queues.get(edge.head, edge.queue))
         tail = moment.state(self._queues.get(edge.tail, ""))
+        found = None
         if tail is not None and len(self.graph.heads(edge.tail)) == 1:
-            return tail.went
-        if head is not None and len(self.graph.tails(edge.head)) == 1:
-            return head.came
-        return None
-
-    def of_daemon(self, moment: Moment, name: str) -> QueueState | None:
-        """The queue that a daemon of the graph reads."""
-        return moment.state(self._queues.get(name, ""))
+            found = tail.went
+        elif head is not None and len(self.graph.tails(edge.head)) == 1:
+            found = head.came
+        return "" if found is None else f"{found:g}/s"
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -17,6 +17,8 @@ from piperkit.flow import Flow
 from piperkit.operating import Instance, Paused, View
 
 REUSE = 20.0
+#: Seconds that the oldest message may wait before that is a warning, and critical; as `piperctl check` by default.
+_WARNING, _CRITICAL = 900.0, 3600.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +40,22 @@ class QueueState:
         return engines.short_name(self.queue)
 
     @property
+    def alive(self) -> tuple[Instance, ...] | None:
+        """The instances whose connection has not ended; None: not for us to see."""
+        return None if self.instances is None else tuple(each for each in self.instances if each.alive)
+
+    @property
+    def lateness(self) -> str:
+        """How bad the age of its oldest message is: "critical", "warning", or nothing."""
+        age = self.oldest or 0.0
+        return "critical" if age >= _CRITICAL else "warning" if age >= _WARNING else ""
+
+    @property
+    def failed(self) -> int:
+        """Dead letters."""
+        return self.parts.get("errors", 0)
+
+    @property
     def waits(self) -> int:
         """Messages that wait for nothing but their turn."""
         return self.parts.get("incoming", 0)
@@ -55,11 +73,6 @@ class Overview:
         self._views = [*views]
         self._rates: dict[str, tuple[float | None, float | None]] = {}
         self._depths: dict[str, tuple[float, dict[str, tuple[int, float | None]]]] = {}  #: each until when it is used
-
-    @property
-    def queues(self) -> list[str]:
-        """Their paths and addresses."""
-        return [view.path for view in self._views]
 
     def look(self) -> list[QueueState]:
         """How all of them do now. What cannot be looked at says so."""

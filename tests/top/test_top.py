@@ -15,10 +15,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
+import four_queues
 import postgresql
 from kinds import Database, create
 from needs import need
-from piperkit import Failure, engines
+from piperkit import engines
 from piperkit.cli import render
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
@@ -34,19 +35,7 @@ PIPELINE = '[daemons.a]\nto = "b"\n[daemons.b]\nto = ["c", "d"]\n[daemons.c]\n[d
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
-    """Queues a to d; what is in them differs."""
-    spool = tmp_path / "spool"
-    for number, name in enumerate("abcd"):
-        with DirectoryQueue(spool / name) as queue:
-            for at in range(number):
-                queue.enqueue({"n": at, "text": f"of {name}"}, f"{name}{at}")
-    with DirectoryQueue(spool / "d") as queue:
-        for at in range(4):
-            queue.enqueue("x", f"e{at}")
-        for claim in queue.claim(10):
-            if claim.id.startswith("e"):
-                queue.banish(claim.id, Failure("the host is down" if claim.id < "e3" else "too long"))
-    return spool
+    return four_queues.make(tmp_path / "spool")
 
 
 def top(spool: Path, **more: Any) -> Top:

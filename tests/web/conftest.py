@@ -11,26 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from piperkit import Failure
-from piperkit.dirq import DirectoryQueue
+import four_queues
 from web_page import Page
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
-    """Queues a to d; what is in them differs."""
-    spool = tmp_path / "spool"
-    for number, name in enumerate("abcd"):
-        with DirectoryQueue(spool / name) as queue:
-            for at in range(number):
-                queue.enqueue({"n": at, "text": f"of {name}"}, f"{name}{at}")
-    with DirectoryQueue(spool / "d") as queue:
-        for at in range(4):
-            queue.enqueue("x", f"e{at}")
-        for claim in queue.claim(10):
-            if claim.id.startswith("e"):
-                queue.banish(claim.id, Failure("the host is down" if claim.id < "e3" else "too long"))
-    return spool
+    return four_queues.make(tmp_path / "spool")
 
 
 @pytest.fixture

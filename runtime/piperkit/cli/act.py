@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from piperkit.cli import acting, passing, queues, render, selecting, spools
+from piperkit.cli.acts import ACTS
 from piperkit.engines import is_address
 from piperkit.errors import UsageError
 from piperkit.operating import RESTING
@@ -48,11 +49,8 @@ def requeue(
 
         piperctl queue ls QUEUE errors --ids | grep 2026 | piperctl queue requeue QUEUE -
     """
-    where = _parts(part, ("errors", "deferred"), ("errors", "deferred"))
     passes = passing.by(if_passes) if if_passes is not None else None
-    acting.perform(
-        "requeue", "requeued", named, where, criteria, how, lambda operator, entry: operator.requeue(entry), passes
-    )
+    _perform("requeue", named, part, criteria, how, passes=passes)
 
 
 def hold(
@@ -73,8 +71,7 @@ def hold(
 
         piperctl queue hold QUEUE 1790000000.123456789.4711.mail
     """
-    where = _parts(part, ("incoming", "deferred"), ("incoming", "deferred"))
-    acting.perform("hold", "held", named, where, criteria, how, lambda operator, entry: operator.hold(entry, why))
+    _perform("hold", named, part, criteria, how, why)
 
 
 def release(
@@ -89,9 +86,7 @@ def release(
 
         piperctl queue release QUEUE --all --rate 50/s
     """
-    acting.perform(
-        "release", "released", named, ("hold",), criteria, how, lambda operator, entry: operator.requeue(entry)
-    )
+    _perform("release", named, None, criteria, how)
 
 
 def banish(
@@ -108,11 +103,7 @@ def banish(
 
         piperctl queue banish QUEUE --where customer=4711 --why 'their disk is broken'
     """
-    waiting = ("incoming", "deferred", "hold")
-    where = _parts(part, waiting, waiting)
-    acting.perform(
-        "banish", "banished", named, where, criteria, how, lambda operator, entry: operator.banish(entry, why)
-    )
+    _perform("banish", named, part, criteria, how, why)
 
 
 def rm(
@@ -130,8 +121,7 @@ def rm(
 
         piperctl queue rm QUEUE --part incoming --where type=test
     """
-    where = _parts(part, ("errors",))
-    acting.perform("rm", "deleted", named, where, criteria, how, lambda operator, entry: operator.remove(entry))
+    _perform("rm", named, part, criteria, how)
 
 
 def mv(
@@ -165,6 +155,20 @@ def mv(
     where = _parts(part, by_default)
     named = acting.Named(queue, ids)
     acting.perform("mv", "moved", named, where, criteria, how, lambda operator, entry: operator.move(entry, there))
+
+
+def _perform(
+    name: str,
+    named: acting.Named,
+    part: str | None,
+    criteria: selecting.Criteria,
+    how: acting.How,
+    why: str = "",
+    passes: passing.Passing | None = None,
+) -> None:
+    kind = ACTS[name]
+    where = _parts(part, kind.usual, kind.parts)
+    acting.perform(name, kind.word, named, where, criteria, how, lambda at, entry: kind.do(at, entry, why), passes)
 
 
 def _real(queue: str) -> str:

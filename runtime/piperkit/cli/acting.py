@@ -243,14 +243,19 @@ def _in_queue(
                     for entry in group:
                         with interrupts.allowed():
                             pace.wait()
-                        _one(operator, act, entry, result)
+                        one(operator, act, entry, result, _complain)
                         advance(1, 0)
         except KeyboardInterrupt:
             return result, True
     return result, False
 
 
-def _one(operator: Operator, act: Act, entry: Entry, result: Result) -> None:
+def _complain(text: str) -> None:
+    print(f"piperctl: {text}", file=sys.stderr)
+
+
+def one(operator: Operator, act: Act, entry: Entry, result: Result, failed: Callable[[str], None]) -> None:
+    """Act on one message, and count what became of it. failed: told why it could not be done."""
     try:
         act(operator, entry)
         result.done += 1
@@ -259,7 +264,7 @@ def _one(operator: Operator, act: Act, entry: Entry, result: Result) -> None:
     except (OSError, PiperError) as error:
         result.failed += 1
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"piperctl: {render.name(entry.id)}: {render.text(said)}", file=sys.stderr)
+        failed(f"{render.name(entry.id)}: {render.text(said)}")
 
 
 def _show(

@@ -14,25 +14,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import piperkit
 from piperkit import engines
 from piperkit.cli import acting, render
 from piperkit.cli.acting import Result
-from piperkit.cli.reasons import kind
+from piperkit.cli.acts import ACTS
+from piperkit.cli.reasons import kind as kind_of
 from piperkit.errors import PiperError, UsageError
-from piperkit.operating import Entry, Operator, View
+from piperkit.operating import Entry, View
 
-#: What can be done to messages, in which parts, and the word for it.
-ACTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "requeue": (("errors", "deferred"), "requeued"),
-    "hold": (("incoming", "deferred"), "held"),
-    "release": (("hold",), "released"),
-    "banish": (("incoming", "deferred", "hold"), "banished"),
-    "rm": (("errors", "hold", "deferred", "incoming"), "deleted"),
-}
 #: What can be done to a queue.
 WHOLE = {"pause": "paused", "resume": "resumed"}
 _WAIT = 600.0  # seconds
@@ -110,9 +103,10 @@ def main() -> None:
 def _do(act: Act, on_behalf: str) -> str:
     by = f" ({render.text(on_behalf)})" if on_behalf else ""
     who = f"{acting.who()}{by}"
-    view = engines.view(act.queue)
     if act.what in WHOLE:
         return _whole(act, who)
+    view = engines.view(act.queue)
+    kind = ACTS[act.what]
     acting.become_owner(view.path)
     operator = engines.operator(view.path, who)
     result = Result()
@@ -121,10 +115,10 @@ def _do(act: Act, on_behalf: str) -> str:
     while group := list(itertools.islice(found, acting.GROUP)):
         with operator.batch():
             for entry in group:
-                _one(operator, act, entry, result, said)
-    text = f"{render.number(result.done, 'message')} of {render.name(view.path)} {ACTS[act.what][1]}"
+                acting.one(operator, lambda at, one: kind.do(at, one, act.why), entry, result, said.append)
+    text = f"{render.number(result.done, 'message')} of {render.name(view.path)} {kind.word}"
     acting.leave_a_line(f"{text}{by}", result.done)
-    return acting.told(result, ACTS[act.what][1]) + "".join(f"; {each}" for each in said[:1])
+    return acting.told(result, kind.word) + "".join(f"; {each}" for each in said[:1])
 
 
 def _whole(act: Act, who: str) -> str:
@@ -142,13 +136,13 @@ def _whole(act: Act, who: str) -> str:
 
 def _meant(view: View, act: Act, result: Result) -> Iterator[Entry]:
     """The messages as they are now; those that have moved on are counted."""
-    parts = ACTS[act.what][0]
+    parts = ACTS[act.what].parts
+    for part in {"errors"} if act.kind is not None else {listed.part for listed in act.messages}:
+        if part not in parts:
+            raise UsageError(f"{act.what}: not what is in {part}, but in {', '.join(parts)}")
     if act.kind is not None:
-        yield from (entry for entry in view.each("errors") if kind(entry.reason) == act.kind)
-        return
+        yield from (entry for entry in view.each("errors") if kind_of(entry.reason) == act.kind)
     for listed in act.messages:
-        if listed.part not in parts:
-            raise UsageError(f"{act.what}: not what is in {listed.part}, but in {', '.join(parts)}")
         try:
             entry = view.entry(listed.part, listed.id)
         except (FileNotFoundError, PiperError):
@@ -157,29 +151,6 @@ def _meant(view: View, act: Act, result: Result) -> Iterator[Entry]:
             result.skipped += 1
             continue
         yield entry
-
-
-def _one(operator: Operator, act: Act, entry: Entry, result: Result, said: list[str]) -> None:
-    try:
-        if act.what in ("requeue", "release"):
-            operator.requeue(entry)
-        elif act.what == "hold":
-            operator.hold(entry, act.why)
-        elif act.what == "banish":
-            operator.banish(entry, act.why)
-        else:
-            operator.remove(entry)
-        result.done += 1
-    except FileNotFoundError:
-        result.skipped += 1
-    except (OSError, PiperError) as error:
-        result.failed += 1
-        said.append(f"{render.name(entry.id)}: {render.text(str(error))}")
-
-
-def listed(entries: Sequence[Entry]) -> tuple[Listed, ...]:
-    """Messages as they were shown."""
-    return tuple(map(Listed.of, entries))
 
 
 if __name__ == "__main__":

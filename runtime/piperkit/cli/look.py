@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from piperkit.cli import completing, finding, progress, queues, reasons, render, selecting, shapes, trace
+from piperkit.cli import completing, finding, progress, queues, reasons, render, selecting, shapes, tables, trace
 from piperkit.cli.options import Json
 from piperkit.dirq.fs import display
 from piperkit.errors import ExitStatus, QueueError, UsageError
@@ -51,7 +51,7 @@ def ls(
     *,
     criteria: selecting.Criteria,
     columns: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help=f"Columns of the table, of {', '.join(render.COLUMNS)}.")
+        str | None, typer.Option(metavar="NAME,...", help=f"Columns of the table, of {', '.join(tables.COLUMNS)}.")
     ] = None,
     sort: Annotated[
         str | None,
@@ -76,8 +76,8 @@ def ls(
         raise UsageError(f"{part} is no part of a queue; it must be one of {', '.join(HOLDING)}")
     if limit is None:
         limit = 0 if json or ids else LIMIT
-    order = render.order(sort)
-    shown_columns = render.columns(columns)
+    order = tables.order(sort)
+    shown_columns = tables.columns(columns)
     chosen = criteria.selection()
     views = queues.views(given, spool)
     left_out = 0
@@ -99,7 +99,7 @@ def ls(
                     facts = {"queue": display(view.path)} if len(views) > 1 else {}
                     print(render.name(entry.id)) if ids else render.as_json({**facts, **render.facts(entry)})
     if not json and not ids:
-        render.entries(shown, left_out, shown_columns, several=len(views) > 1)
+        tables.entries(shown, left_out, shown_columns, several=len(views) > 1)
 
 
 def errors(
@@ -126,7 +126,7 @@ def errors(
 
     def table() -> Any:
         found = kinds.sorted()
-        return render.reasons(found[:limit], sum(kind.messages for kind in found[limit:]))
+        return tables.reasons(found[:limit], sum(kind.messages for kind in found[limit:]))
 
     views = queues.views(given or [], spool)
     with progress.looking(None if json else table) as look:
@@ -139,7 +139,7 @@ def errors(
             facts = {"reason": kind.reason, "messages": kind.messages, **moments, "example": display(kind.example)}
             render.as_json(facts)
     else:
-        render.show(table())
+        tables.show(table())
 
 
 def show(
@@ -235,7 +235,7 @@ def stats(given: queues.Queues = None, spool: queues.Spool = None, json: Json = 
         for row in rows:
             render.as_json(row)
     else:
-        render.counts(rows)
+        tables.counts(rows)
 
 
 def shape(
@@ -270,7 +270,7 @@ def shape(
     views = queues.views(given or [], spool)
 
     def table() -> Any:
-        return render.shape(found, by, limit)
+        return tables.shape(found, by, limit)
 
     with progress.looking(None if json else table) as look:
         for view in views:
@@ -281,4 +281,4 @@ def shape(
             ages = {f"{bound}s": number for bound, number in zip(shapes.BOUNDS, counts, strict=False)}
             render.as_json({by: name, "messages": sum(counts), "up_to": {**ages, "more": counts[-1]}})
     else:
-        render.show(table())
+        tables.show(table())

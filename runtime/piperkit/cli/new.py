@@ -10,6 +10,8 @@ import typer
 
 from piperkit.config import nearest
 from piperkit.errors import UsageError
+from piperkit.pipeline.description import FILE, NoPipeline
+from piperkit.pipeline.description import load as load_pipeline
 from piperkit.project import answers as answers_files
 
 if TYPE_CHECKING:
@@ -133,27 +135,27 @@ def _new_pipeline(
     how: dict[str, Any],
 ) -> None:
     """Make it, and ask before that what is not said."""
-    from piperkit.project import chain
-    from piperkit.project import new as making
+    from piperkit.pipeline import making
+    from piperkit.project.new import check_target
 
-    making.check_target(target, inside=how["inside"])
+    check_target(target, inside=how["inside"])
     if not how["defaults"]:
         if source is None:
-            source = _ask("Where do messages come from?", chain.SOURCES)
+            source = _ask("Where do messages come from?", making.SOURCES)
         if types is None:
             said = typer.prompt("Types of messages that have a sink of their own, or nothing", default="alert")
             types = [each.strip() for each in said.replace(",", " ").split()]
         if sink is None:
-            sink = _ask("Where do messages go in the end?", chain.SINKS)
+            sink = _ask("Where do messages go in the end?", making.SINKS)
     if name is None:
         name = re.sub(r"[^a-z0-9]+", "-", target.name.lower()).strip("-").lstrip("0123456789-") or "pipeline"
-    source, sink = source or chain.SOURCES[0], sink or chain.SINKS[0]
+    source, sink = source or making.SOURCES[0], sink or making.SINKS[0]
     types = ["alert"] if types is None else types
 
     def told(daemon: str) -> None:
         print(f"  {daemon}", flush=True)
 
-    chain.make(target, name, answers, source=source, sink=sink, types=types, told=told, **how)
+    making.make(target, name, answers, source=source, sink=sink, types=types, told=told, **how)
 
 
 def _ask(question: str, kinds: tuple[str, ...]) -> str:
@@ -217,9 +219,7 @@ def daemon(
     """
     answers = _answers(data, kind=kind, messages=messages, description=description)
     adding = _load_add()
-    from piperkit.project import chain
-
-    members = chain.members(project)
+    members = _members(project)
     known = members or adding.daemons(answers_files.load(project))
     if after is not None and after not in known:
         raise UsageError(
@@ -239,16 +239,26 @@ def daemon(
     else:
         print(f"\nLeft to do: its command, in pyproject.toml:\n\n    [project.scripts]\n    {added.script}")
     if after is not None:
-        for line in chain.insert(project, name, after):
-            print(f"  {chain.FILE}    {line}")
+        from piperkit.pipeline import making
+
+        for line in making.insert(project, name, after):
+            print(f"  {FILE}    {line}")
     _tell_needs(added.needs)
     print(f"\n    make test\n    make run DAEMON={name}")
     if after is None and members:
-        print(f"\nIt is in no chain yet: add it to {chain.FILE}.")
+        print(f"\nIt is in no chain yet: add it to {FILE}.")
     elif after is None:
         print(f'\nTo pass messages on to it, set "queue_out_dir": "{name}" in another daemon\'s configuration.')
     else:
         print("    .venv/bin/piperctl pipeline check")
+
+
+def _members(project: Path) -> list[str]:
+    """The daemons of the project's pipeline; none where it has none. Raises ConfigError."""
+    try:
+        return [member.name for member in load_pipeline(project / FILE).members]
+    except NoPipeline:
+        return []
 
 
 def _load_add() -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from piperkit import engines
-from piperkit.cli import pipeline_drain, pipeline_foreground, queues, render, spools, watching
+from piperkit.cli import pipeline_drain, pipeline_foreground, queues, render, spools, tables, watching
 from piperkit.cli.options import Json
 from piperkit.cli.pipeline_file import File, load, tell
 from piperkit.engines import short_name
@@ -184,7 +184,7 @@ def ps(pipeline: File = None, json: Json = False) -> None:
         for row in rows:
             render.as_json(row)
     else:
-        render.daemons(rows)
+        tables.daemons(rows)
     if any(row["instances"] is not None and len(row["instances"]) < row["wanted"] for row in rows):
         raise typer.Exit(ExitStatus.NOT_RUNNING)
 

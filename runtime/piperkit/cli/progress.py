@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import typer
 
+from piperkit.cli import tables
 from piperkit.cli.interrupts import Interrupts
 from piperkit.cli.put import Advance
 
@@ -113,10 +114,9 @@ def looking(table: Callable[[], Table] | None = None) -> Iterator[Callable[[int]
             end()
         except KeyboardInterrupt:
             end()
-            from piperkit.cli import render
 
             if table is not None:
-                render.show(table())
+                tables.show(table())
             print(f"piperctl: interrupted; {seen} were looked at", file=sys.stderr)
             raise typer.Exit(128 + signal.SIGINT) from None
         except BaseException:

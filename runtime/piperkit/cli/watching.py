@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from piperkit import engines
-from piperkit.cli import finding, queues, render, selecting, spools
+from piperkit.cli import finding, queues, render, selecting, spools, tables
 from piperkit.cli.options import Json
 from piperkit.dirq.fs import display
 from piperkit.engines import short_name
@@ -114,7 +114,7 @@ def find(
         for row in rows:
             render.as_json(row)
     else:
-        render.found(rows)
+        tables.found(rows)
 
 
 def _row(state: QueueState) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 - `description`: the file `pipeline.toml`, the only truth;
 - `graph`: daemons and the queues between them, as the file or the history has them; `installed`: as they are
   configured; `drawing`;
+- `making`: a project with a chain from the template, and daemons that are put into it;
 - `programs`: the daemons' programs, which describe themselves;
 - `checks`: what is wrong with a pipeline, and what mends it;
 - `units`: what systemd needs to run it, without us;

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
@@ -20,19 +19,16 @@ from piperkit.errors import PiperError
 from piperkit.feed import Feed, Moment
 from piperkit.operating import View
 from piperkit.overview import QueueState
-from piperkit.pipeline import drawing
-from piperkit.pipeline.graph import Edge, Graph
+from piperkit.pipeline.graph import Graph
 from piperkit.top.parts import Ask, Help, Table
 from piperkit.top.queue import QueueScreen
 
 _BARS = " ▁▂▃▄▅▆▇█"
-#: Seconds that a queue's oldest message may wait before its age is shown as a warning, and as bad; as `piperctl check`.
-_AGE_WARNING, _AGE_CRITICAL = 900.0, 3600.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the table of queues. The first ones are shown on the narrowest terminal."""
+    """A column of the table of queues."""
 
     name: str
     key: Callable[[QueueState], Any]  #: what it is sorted by
@@ -45,11 +41,11 @@ COLUMNS = (
     Column("WORK", lambda state: state.works),
     Column("LATER", lambda state: state.parts.get("deferred", 0)),
     Column("HELD", lambda state: state.parts.get("hold", 0)),
-    Column("ERRORS", lambda state: state.parts.get("errors", 0)),
+    Column("ERRORS", lambda state: state.failed),
     Column("OLDEST", lambda state: state.oldest or 0.0),
     Column("IN/s", lambda state: state.came or 0.0),
     Column("OUT/s", lambda state: state.went or 0.0),
-    Column("WHO", lambda state: len(state.instances or ())),
+    Column("WHO", lambda state: len(state.alive or ())),
 )
 
 
@@ -98,12 +94,15 @@ class Overall(Screen[None]):
     def show(self, moment: Moment) -> None:
         """A look was taken."""
         self._moment = moment
-        if not self.is_mounted:
-            return
-        total = sum(state.waits for state in moment.states)
-        failed = sum(state.parts.get("errors", 0) for state in moment.states)
+        if not self.query("#title"):
+            return  # it is not there yet, or not any more
         clock = time.strftime("%H:%M:%S", time.localtime(moment.at))
-        head = Text(f"{clock}  {total} wait, {failed} in errors  ", style="bold", no_wrap=True, overflow="ellipsis")
+        head = Text(
+            f"{clock}  {moment.waits} wait, {moment.failed} in errors  ",
+            style="bold",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
         head.append(self._heading)
         if moment.wrong:
             head.append(f"  no rates: {render.text(moment.wrong)}", style="red")
@@ -116,24 +115,8 @@ class Overall(Screen[None]):
         if self._feed.graph is None:
             widget.display = False
             return
-
-        def label(name: str) -> str:
-            state = self._feed.of_daemon(moment, name)
-            if state is None:
-                return ""
-            marks = ["paused"] if state.paused is not None else []
-            marks += [f"{state.waits} wait"] if state.waits else []
-            marks += (
-                ["nobody"] if state.instances is not None and not any(each.alive for each in state.instances) else []
-            )
-            return f" ({', '.join(marks)})" if marks else ""
-
-        def flow(edge: Edge) -> str:
-            found = self._feed.flow(moment, edge)
-            return "" if found is None else f"{found:g}/s"
-
         text = Text(no_wrap=True, overflow="ellipsis")
-        for line in drawing.text(self._feed.graph, label=label, flow=flow).split("\n"):
+        for line in self._feed.drawn(moment).split("\n"):
             text.append(line + "\n", style="red" if "(paused" in line or "nobody)" in line else "")
         text.rstrip()
         widget.update(text)
@@ -155,18 +138,16 @@ class Overall(Screen[None]):
         if state.wrong:
             blanks = [Text("")] * (len(COLUMNS) - 1)
             return [Text(render.name(state.name), style="red"), *blanks, Text(render.text(state.wrong), style="red")]
-        who = "?" if state.instances is None else str(sum(each.alive for each in state.instances))
-        age = state.oldest or 0.0
-        colour = "red" if age > _AGE_CRITICAL else "yellow" if age > _AGE_WARNING else ""
+        who = "?" if state.alive is None else str(len(state.alive))
+        colour = {"critical": "red", "warning": "yellow"}.get(state.lateness, "")
         cells = {
             "QUEUE": Text(render.name(state.name), style="bold"),
+            "ERRORS": Text(str(state.failed or ""), style="red"),
             "OLDEST": Text("" if state.oldest is None else render.duration(state.oldest), style=colour),
             "IN/s": Text("" if state.came is None else f"{state.came:g}"),
             "OUT/s": Text("" if state.went is None else f"{state.went:g}"),
             "WHO": Text(who, style="red" if who == "0" else ""),
         }
-        failed = state.parts.get("errors", 0)
-        cells["ERRORS"] = Text(str(failed or ""), style="red" if failed else "")
         found = []
         for column in COLUMNS:
             cell = cells.get(column.name) or Text(str(column.key(state) or ""))
@@ -192,14 +173,12 @@ class Overall(Screen[None]):
     def on_data_table_row_selected(self) -> None:
         queue = self._here()
         if queue is not None:
-            self.app.push_screen(QueueScreen(queue, read_only=self._top.read_only, act=self._top.act))
+            self.app.push_screen(QueueScreen(queue, self._top.act))
 
     def action_pause(self) -> None:
         queue = self._here()
-        if queue is None or self._moment is None or not self._top.may_act():
-            return
-        state = self._moment.state(queue)
-        if state is None:
+        state = None if queue is None or self._moment is None else self._moment.state(queue)
+        if queue is None or state is None:
             return
         name = render.name(state.name)
         if state.paused is not None:
@@ -276,12 +255,9 @@ class Top(App[None]):
         graph: Graph | None = None,
     ) -> None:
         super().__init__()
-        self.read_only = read_only
+        self._read_only = read_only
         self.feed = Feed(views, every, self._told, graph)
         self._first = Overall(self.feed, f"{'read-only  ' if read_only else ''}{title}")
-
-    def compose(self) -> ComposeResult:
-        yield Container()
 
     def on_mount(self) -> None:
         self.push_screen(self._first)
@@ -297,13 +273,11 @@ class Top(App[None]):
         except RuntimeError:
             pass  # it is ending
 
-    def may_act(self) -> bool:
-        if self.read_only:
-            self.notify("This is read-only: start it without --read-only to act.", severity="warning")
-        return not self.read_only
-
     def act(self, act: Act, question: str, *, asks_why: bool, done: Callable[[], None] = lambda: None) -> None:
-        """Ask, do it in the background, and say what became of it. done: called after that."""
+        """Ask, do it in the background, and say what became of it; read-only, say only that. done: called after it."""
+        if self._read_only:
+            self.notify("This is read-only: start it without --read-only to act.", severity="warning")
+            return
 
         def answered(why: str | None) -> None:
             if why is None:

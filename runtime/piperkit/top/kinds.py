@@ -14,12 +14,13 @@ from textual.widgets import Footer, Static
 from textual.worker import get_current_worker
 
 from piperkit import engines
-from piperkit.cli import render
+from piperkit.cli import render, selecting
 from piperkit.cli.hands import Act
 from piperkit.cli.reasons import Kind, Kinds
 from piperkit.errors import PiperError
+from piperkit.selection import Selection
 from piperkit.top.message import MessageScreen
-from piperkit.top.parts import WORDS, Doing, Table, heading, may_act
+from piperkit.top.parts import WORDS, Doing, Table, heading
 
 #: Dead letters between two looks at what was found of them.
 _TOGETHER = 2000
@@ -34,10 +35,9 @@ class KindsScreen(Screen[None]):
         Binding("d", "act('rm')", "Delete all of them"),
     ]
 
-    def __init__(self, queue: str, *, read_only: bool, act: Doing) -> None:
+    def __init__(self, queue: str, act: Doing) -> None:
         super().__init__()
         self._queue = queue
-        self._read_only = read_only
         self._act = act
         self._kinds: list[Kind] = []
 
@@ -68,11 +68,8 @@ class KindsScreen(Screen[None]):
         kinds, seen = Kinds(), 0
         try:
             with contextlib.closing(engines.view(self._queue)) as view:
-                for entry in view.each("errors"):
-                    try:
-                        kinds.add(entry, view.banished(entry))
-                    except FileNotFoundError:
-                        continue  # it has moved on
+                for entry, moment in selecting.banished(view, Selection()):
+                    kinds.add(entry, moment)
                     seen += 1
                     if worker.is_cancelled:
                         return
@@ -85,8 +82,8 @@ class KindsScreen(Screen[None]):
             self.app.call_from_thread(self._show, kinds.sorted(), said)
 
     def _show(self, kinds: list[Kind], said: str) -> None:
-        if not self.is_mounted:
-            return
+        if not self.query("#parts"):
+            return  # it is not shown any more
         table, now = self._table, time.time()
         row = table.cursor_row
         self._kinds = kinds
@@ -108,7 +105,7 @@ class KindsScreen(Screen[None]):
 
     def action_act(self, what: str) -> None:
         here = self._here()
-        if here is None or not may_act(self, self._read_only):
+        if here is None:
             return
         question = f"{WORDS[what]}: all that failed with: {render.text(here.reason)}?"
         self._act(Act(self._queue, what, kind=here.reason), question, asks_why=False, done=self._done)

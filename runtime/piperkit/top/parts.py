@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input, Static
 
-Doing = Callable[..., None]
+from piperkit.cli.hands import Act
+
+
+class Doing(Protocol):
+    """Asks whether something is to be done, does it, and says what became of it. done: called after that."""
+
+    def __call__(self, act: Act, question: str, *, asks_why: bool, done: Callable[[], None] = lambda: None) -> None: ...
+
 
 WORDS = {
     "requeue": "Have tried again",
@@ -21,7 +28,7 @@ WORDS = {
     "banish": "Banish to errors",
     "rm": "Delete for good",
 }
-ASKS_WHY = ("hold", "banish", "pause")
+ASKS_WHY = ("hold", "banish")
 
 
 class Table(DataTable[Text]):
@@ -41,12 +48,6 @@ class Table(DataTable[Text]):
 
 def heading(text: str) -> Text:
     return Text(text, style="bold", no_wrap=True, overflow="ellipsis")
-
-
-def may_act(screen: Screen[Any], read_only: bool) -> bool:
-    if read_only:
-        screen.notify("This is read-only: start it without --read-only to act.", severity="warning")
-    return not read_only
 
 
 class Ask(ModalScreen[str | None]):

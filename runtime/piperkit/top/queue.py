@@ -15,12 +15,13 @@ from textual.worker import get_current_worker
 
 from piperkit import engines
 from piperkit.cli import render
-from piperkit.cli.hands import ACTS, Act, Listed, listed
+from piperkit.cli.acts import ACTS
+from piperkit.cli.hands import Act, Listed
 from piperkit.errors import PiperError
 from piperkit.operating import HOLDING, Entry
 from piperkit.top.kinds import KindsScreen
 from piperkit.top.message import MessageScreen
-from piperkit.top.parts import ASKS_WHY, WORDS, Doing, Help, Table, heading, may_act
+from piperkit.top.parts import ASKS_WHY, WORDS, Doing, Help, Table, heading
 
 #: Messages of a part that are listed.
 LISTED = 200
@@ -54,10 +55,9 @@ class QueueScreen(Screen[None]):
         Binding("question_mark", "help", "Help"),
     ]
 
-    def __init__(self, queue: str, *, read_only: bool, act: Doing) -> None:
+    def __init__(self, queue: str, act: Doing) -> None:
         super().__init__()
         self._queue = queue
-        self._read_only = read_only
         self._act = act
         self._part = "incoming"
         self._entries: list[Entry] = []
@@ -110,8 +110,8 @@ class QueueScreen(Screen[None]):
                 time.sleep(0.05)
 
     def _show(self, part: str, counts: dict[str, int], entries: list[Entry], wrong: str) -> None:
-        if part != self._part or not self.is_mounted:
-            return
+        if part != self._part or not self.query("#parts"):
+            return  # another one is shown now, or none
         self._counts, self._entries = counts, entries
         head = Text(no_wrap=True, overflow="ellipsis")
         for each in HOLDING:
@@ -164,7 +164,7 @@ class QueueScreen(Screen[None]):
             self.app.push_screen(MessageScreen(self._queue, here.id))
 
     def action_kinds(self) -> None:
-        self.app.push_screen(KindsScreen(self._queue, read_only=self._read_only, act=self._act))
+        self.app.push_screen(KindsScreen(self._queue, self._act))
 
     def action_mark(self) -> None:
         here = self._here()
@@ -174,17 +174,19 @@ class QueueScreen(Screen[None]):
             self._table.action_cursor_down()
 
     def action_mark_all(self) -> None:
-        every = {*listed(self._entries)}
+        every = {*map(Listed.of, self._entries)}
         self._marked = set() if every <= self._marked else every
         self._fill()
 
     def action_act(self, what: str) -> None:
         here = self._here()
         chosen = self._marked or ({Listed.of(here)} if here is not None else set())
-        if not chosen or not may_act(self, self._read_only):
+        if not chosen:
             return
-        if self._part not in ACTS[what][0]:
-            self.notify(f"{what}: not what is in {self._part}, but in {', '.join(ACTS[what][0])}", severity="warning")
+        if self._part not in ACTS[what].parts:
+            self.notify(
+                f"{what}: not what is in {self._part}, but in {', '.join(ACTS[what].parts)}", severity="warning"
+            )
             return
         messages = render.number(len(chosen), "message") + f" of {render.name(engines.short_name(self._queue))}"
         act = Act(self._queue, what, tuple(sorted(chosen, key=lambda each: each.id)))

@@ -7,12 +7,14 @@ import collections
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
 import jinja2
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -264,12 +266,8 @@ def _listed(given: str) -> Listed:
         raise UsageError(f"{given!r:.80} names no message") from None
 
 
-def serve(web: Web, host: str, port: int, announce: Any) -> None:
-    """Serve until SIGINT or SIGTERM. announce: called when it listens. Raises OSError."""
-    import socket
-
-    import uvicorn
-
+def serve(web: Web, host: str, port: int, announce: Callable[[int], None]) -> None:
+    """Serve until SIGINT or SIGTERM. announce: called with the port when it listens. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

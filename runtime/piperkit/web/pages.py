@@ -10,21 +10,18 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from piperkit import engines
-from piperkit.cli import finding, render, trace
-from piperkit.cli.hands import ACTS
+from piperkit.cli import finding, render, selecting, trace
+from piperkit.cli.acts import ACTS
 from piperkit.cli.reasons import Kinds
 from piperkit.cli.reasons import kind as kind_of
 from piperkit.errors import PiperError
 from piperkit.feed import Feed, Moment
 from piperkit.operating import HOLDING, Entry, View
 from piperkit.overview import QueueState
-from piperkit.pipeline import drawing
-from piperkit.pipeline.graph import Edge
+from piperkit.selection import Selection
 
 #: Messages of a part, and dead letters for their kinds, that a page looks at.
 LISTED, COUNTED = 200, 50_000
-#: Seconds that a queue's oldest message may wait before that is marked; as `piperctl check`.
-_AGE_WARNING, _AGE_CRITICAL = 900.0, 3600.0
 _WORDS = {"requeue": "Try again", "hold": "Hold", "release": "Release", "banish": "Banish to errors", "rm": "Delete"}
 
 
@@ -55,25 +52,18 @@ class Named:
 def overview(feed: Feed, moment: Moment, named: Named) -> dict[str, Any]:
     """All queues."""
     rows = [_row(state, named) for state in moment.states]
-    total = sum(state.waits for state in moment.states)
-    failed = sum(state.parts.get("errors", 0) for state in moment.states)
     return {
         "rows": rows,
-        "graph": _graph(feed, moment),
-        "summary": f"{render.number(total, 'message')} wait, {failed} in errors",
+        "graph": feed.drawn(moment),
+        "summary": f"{render.number(moment.waits, 'message')} wait, {moment.failed} in errors",
         "at": time.strftime("%H:%M:%S", time.localtime(moment.at)),
         "wrong": render.text(moment.wrong),
     }
 
 
 def _row(state: QueueState, named: Named) -> dict[str, Any]:
-    age = state.oldest or 0.0
-    there = None if state.instances is None else [each for each in state.instances if each.alive]
-    marks = []
-    if state.paused is not None:
-        marks.append(render.text(str(state.paused)))
-    if there is not None and not there:
-        marks.append("nobody works on it")
+    marks = [] if state.paused is None else [render.text(str(state.paused))]
+    marks += ["nobody works on it"] if state.alive == () else []
     return {
         "name": render.name(state.name),
         "address": named.address(state.queue),
@@ -82,35 +72,15 @@ def _row(state: QueueState, named: Named) -> dict[str, Any]:
         "works": state.works,
         "later": state.parts.get("deferred", 0),
         "held": state.parts.get("hold", 0),
-        "errors": state.parts.get("errors", 0),
+        "errors": state.failed,
         "oldest": "" if state.oldest is None else render.duration(state.oldest),
-        "age": "critical" if age > _AGE_CRITICAL else "warning" if age > _AGE_WARNING else "",
+        "age": state.lateness,
         "came": "" if state.came is None else f"{state.came:g}",
         "went": "" if state.went is None else f"{state.went:g}",
-        "who": "?" if there is None else len(there),
+        "who": "?" if state.alive is None else len(state.alive),
         "marks": marks,
         "wrong": render.text(state.wrong),
     }
-
-
-def _graph(feed: Feed, moment: Moment) -> str:
-    if feed.graph is None:
-        return ""
-
-    def label(name: str) -> str:
-        state = feed.of_daemon(moment, name)
-        marks = (
-            []
-            if state is None
-            else (["paused"] if state.paused else []) + ([f"{state.waits} wait"] if state.waits else [])
-        )
-        return f" ({', '.join(marks)})" if marks else ""
-
-    def flow(edge: Edge) -> str:
-        found = feed.flow(moment, edge)
-        return "" if found is None else f"{found:g}/s"
-
-    return drawing.text(feed.graph, label=label, flow=flow)
 
 
 def queue(view: View, part: str, named: Named, kind: str | None = None) -> dict[str, Any]:
@@ -157,13 +127,8 @@ def _of_kind(view: View, kind: str) -> list[Entry]:
 def errors(view: View, named: Named) -> dict[str, Any]:
     """The kinds of errors of a queue. Raises OSError, PiperError."""
     kinds, seen, now = Kinds(), 0, time.time()
-    for entry in view.each("errors"):
-        if seen >= COUNTED:
-            break
-        try:
-            kinds.add(entry, view.banished(entry))
-        except FileNotFoundError:
-            continue  # it has moved on
+    for entry, banished in itertools.islice(selecting.banished(view, Selection()), COUNTED):
+        kinds.add(entry, banished)
         seen += 1
     return {
         **_about(view, named),
@@ -231,7 +196,7 @@ def _about(view: View, named: Named) -> dict[str, Any]:
 
 
 def _acts(part: str) -> list[dict[str, str]]:
-    return [{"act": act, "word": _WORDS[act]} for act, (parts, _) in ACTS.items() if part in parts]
+    return [{"act": act, "word": _WORDS[act]} for act, kind in ACTS.items() if part in kind.parts]
 
 
 def key(entry: Entry) -> str:

@@ -19,12 +19,12 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from piperkit.errors import ConfigError, UsageError
+from piperkit.pipeline.description import FILE
 from piperkit.project import add
 from piperkit.project import new as making
 from piperkit.project.answers import Answers
 from piperkit.text import harmless
 
-FILE = "pipeline.toml"
 TESTS = "tests/pipeline.toml"
 SOURCES = ("source", "source-socket", "source-amqp")
 SINKS = ("sink", "sink-postgresql", "sink-amqp")
@@ -172,15 +172,6 @@ def insert(project: Path, daemon: str, after: str) -> list[str]:
     daemons.append(daemon, new)
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
     return said
-
-
-def members(project: Path) -> list[str]:
-    """The daemons that its pipeline.toml names; nothing where it has none, or that cannot be read."""
-    try:
-        found = tomlkit.parse((project / FILE).read_text(encoding="utf-8")).get("daemons")
-    except (OSError, TOMLKitError, ValueError):
-        return []
-    return [*found] if isinstance(found, Table) else []
 
 
 def _need(path: Path, requirement: str) -> None:
