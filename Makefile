@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs pictures release-check clean
+.PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs pictures docs release-check clean
 
 help:
 	@echo 'make demo        the lines of a log through a pipeline of generated daemons; INPUT=FILE for another log'
@@ -16,6 +16,7 @@ help:
 	@echo 'make golden      write anew what the template makes, after a change to it; git diff shows what that does'
 	@echo 'make bench       measure the runtime beside others; ARGS=--help for its options'
 	@echo 'make pictures    the pictures of docs/, from the real programs'
+	@echo 'make docs        the documentation site, in build/site; a link that leads nowhere ends it'
 	@echo 'make bench-docs  the figures of docs/performance.md, from docs/performance.json'
 	@echo 'make release-check  do versions, changelog, releases.toml and migrations agree?'
 	@echo 'make clean       remove what was installed and built'
@@ -58,6 +59,9 @@ bench: .venv/.made
 
 release-check: .venv/.made
 	@.venv/bin/python tools/release_check.py
+
+docs: .venv/.made
+	.venv/bin/python tools/site.py
 
 pictures: .venv/.made
 	.venv/bin/python tools/pictures.py

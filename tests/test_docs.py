@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 
 from piperkit import Component, PiperDaemon
+from piperkit.cli import cli
 from piperkit.daemon.options import OPTIONS
 from piperkit.dirq.view import QueueView
 from piperkit.testing import Piper
@@ -76,10 +79,12 @@ def test_guide_examples_do_what_it_says(piper: Piper, monkeypatch: pytest.Monkey
     assert len(QueueView("spool/mydaemon").entries("incoming")) == 1001
 
 
-@pytest.mark.parametrize(("document", "least"), [("what-happens-when.md", 20), ("growing.md", 10)])
-def test_every_fault_in_the_table_names_a_test_that_exists(document: str, least: int) -> None:
-    table = (ROOT / "docs" / document).read_text()
-    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+@pytest.mark.parametrize(("document", "least"), [("what-happens-when.md", 20), ("growing.md", 10), ("security.md", 30)])
+def test_every_row_of_the_tables_of_faults_names_a_test_that_exists(document: str, least: int) -> None:
+    lines = (ROOT / "docs" / document).read_text().splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("|---")]
+    heads = [number - 1 for number in rules]
+    rows = [line for number, line in enumerate(lines) if line.startswith("|") and number not in (*rules, *heads)]
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert len(rows) >= least
     for row in rows:
@@ -87,6 +92,32 @@ def test_every_fault_in_the_table_names_a_test_that_exists(document: str, least:
         assert names, row
         for name in names:
             assert f"def {name}(" in tests, name
+
+
+PAGES = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_is_shown_exists_with_its_options(page: str) -> None:
+    text = (ROOT / page).read_text()
+    shown = re.findall(r"^(?: {4}|\$ )?(piperctl [^\n]+?)(?: {3,}.*)?$|`(piperctl [^`]+)`", text, re.MULTILINE)
+    for block, inline in shown:
+        words = re.split(r"[|;&<>#]|\s--\s", block or inline)[0].split()[1:]
+        command, context = get_command(cli), typer.Context(get_command(cli))
+        while words and isinstance(command, typer.core.TyperGroup) and not words[0].startswith("-"):
+            known = command.get_command(context, words[0])
+            assert known is not None, block or inline
+            command, words = known, words[1:]
+        options = {name for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)}
+        for word in words:
+            name = word.partition("=")[0].rstrip(",.")
+            assert not re.match("--?[a-z]", name) or name in options, f"{block or inline}: {name}"
 
 
 def test_nothing_that_a_test_needs_can_be_missing_where_the_ci_runs() -> None:
@@ -113,7 +144,7 @@ def test_reference_is_what_the_runtime_knows_of_its_keys(monkeypatch: pytest.Mon
         assert option.help.replace("|", "\\|") in text
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize("path", PAGES)
 def test_links_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / path).read_text()):
         assert (ROOT / path).parent.joinpath(target).exists(), target

@@ -431,6 +431,13 @@ def test_an_account_without_inotify_instances(
             process.kill()
 
 
+def test_hard_links_to_files_of_others_are_a_finding_where_the_kernel_allows_them() -> None:
+    """The setting is the whole machine's, so no test turns it off."""
+    assert list(project_checks.hard_links(protected=True)) == []
+    (found,) = project_checks.hard_links(protected=False)
+    assert found.mend == "sysctl -w fs.protected_hardlinks=1"
+
+
 def test_a_clock_that_nobody_keeps_is_a_warning() -> None:
     assert list(project_checks.clock_is_synchronised(0)) == []
     (found,) = project_checks.clock_is_synchronised(5)

@@ -67,6 +67,7 @@ ON_A_CLOSED_PART: dict[str, Attack] = {
     "look at a file": lambda queue, part, file: os.stat(file),
     "read a file": lambda queue, part, file: file.read_bytes(),
     "make a file": lambda queue, part, file: (part / "new").write_text("x"),
+    "link it into the queue": lambda queue, part, file: os.link(file, queue / "incoming" / "linked"),
     "move one's own there": lambda queue, part, file: os.rename(queue / "incoming" / "mine", part / "mine"),
     "link one's own there": lambda queue, part, file: os.link(queue / "incoming" / "mine", part / "mine"),
     "make a link": lambda queue, part, file: os.symlink("/etc/passwd", part / "link"),

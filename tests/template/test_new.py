@@ -192,3 +192,15 @@ def test_help_does_not_wait_for_copier(arguments: list[str]) -> None:
     code = "import sys, piperkit.cli\ntry: piperkit.cli.app()\nexcept SystemExit: pass\n"
     code += "sys.exit('copier' in sys.modules or 'yaml' in sys.modules)"
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_no_address_of_a_template_is_built_in(piperctl: Piperctl, unpacked: Path, tmp_path: Path) -> None:
+    bare = {key: value for key, value in os.environ.items() if key != "PIPER_TEMPLATE"}
+    done = piperctl("new", "--defaults", "birds", env=bare)
+    assert done.returncode == 64
+    assert "--template" in done.stderr
+    assert "PIPER_TEMPLATE" in done.stderr
+    assert not (tmp_path / "birds").exists()
+    done = piperctl("new", "--defaults", "birds", env={**bare, "PIPER_TEMPLATE": str(unpacked)})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "birds").exists()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from axe_core_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
 
-from needs import need
+from browsing import TOO_WIDE, Watched, chromium, faults
 from piperkit import Failure
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
@@ -21,39 +19,11 @@ pytestmark = pytest.mark.slow
 
 Serve = Callable[..., Page]
 
-expect.set_options(timeout=30_000)  # on a machine that has much else to do
-
-
-#: The elements that reach beyond the window and that nothing scrolls.
-TOO_WIDE = """() => document.documentElement.scrollWidth <= window.innerWidth ? [] :
-    [...document.querySelectorAll("*")].filter((each) => each.getBoundingClientRect().right > window.innerWidth
-        && !each.closest(".wide, pre")).map((each) => each.outerHTML.slice(0, 100))"""
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    need("chromium", path is not None, "chromium")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
-
-
-class Watched:
-    """A tab, and what went wrong in it: what its console says, and what it asked other hosts for."""
-
-    def __init__(self, tab: Tab, page: Page) -> None:
-        self.tab = tab
-        self.wrong: list[str] = []
-        tab.on("console", self._said)
-        tab.on("pageerror", lambda error: self.wrong.append(str(error)))
-        tab.on("request", lambda request: request.url.startswith(page.address) or self.wrong.append(request.url))
-        tab.on("dialog", lambda dialog: dialog.accept())
-
-    def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.wrong.append(message.text)
 
 
 @pytest.fixture
@@ -64,7 +34,7 @@ def open_page(browser: Browser, serve: Serve) -> Iterator[Callable[..., tuple[Pa
     def start(*options: str, **settings: object) -> tuple[Page, Tab]:
         page = serve(*options)
         tab = browser.new_page(**settings)  # type: ignore[arg-type]
-        opened.append(Watched(tab, page))
+        opened.append(Watched(tab, page.address))
         tab.goto(f"{page.address}/?token={page.token}")
         return page, tab
 
@@ -72,12 +42,6 @@ def open_page(browser: Browser, serve: Serve) -> Iterator[Callable[..., tuple[Pa
     for watched in opened:
         watched.tab.close()
         assert watched.wrong == []
-
-
-def faults(tab: Tab) -> list[str]:
-    """What axe finds wrong for whoever cannot see it, or has no mouse."""
-    found = Axe().run(tab)
-    return [f"{each['id']}: {node['html']}" for each in found["violations"] for node in each["nodes"]]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

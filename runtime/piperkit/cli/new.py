@@ -17,8 +17,8 @@ from piperkit.project import answers as answers_files
 if TYPE_CHECKING:
     from piperkit.project.add import Added
 
-#: As in project/new.py, which comes with copier.
-TEMPLATE = "gh:org/piper-template"
+#: The variable that says where the template is. None is built in: a name that is free today may be others' tomorrow.
+TEMPLATE = "PIPER_TEMPLATE"
 KINDS = "transform|filter|parse|router|enrich|sink|source|…"
 
 add = typer.Typer(help="Add a component or a daemon to a project.", no_args_is_help=True)
@@ -64,7 +64,15 @@ def new(
             "--type", metavar="TYPE", help="Of a pipeline: a type of messages with a sink of its own; repeat it."
         ),
     ] = None,
-    template: Annotated[str, typer.Option(metavar="ADDRESS", help="Where the template is.")] = TEMPLATE,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            envvar=TEMPLATE,
+            help="Where the template is, such as gh:org/piper-template, or a directory.",
+            show_default=False,
+        ),
+    ] = None,
     vcs_ref: Version = None,
 ) -> None:
     """Make a project: a daemon with its tests, configuration, and what else is asked for; or with --pipeline a chain of
@@ -75,7 +83,9 @@ def new(
 
     Examples:
 
-        piperctl new --git mydaemon
+        piperctl new --git --template gh:org/piper-template mydaemon
+
+        export PIPER_TEMPLATE=gh:org/piper-template
 
         piperctl new --git --pipeline alerts --type alert --defaults
     """
@@ -83,6 +93,8 @@ def new(
 
     if git and inside:
         raise typer.BadParameter("--git and --inside exclude each other")
+    if not template:
+        raise UsageError(f"where is the template? Say --template gh:ORG/REPOSITORY, or a directory, or set {TEMPLATE}")
     if not (defaults or _can_ask()):
         raise UsageError("there is no terminal to ask on; give answers, and --defaults for the rest")
     if pipeline and (kind or messages or description):

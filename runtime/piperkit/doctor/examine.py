@@ -21,8 +21,10 @@ from piperkit.doctor.project_checks import (
     DAEMON_CHECKS,
     PROJECT_CHECKS,
     clock_is_synchronised,
+    hard_links,
     inotify,
     kernel_clock,
+    kernel_protects_hard_links,
     unit,
     unit_is_read,
 )
@@ -88,6 +90,8 @@ def examine(subjects: Subjects) -> Iterator[Finding]:
         yield from _of_queue(queue)
     for uid in sorted({_uid(queue) for queue in subjects.queues}):
         yield from _named("inotify", inotify(uid))
+    if any(not is_address(queue.path) for queue in subjects.queues):
+        yield from _named("hard links", hard_links(kernel_protects_hard_links()))
     yield from _named("clock", clock_is_synchronised(kernel_clock()))
 
 

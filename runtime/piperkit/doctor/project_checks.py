@@ -23,6 +23,7 @@ from piperkit.upgrade.pending import Pending
 
 #: Where systemd looks for units, the first wins: systemd.unit(5).
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+_HARD_LINKS = "/proc/sys/fs/protected_hardlinks"
 _INOTIFY_LIMIT = "/proc/sys/fs/inotify/max_user_instances"
 #: Part of the inotify instances of an account from which on there are few left.
 _NEARLY = 0.9
@@ -194,6 +195,22 @@ def clock_is_synchronised(state: int) -> Iterator[Finding]:
     """Somebody keeps the clock right; messages that are put off depend on it."""
     if state == _TIME_ERROR:
         yield Finding("the clock", "nothing keeps it right", "timedatectl set-ntp true", warning=True)
+
+
+def kernel_protects_hard_links() -> bool:
+    """fs.protected_hardlinks of proc_sys_fs(5); where that cannot be read, nothing is known against it."""
+    try:
+        with open(_HARD_LINKS, encoding="ascii") as file:
+            return file.read().strip() != "0"
+    except OSError:
+        return True
+
+
+def hard_links(protected: bool) -> Iterator[Finding]:
+    """Nobody can link a file of somebody else into a queue, and so have a daemon work on what they may not read."""
+    if not protected:
+        words = "it allows hard links to files of others, also into queues: a daemon takes such a file for a message"
+        yield Finding("the kernel", words, "sysctl -w fs.protected_hardlinks=1")
 
 
 #: The first of them finds whether anything of it may be run.

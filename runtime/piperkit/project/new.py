@@ -12,8 +12,6 @@ from piperkit.project import answers as answers_files
 from piperkit.project.git import GitError, git, succeeds
 from piperkit.project.rendering import check_names, questions, render
 
-#: Where the template is.
-TEMPLATE = "gh:org/piper-template"
 _NOBODY = ("piperctl", "piperctl@localhost")
 
 
@@ -27,7 +25,7 @@ def make(
     target: Path,
     answers: Mapping[str, Any],
     *,
-    template: str = TEMPLATE,
+    template: str,
     version: str | None = None,
     defaults: bool = True,
     inside: bool = False,
