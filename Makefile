@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs pictures docs release-check clean
+.PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs pictures docs dist deb release-check clean
 
 help:
 	@echo 'make demo        the lines of a log through a pipeline of generated daemons; INPUT=FILE for another log'
@@ -18,6 +18,8 @@ help:
 	@echo 'make pictures    the pictures of docs/, from the real programs'
 	@echo 'make docs        the documentation site, in build/site; a link that leads nowhere ends it'
 	@echo 'make bench-docs  the figures of docs/performance.md, from docs/performance.json'
+	@echo 'make dist        the wheel and the source archive of a release, checked'
+	@echo 'make deb         a Debian package of piperctl with all that it needs, in dist/'
 	@echo 'make release-check  do versions, changelog, releases.toml and migrations agree?'
 	@echo 'make clean       remove what was installed and built'
 
@@ -46,6 +48,7 @@ lint: .venv/.made
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/zizmor --quiet --offline --pedantic .github
 
 format: .venv/.made
 	.venv/bin/ruff check --fix
@@ -59,6 +62,16 @@ bench: .venv/.made
 
 release-check: .venv/.made
 	@.venv/bin/python tools/release_check.py
+
+# What a release publishes.
+dist: .venv/.made
+	rm -rf dist
+	.venv/bin/python -m build --quiet --outdir dist
+	.venv/bin/twine check --strict dist/*
+	.venv/bin/check-wheel-contents dist/*.whl
+
+deb: dist
+	.venv/bin/python tools/debian.py
 
 docs: .venv/.made
 	.venv/bin/python tools/site.py

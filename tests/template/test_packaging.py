@@ -101,6 +101,7 @@ def test_a_debian_package_is_built_and_right_in_the_eyes_of_its_linter(
     assert "Maintainer: Åsa O'Neil & Søn <jane@example.org>" in fields
     root = tmp_path / "root"
     checked("dpkg-deb", "--raw-extract", package, root)
+    assert not list((root / "usr/lib/my-daemon").rglob("__pycache__"))  # before anything of it runs
     assert (root / "DEBIAN" / "conffiles").read_text().split() == ["/etc/my-daemon.conf", "/etc/second.conf"]
     script = (root / "DEBIAN" / "postinst").read_text()
     for daemon in ("my-daemon", "second"):
@@ -111,7 +112,6 @@ def test_a_debian_package_is_built_and_right_in_the_eyes_of_its_linter(
         moved = command.replace('"/usr/lib', f'"{root}/usr/lib')
         run = ["/usr/bin/python3", "-sP", "-c", moved, "--action", "config-view"]
         assert f'= "{daemon}"  (default)' in checked(*run)
-    assert not list((root / "usr/lib/my-daemon").rglob("__pycache__"))
     checked("git", "init", "--quiet", cwd=project)
     left = checked("git", "status", "--porcelain", "--untracked-files=all", cwd=project).splitlines()
     assert sorted(line for line in left if "debian" in line) == sorted(
