@@ -134,6 +134,22 @@ def test_compose_file_is_one() -> None:
     assert done.returncode == 0, done.stdout
 
 
+#: What those who pass piperkit on need not think about.
+PERMISSIVE = re.compile(r"MIT|BSD|Apache-2\.0|ISC|PSF-2\.0|MPL-2\.0|0BSD|Unlicense|CC0")
+
+
+def test_dependencies_are_listed_with_their_licences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If not: .venv/bin/python tools/dependencies.py; what comes with a dependency may change from day to day."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    dependencies = importlib.import_module("dependencies")
+    page = dependencies.TARGET.read_text()
+    for packages in dependencies.tables().values():
+        for name, more in packages.items():
+            assert f"| {name} | {dependencies.licence(name)} |" in page
+            for each in more:
+                assert PERMISSIVE.search(dependencies.licence(each)) or f"{each} ({dependencies.licence(each)})" in page
+
+
 def test_reference_is_what_the_runtime_knows_of_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """If not: .venv/bin/python tools/reference.py"""
     monkeypatch.syspath_prepend(ROOT / "tools")
