@@ -1,4 +1,4 @@
-"""`make deb`: a Debian package of the runtime with piperctl, in dist/, from the source archive that `make dist` has made."""
+"""`make deb`: a Debian package of the runtime with piperctl, in dist/, from the source archive of `make dist`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def changelog(version: str, when: float) -> str:
     epoch = float(os.environ.get("SOURCE_DATE_EPOCH", when))
     debian = version.replace("rc", "~rc")  # which is before the release without it
     return (
-        f"piperkit ({debian}) unstable; urgency=medium\n\n  * /usr/share/doc/piperkit/changelog.gz says what is new.\n\n"
+        f"piperkit ({debian}) unstable; urgency=medium\n\n"
+        "  * /usr/share/doc/piperkit/changelog.gz says what is new.\n\n"
         f" -- The piperkit developers <piperkit@example.org>  {email.utils.formatdate(epoch)}\n"
     )
 

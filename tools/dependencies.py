@@ -25,8 +25,8 @@ piperkit has the MIT licence. The directory queue, `piperkit.dirq`, needs Python
 needs the first table; each extra adds its own. `make dist` publishes none of them, the Debian package and a project's
 container image contain what they need, each with its licence.
 
-Two of them are not permissive: psycopg (LGPL) is used as a library, unchanged; and copier, which only `piperctl new`, `add` and
-`upgrade` start, brings jinja2-ansible-filters (GPL). Neither is in a daemon that has no queue in a database.
+Two of them are not permissive: psycopg (LGPL) is used as a library, unchanged; and copier, which only `piperctl new`,
+`add` and `upgrade` start, brings jinja2-ansible-filters (GPL). A daemon whose queues are directories has neither.
 """
 #: Where metadata has words instead of an expression of SPDX.
 _NAMES = {
