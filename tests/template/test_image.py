@@ -110,6 +110,11 @@ def test_the_image_is_built_and_its_daemons_pass_messages_on_as_an_account_witho
     config = json.loads(buildah("inspect", "--type", "image", "localhost/my-daemon"))["OCIv1"]["config"]
     assert (config["User"], list(config["Volumes"])) == ("900", ["/var/spool"])
 
+    output("make", "--directory", project, "sbom", "PYTHON=/usr/bin/python3", env=environment)
+    listed = json.loads((project / "dist" / "sbom.cdx.json").read_text())
+    assert (listed["bomFormat"], listed["metadata"]["component"]["name"]) == ("CycloneDX", "my-daemon")
+    held = {each["name"]: each["version"] for each in listed["components"]}
+
     container = buildah("from", "--pull-never", "localhost/my-daemon")
     podman = shutil.which("podman", path=environment["PATH"])
     run = [podman, "run", container, "--"]
@@ -119,6 +124,10 @@ def test_the_image_is_built_and_its_daemons_pass_messages_on_as_an_account_witho
         done = subprocess.run([*run, *command], env=environment, capture_output=True, text=True, check=False, **options)
         return done.stdout if done.returncode == 0 else None
 
+    installed = json.loads(inside("pip", "list", "--format", "json") or "[]")
+    ours = {each["name"]: each["version"] for each in installed if each["name"] in held}
+    assert ours == held
+    assert {"piperkit", "pyzenkit"} <= held.keys()
     assert '= "second"  (default)' in (inside("second", "--action=config-view") or "")
     command = [*run, *config["Entrypoint"], "--queue-out-dir=second"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as daemon:
