@@ -14,14 +14,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -104,34 +103,8 @@ class Piper:
         if not crashwalk.available():
             pytest.skip("strace: needs strace(1), with the right to trace")
         walks = [_CrashWalk(Piper(self.directory / f"walk{number}"), build, contents, places) for number in range(2)]
-        delivered = delivered or (lambda piper: piper.out)
-        walks[0].prepare()
-        found = crashwalk.crash_points(walks[0].command, *walks[0].places, env=walks[0].environment)
-        points = [point for point in found if point.changing]
-        wanted = walks[0].books(delivered)
-        assert not wanted.left, f"messages are left when nobody kills the daemon: {wanted.left}"
-
-        def visit(point: crashwalk.Point) -> None:
-            walk = free.get()
-            try:
-                walk.prepare()
-                walk.kill(point)
-                walk.run()
-                books = walk.books(delivered)
-                lost = Counter(wanted.delivered) - Counter(books.delivered)
-                assert not lost, f"lost after a kill at {point}: {sorted(lost)}"
-                assert books.banished == wanted.banished, f"banished after a kill at {point}: {books.banished}"
-                assert not books.left, f"left after a kill at {point}: {books.left}"
-            finally:
-                free.put(walk)
-
-        free: SimpleQueue[_CrashWalk] = SimpleQueue()
-        for walk in walks:
-            free.put(walk)
-        with ThreadPoolExecutor(len(walks)) as pool:
-            for result in [pool.submit(visit, point) for point in points]:
-                result.result()
-        return len(points)
+        with walks[0], walks[1]:
+            return _walk(walks, delivered or (lambda piper: piper.out))
 
     @property
     def out(self) -> list[bytes]:
@@ -159,6 +132,36 @@ class Piper:
         return self.queue_in.counts()
 
 
+def _walk(walks: list[_CrashWalk], delivered: Callable[[Piper], list[bytes]]) -> int:
+    """Visit every crash point, several at a time; returns how many there are."""
+    walks[0].prepare()
+    points = [point for point in walks[0].program.crash_points((), *walks[0].places) if point.changing]
+    wanted = walks[0].books(delivered)
+    assert not wanted.left, f"messages are left when nobody kills the daemon: {wanted.left}"
+
+    def visit(point: crashwalk.Point) -> None:
+        walk = free.get()
+        try:
+            walk.prepare()
+            walk.program.run_killed((), point)
+            walk.run()
+            books = walk.books(delivered)
+            lost = Counter(wanted.delivered) - Counter(books.delivered)
+            assert not lost, f"lost after a kill at {point}: {sorted(lost)}"
+            assert books.banished == wanted.banished, f"banished after a kill at {point}: {books.banished}"
+            assert not books.left, f"left after a kill at {point}: {books.left}"
+        finally:
+            free.put(walk)
+
+    free: SimpleQueue[_CrashWalk] = SimpleQueue()
+    for walk in walks:
+        free.put(walk)
+    with ThreadPoolExecutor(len(walks)) as pool:
+        for result in [pool.submit(visit, point) for point in points]:
+            result.result()
+    return len(points)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Books:
     """What there is after a run."""
@@ -174,13 +177,26 @@ class _CrashWalk:
     def __init__(self, piper: Piper, build: Build, contents: tuple[Contents, ...], places: Sequence[str]) -> None:
         self._piper = piper
         self._contents = contents
-        imported = f"from {build.__module__} import {build.__name__} as build"
-        here = f"os.chdir({str(piper.directory)!r})"
-        code = f"import os, sys; {here}; {imported}; sys.exit(build(sys.argv[1:]).run_until_idle())"
         options = [f"--work-dir={piper.directory}", "--orphan-age=0", "--retry-min=0", "--retry-max=0", "--log-file="]
-        self.command = [os.path.realpath(sys.executable), "-c", code, *piper.options("--quiet", *options)]
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        argv = piper.options("--quiet", *options)
+        code = (
+            f"import os; from piperkit import crashwalk; from {build.__module__} import {build.__name__} as build\n"
+            f"def run(arguments):\n"
+            f"    os.chdir({str(piper.directory)!r})\n"
+            f"    return build({argv!r}).run_until_idle()\n"
+            "crashwalk.serve(run)"
+        )
         self.places = [piper.directory / name for name in ("in", "out", *places)]
+        piper.directory.mkdir(exist_ok=True)
+        path = os.pathsep.join(map(os.path.abspath, sys.path))
+        command = [os.path.realpath(sys.executable), "-c", code]
+        self.program = crashwalk.Program(command, env={**os.environ, "PYTHONPATH": path})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.program.close()
 
     def prepare(self) -> None:
         """The messages are there, and nothing else, as before every run."""
@@ -190,13 +206,10 @@ class _CrashWalk:
         for number, each in enumerate(self._contents):
             queue.enqueue(each, f"message-{number}")
 
-    def kill(self, point: crashwalk.Point) -> None:
-        crashwalk.run_killed(self.command, point, env=self.environment)
-
     def run(self) -> None:
         """Run the daemon to its end. Raises AssertionError where it fails."""
-        done = subprocess.run(self.command, env=self.environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = self.program.run()
+        assert done.status == 0, done.errors
 
     def books(self, delivered: Callable[[Piper], list[bytes]]) -> _Books:
         left = {part: self._piper.contents("in", part) for part in HOLDING if part != "errors"}

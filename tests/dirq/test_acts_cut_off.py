@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,40 @@ from piperkit.operating import RESTING
 BROKEN = Failure("the host is down", "OSError")
 
 
-ACTS = """
-import os, sys
-sys.path.insert(0, {runtime!r})
+MARK = "/the-walk-begins-here"
+PROGRAM = f"""
+import os
+from piperkit import crashwalk
 from piperkit.dirq.acts import Operator
 from piperkit.dirq.view import QueueView
-view, operator = QueueView({path!r}), Operator({path!r}, "jane")
-entry = view.entry({part!r}, "a")
-try: os.unlink("/the-walk-begins-here")
-except OSError: pass
-operator.{act}(entry, *{more!r})
+from piperkit.operating import Copy
+
+def begin():
+    try: os.unlink({MARK!r})
+    except OSError: pass
+
+def act(path, part, act, *more):
+    entry, operator = QueueView(path).entry(part, "a"), Operator(path, "jane")
+    begin()
+    getattr(operator, act)(entry, *[each.encode() for each in more] if act == "replace" else more)
+
+def add(path, part):
+    operator = Operator(path, "jane")
+    begin()
+    with operator.batch():
+        operator.add(Copy("a", part, 1790000000.25, b"a", {{"reason": "the host is down", "attempts": 3}}))
+
+crashwalk.serve(lambda arguments: globals()[arguments[0]](*arguments[1:]))
 """
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[crashwalk.Program]:
+    need("strace", crashwalk.available(), "strace(1), with the right to trace")
+    runtime = str(Path(deadletters.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": runtime}
+    with crashwalk.Program([sys.executable, "-c", PROGRAM], env=environment) as found:
+        yield found
 
 
 @pytest.mark.slow
@@ -50,12 +74,11 @@ operator.{act}(entry, *{more!r})
     ],
 )
 def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
-    tmp_path: Path, clock: Clock, part: str, act: str
+    tmp_path: Path, clock: Clock, program: crashwalk.Program, part: str, act: str
 ) -> None:
-    need("strace", crashwalk.available(), "strace(1), with the right to trace")
     path, target = str(tmp_path / "queue"), str(tmp_path / "target")
-    arguments: dict[str, list[object]] = {"move": [target], "hold": ["why"], "banish": ["why"], "replace": [b"new"]}
-    more = arguments.get(act, [])
+    more = {"move": [target], "hold": ["why"], "banish": ["why"], "replace": ["new"]}.get(act, [])
+    run = ["act", path, part, act, *more]
 
     def prepare() -> DirectoryQueue:
         shutil.rmtree(path, ignore_errors=True)
@@ -71,19 +94,15 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
         queue.enqueue("beside", "beside")
         return queue
 
-    code = ACTS.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part, act=act, more=more)
-    command = [os.path.realpath(sys.executable), "-c", code]
     prepare().close()
-    points = [
-        each for each in crashwalk.crash_points(command, tmp_path, since="/the-walk-begins-here") if each.changing
-    ]
+    points = [each for each in program.crash_points(run, tmp_path, since=MARK) if each.changing]
     done = books(path)
     after = {"requeue": {"incoming"}, "hold": {"hold"}, "banish": {"errors"}, "replace": {part}}.get(act, set())
     new = b"new" if act == "replace" else b"a"
     for point in points:
         queue = prepare()
         before = books(path)
-        assert crashwalk.run_killed(command, point).killed, point
+        assert program.run_killed(run, point).killed, point
         clock.forward(2)
         queue.recover()
         found = books(path)
@@ -105,39 +124,24 @@ def test_act_that_is_cut_off_anywhere_has_happened_or_has_not(
     summary.add(f"crash walk of an operator's {act} in {part}: {len(points)} kills, 0 lost, 0 doubled")
 
 
-ADD = """
-import os, sys
-sys.path.insert(0, {runtime!r})
-from piperkit.dirq.acts import Operator
-from piperkit.operating import Copy
-operator = Operator({path!r}, "jane")
-try: os.unlink("/the-walk-begins-here")
-except OSError: pass
-with operator.batch():
-    operator.add(Copy("a", {part!r}, 1790000000.25, b"a", {{"reason": "the host is down", "attempts": 3}}))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["incoming", "hold", "errors"])
-def test_import_that_is_cut_off_anywhere_is_made_whole_by_another_one(tmp_path: Path, clock: Clock, part: str) -> None:
-    need("strace", crashwalk.available(), "strace(1), with the right to trace")
+def test_import_that_is_cut_off_anywhere_is_made_whole_by_another_one(
+    tmp_path: Path, clock: Clock, program: crashwalk.Program, part: str
+) -> None:
     path = str(tmp_path / "queue")
-    code = ADD.format(runtime=str(Path(deadletters.__file__).parents[2]), path=path, part=part)
-    command = [os.path.realpath(sys.executable), "-c", code]
+    run = ["add", path, part]
     DirectoryQueue(path).close()
-    points = [
-        each for each in crashwalk.crash_points(command, tmp_path, since="/the-walk-begins-here") if each.changing
-    ]
+    points = [each for each in program.crash_points(run, tmp_path, since=MARK) if each.changing]
     assert points
     for point in points:
         shutil.rmtree(path)
         queue = DirectoryQueue(path, clock=clock, orphan_age=0)
-        assert crashwalk.run_killed(command, point).killed, point
+        assert program.run_killed(run, point).killed, point
         assert books(path) in ({}, {part: [b"a"]}), point
         clock.forward(2)
         queue.recover()
-        subprocess.run(command, check=True)
+        assert program.run(run).status == 0, point
         clock.forward(2)
         queue.recover()
         assert books(path) == {part: [b"a"]}, point

@@ -1,13 +1,13 @@
 """What the crash walk runs and kills: one operation on a queue, without pytest and without site-packages.
 
-    python -I -S crash_child.py RUNTIME ROOT FAR OPERATION [OPTION ...]
+    python -I -S crash_child.py RUNTIME
 
-ROOT holds the queues `in`, `next` and `other`; FAR is a queue on another file system. Options: `give-up` ends at the
-first error, as a program does that dies of it; otherwise the operation is called until it succeeds. `links` makes
-renames that never replace fail as they do on NFS. `drip` makes each write(2) take three bytes. `limit=N` lets files
-grow to N bytes only, until that has failed once. `seal` copies messages of other accounts. `few` lets recovery settle
-one orphan at a time. `unsynced` takes each message for one that its producer has not synced. `cold` leaves it to the
-operation to open the parts of the queue.
+serves runs, each with the arguments ROOT FAR OPERATION [OPTION ...]. ROOT holds the queues `in`, `next` and `other`;
+FAR is a queue on another file system. Options: `give-up` ends at the first error, as a program does that dies of it;
+otherwise the operation is called until it succeeds. `links` makes renames that never replace fail as they do on NFS.
+`drip` makes each write(2) take three bytes. `limit=N` lets files grow to N bytes only, until that has failed once.
+`seal` copies messages of other accounts. `few` lets recovery settle one orphan at a time. `unsynced` takes each message
+for one that its producer has not synced. `cold` leaves it to the operation to open the parts of the queue.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import os
 import resource
 import sys
 
-runtime, root, far, operation, *options = sys.argv[1:]
-sys.path.insert(0, runtime)
+sys.path.insert(0, sys.argv[1])
 
-from piperkit.dirq import DirectoryQueue, fs, layout, recovery, sync  # noqa: E402
-from piperkit.errors import LeftAlone, NotClaimed, QueueError  # noqa: E402
-from piperkit.message import Failure  # noqa: E402
+from piperkit import crashwalk
+from piperkit.dirq import DirectoryQueue, fs, layout, recovery, sync
+from piperkit.errors import LeftAlone, NotClaimed, QueueError
+from piperkit.message import Failure
 
 OLD = b"old " * 1500 + b"end"
 NEW = b"new " * 2500 + b"end"
@@ -34,6 +34,9 @@ MARK, END = "/crash-walk-begins-here", "crash-walk-ends-here"
 
 failures: list[str] = []
 left = []
+root = far = ""
+options: list[str] = []
+queue: DirectoryQueue
 
 
 def path(name):
@@ -164,7 +167,6 @@ def die():
 
 
 failure = Failure("it did not work", "ValueError")
-other = path("other")
 OPERATIONS = {
     "make": make,
     "enqueue": lambda: plain(lambda: queue.enqueue(NEW)),
@@ -180,10 +182,10 @@ OPERATIONS = {
     "cancel": lambda: work(queue.cancel),
     "banish": lambda: work(lambda id: queue.banish(id, failure)),
     "retry": lambda: work(lambda id: queue.retry(id, 0, failure)),
-    "dispatch": lambda: work(lambda id: queue.dispatch(id, other)),
-    "dispatch_changed": lambda: work(lambda id: queue.dispatch(id, other, NEW)),
+    "dispatch": lambda: work(lambda id: queue.dispatch(id, path("other"))),
+    "dispatch_changed": lambda: work(lambda id: queue.dispatch(id, path("other"), NEW)),
     "dispatch_far_changed": lambda: work(lambda id: queue.dispatch(id, far, NEW)),
-    "duplicate": lambda: work(lambda id: queue.duplicate(id, other)),
+    "duplicate": lambda: work(lambda id: queue.duplicate(id, path("other"))),
     "duplicate_far": lambda: work(lambda id: queue.duplicate(id, far)),
     "batch": batch,
     "close": close,
@@ -191,31 +193,39 @@ OPERATIONS = {
     "die": die,
 }
 
-if "links" in options:
 
-    def renameat2(*_):
-        ctypes.set_errno(errno.EINVAL)
-        return -1
+def main(arguments):
+    global root, far, options, queue  # noqa: PLW0603 - a run is a process, whose state they are
+    root, far, operation, *options = arguments
+    if "links" in options:
 
-    fs._libc.renameat2 = renameat2
-# Else it would depend on what the kernel has written by now.
-sync.Syncer.is_synced = lambda *_: "unsynced" not in options
-if "few" in options:
-    recovery.ORPHANS_MAX = 1
-if "drip" in options:
-    os_write = os.write
-    os.write = lambda fd, data: os_write(fd, bytes(data[:3]))
+        def renameat2(*_):
+            ctypes.set_errno(errno.EINVAL)
+            return -1
 
-settings = dict(option.split("=") for option in options if "=" in option)
-next_queue = {"none": None, "far": far, "next": path("next")}[settings.get("next", "next")]
-limit = int(settings.get("crash_limit", 3))
-before = descriptors()
-queue = DirectoryQueue(
-    path("in"), next_queue=next_queue, orphan_age=0, crash_limit=limit, min_free=0, seal="seal" in options
-)
-OPERATIONS[operation]()
-remove(path(END))
-attempt(queue.close)
-after = descriptors()
-leaked = [target for name, target in after.items() if name not in before]
-print(json.dumps({"failures": failures, "leaked": leaked, "left": bool(left)}))
+        fs._libc.renameat2 = renameat2
+    # Else it would depend on what the kernel has written by now.
+    sync.Syncer.is_synced = lambda *_: "unsynced" not in options
+    if "few" in options:
+        recovery.ORPHANS_MAX = 1
+    if "drip" in options:
+        os_write = os.write
+        os.write = lambda fd, data: os_write(fd, bytes(data[:3]))
+
+    settings = dict(option.split("=") for option in options if "=" in option)
+    next_queue = {"none": None, "far": far, "next": path("next")}[settings.get("next", "next")]
+    limit = int(settings.get("crash_limit", 3))
+    before = descriptors()
+    queue = DirectoryQueue(
+        path("in"), next_queue=next_queue, orphan_age=0, crash_limit=limit, min_free=0, seal="seal" in options
+    )
+    OPERATIONS[operation]()
+    remove(path(END))
+    attempt(queue.close)
+    after = descriptors()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    leaked = [target for name, target in after.items() if name not in before]
+    print(json.dumps({"failures": failures, "leaked": leaked, "left": bool(left)}))
+
+
+crashwalk.serve(main)

@@ -12,12 +12,12 @@ another run each write(2) takes three bytes only.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -103,32 +104,61 @@ class Scenario:
         return True
 
 
-def run_child(root: Path, far: Path, operation: str, *options: str) -> list[str]:
-    # The interpreter itself: a shim would be traced instead of it.
-    python = os.path.realpath(sys.executable)
-    # No bytecode files either, whose directories the first run of all would make: -I has it ignore the environment.
-    return [python, "-I", "-S", "-B", str(CHILD), str(RUNTIME), str(root), str(far), operation, *options]
+class Children:
+    """Programs that do one operation in each run; there is one for each that is wanted at the same time."""
+
+    def __init__(self) -> None:
+        self._free: SimpleQueue[crashwalk.Program] = SimpleQueue()
+        self._all: list[crashwalk.Program] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[crashwalk.Program]:
+        try:
+            program = self._free.get_nowait()
+        except Empty:
+            # Without bytecode files, whose directories the first run of all would make: -I has it ignore the
+            # environment.
+            program = crashwalk.Program([sys.executable, "-I", "-S", "-B", str(CHILD), str(RUNTIME)])
+            self._all.append(program)
+        yield program  # one in which something went wrong is not used again
+        self._free.put(program)
+
+    def run(self, *arguments: str | Path) -> crashwalk.Run:
+        with self.one() as program:
+            return program.run(list(map(str, arguments)))
+
+    def close(self) -> None:
+        for program in self._all:
+            program.close()
+
+
+CHILDREN = Children()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def children() -> Iterator[None]:
+    yield
+    CHILDREN.close()
 
 
 def dead_claim(root: Path, far: Path) -> None:
     """An instance died while it worked on the first message."""
-    subprocess.run(run_child(root, far, "die"), check=True)
+    assert CHILDREN.run(root, far, "die").status == 0
 
 
 def cut_off(operation: str, call: str, text: str, *options: str) -> Callable[[Path, Path], None]:
     """An instance died before the call of that name in whose line the text stands."""
 
     def prepare(root: Path, far: Path) -> None:
-        command = run_child(root, far, operation, *options)
         rehearsal = root.with_name("rehearsal")
         shutil.copytree(root, rehearsal)
         rehearsal_far = far.with_name("rehearsal")
         shutil.copytree(far, rehearsal_far)
-        points = crashwalk.crash_points(
-            run_child(rehearsal, rehearsal_far, operation, *options), rehearsal, rehearsal_far, since=MARK
-        )
-        [point] = [point for point in points if point.call.startswith(call) and text in point.line]
-        assert crashwalk.run_killed(command, point).killed
+        with CHILDREN.one() as program:
+            rehearsed = [str(rehearsal), str(rehearsal_far), operation, *options]
+            points = program.crash_points(rehearsed, rehearsal, rehearsal_far, since=MARK)
+            [point] = [point for point in points if point.call.startswith(call) and text in point.line]
+            assert program.run_killed([str(root), str(far), operation, *options], point).killed
 
     return prepare
 
@@ -306,12 +336,13 @@ class Walk:
         shutil.rmtree(root)
         shutil.rmtree(far)
 
-    def command(self, root: Path, far: Path, *options: str) -> list[str]:
-        return run_child(root, far, self.scenario.operation, *self.scenario.options, *options)
+    def arguments(self, root: Path, far: Path, *options: str) -> list[str]:
+        return [str(root), str(far), self.scenario.operation, *self.scenario.options, *options]
 
     def points(self, *, reads: bool) -> list[Point]:
         root, far = self.fresh()
-        points = crashwalk.crash_points(self.command(root, far), root, far, since=MARK, reads=reads)
+        with CHILDREN.one() as program:
+            points = program.crash_points(self.arguments(root, far), root, far, since=MARK, reads=reads)
         self.check_done(root, far, "nothing at all")
         self.remove(root, far)
         end = next(number for number, point in enumerate(points) if END in point.line)
@@ -321,19 +352,22 @@ class Walk:
 
     def kill(self, point: Point) -> None:
         root, far = self.fresh()
-        run = crashwalk.run_killed(self.command(root, far), point)
+        with CHILDREN.one() as program:
+            run = program.run_killed(self.arguments(root, far), point)
         assert run.killed, f"it never came to {point}: {run}"
         self.check_recovered(root, far, f"killed at {point}")
 
     def give_up(self, point: Point) -> None:
         root, far = self.fresh()
-        run = crashwalk.run_failing(self.command(root, far, "give-up"), point, "EIO")
+        with CHILDREN.one() as program:
+            run = program.run_failing(self.arguments(root, far, "give-up"), point, "EIO")
         assert run.status == 0, f"EIO at {point}: {run.errors}"
         self.check_recovered(root, far, f"died of EIO at {point}")
 
     def go_on(self, point: Point, error: str) -> None:
         root, far = self.fresh()
-        run = crashwalk.run_failing(self.command(root, far), point, error)
+        with CHILDREN.one() as program:
+            run = program.run_failing(self.arguments(root, far), point, error)
         assert run.status == 0, f"{error} at {point}: {run.errors}"
         said = json.loads(run.output)
         assert not said["leaked"], f"{error} at {point}: {run.output}"
@@ -345,9 +379,9 @@ class Walk:
 
     def short_writes(self, option: str) -> None:
         root, far = self.fresh()
-        run = subprocess.run(self.command(root, far, option), capture_output=True, text=True, check=False)
-        assert run.returncode == 0, f"{option}: {run.stderr}"
-        assert not json.loads(run.stdout)["leaked"], f"{option}: {run.stdout}"
+        run = CHILDREN.run(*self.arguments(root, far, option))
+        assert run.status == 0, f"{option}: {run.errors}"
+        assert not json.loads(run.output)["leaked"], f"{option}: {run.output}"
         self.check_done(root, far, option)
         self.remove(root, far)
 
