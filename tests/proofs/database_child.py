@@ -1,10 +1,10 @@
 """What the crash walk of the database engine runs and kills: one operation on a queue.
 
-    python database_child.py ADDRESS OPERATION OTHER [N]
+    python database_child.py
 
-ADDRESS is the queue `in`; `next` is beside it, and OTHER another one there or a directory. The process is killed before
-the N-th exchange of the operation with the server, counted from 0; if it has fewer, after the last. Without N it prints
-how many there are.
+serves runs, each with the arguments ADDRESS OPERATION OTHER [N]. ADDRESS is the queue `in`; `next` is beside it, and
+OTHER another one there or a directory. The process is killed before the N-th exchange of the operation with the server,
+counted from 0; if it has fewer, after the last. Without N it prints how many there are.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 
-from piperkit import engines
+from piperkit import crashwalk, engines
 from piperkit.message import Failure
 from piperkit.postgres.address import Address
 from piperkit.postgres.database_queue import DatabaseQueue
@@ -28,8 +27,8 @@ FIRST, SECOND = "1790000000.000000001.1.host", "1790000000.000000002.1.host"
 FAILURE = Failure("it is broken")
 
 
-def main() -> None:
-    address, operation, other, *when = sys.argv[1:]
+def main(arguments: list[str]) -> None:
+    address, operation, other, *when = arguments
     following = str(Address.parse(address).of("next"))
     queue = DatabaseQueue(address, next_queue=following, elsewhere=engines.elsewhere)
     queue.connect()
@@ -100,5 +99,4 @@ def kill_at(number: int) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    main()
-    os._exit(0)
+    crashwalk.serve(main)

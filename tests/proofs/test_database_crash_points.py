@@ -5,8 +5,6 @@ has done all before that and nothing after it; and after the last. Then every me
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +17,7 @@ import postgresql
 import summary
 from database_child import FIRST, NEW, OLD, SECOND
 from kinds import Database, create
-from piperkit import engines
+from piperkit import crashwalk, engines
 from piperkit.dirq import DirectoryQueue
 from piperkit.operating import HOLDING
 from piperkit.postgres.address import Address
@@ -85,15 +83,15 @@ def visited() -> Iterator[Counter[str]]:
 class Walk:
     """One operation, as often as it takes, each time from the same beginning."""
 
-    def __init__(self, database: Database, operation: str, directory: Path | None) -> None:
+    def __init__(self, program: crashwalk.Program, database: Database, operation: str, directory: Path | None) -> None:
+        self._program = program
         self._database = database
         self._operation = operation
         self._directory = directory
         for name in ("in", "next", "other"):
             create(database.address(name))
         other = database.address("other") if directory is None else str(directory)
-        child = str(Path(database_child.__file__))
-        self.command = [sys.executable, child, database.address("in"), operation, other]
+        self._run = [database.address("in"), operation, other]
         self._admin = Connection(Address.parse(database.address("in")))
         self.begin()
 
@@ -110,14 +108,15 @@ class Walk:
 
     def exchanges(self) -> int:
         """How many there are with the server, if nobody kills it."""
-        done = subprocess.run(self.command, capture_output=True, text=True, check=True)
-        return int(done.stdout)
+        run = self._program.run(self._run)
+        assert run.status == 0, run.errors
+        return int(run.output)
 
     def kill(self, number: int, allowed: list[Places]) -> None:
         """The run is killed before that exchange, and all is recovered; then the books."""
         self.begin()
-        done = subprocess.run([*self.command, str(number)], check=False)
-        assert done.returncode == -signal.SIGKILL
+        run = self._program.run([*self._run, str(number)])
+        assert run.killed, run.errors
         self.recover()
         start = {FIRST: there("in", "incoming"), SECOND: there("in", "incoming")}
         found = self.places()
@@ -154,10 +153,19 @@ class Walk:
         }
 
 
+@pytest.fixture(scope="module")
+def program() -> Iterator[crashwalk.Program]:
+    child = str(Path(database_child.__file__))
+    with crashwalk.Program(
+        [sys.executable, child], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ) as found:
+        yield found
+
+
 @pytest.fixture
-def walk(server: postgresql.Server) -> Iterator[Callable[..., Walk]]:
+def walk(server: postgresql.Server, program: crashwalk.Program) -> Iterator[Callable[..., Walk]]:
     database = Database(server)
-    yield lambda operation, directory=None: Walk(database, operation, directory)
+    yield lambda operation, directory=None: Walk(program, database, operation, directory)
     database.drop()
 
 
