@@ -10,7 +10,7 @@ help:
 	@echo 'make test        all tests, two files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
 	@echo 'make test-fast   the tests that take no more than a second or so each'
 	@echo 'make coverage    all tests, one at a time, and what of the runtime they reach'
-	@echo 'make test-all    the tests, with every three answers of the template in one project, instead of every two'
+	@echo 'make test-all    the same with more: every three answers of the template, each version with each answer, longer runs'
 	@echo 'make lint        check style, format and types'
 	@echo 'make format      format the code'
 	@echo 'make golden      write anew what the template makes, after a change to it; git diff shows what that does'

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+#: Whether there is time for all of what `make test` tries a part of: each version with each answer, say.
+ALL = bool(os.environ.get("PIPER_ALL"))
 #: Of the runtime and the template.
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 #: With .gitignore: what pip leaves where it builds would make a repository of the parts one with changes.

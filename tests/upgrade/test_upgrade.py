@@ -437,42 +437,54 @@ def test_project_whose_name_has_been_reserved_since_is_upgraded_all_the_same(
     assert status == 0, said
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        "_tasks:\n  - touch EXECUTED\n",
-        "_tasks:\n  - command: [touch, EXECUTED]\n",
-        "_migrations:\n  - touch EXECUTED\n",
-        "_migrations:\n  - version: 99.0.5\n    before: [touch EXECUTED]\n",
-        "_migrations:\n  - command: touch EXECUTED\n    when: \"{{ _stage == 'after' }}\"\n",
-        f'_migrations:\n  - version: 99.0.5\n    before: [touch EXECUTED]\n    when: "{DONE_HERE}"\n',
-    ],
-)
+#: Every form in which a template may ask for a command; each leaves a file of its own.
+COMMANDS = f"""\
+_tasks:
+  - touch PLACE/task
+  - command: [touch, PLACE/list]
+_migrations:
+  - touch PLACE/migration
+  - version: 99.0.5
+    before: [touch PLACE/before]
+  - command: touch PLACE/when
+    when: "{{{{ _stage == 'after' }}}}"
+  - version: 99.0.5
+    before: [touch PLACE/done]
+    when: "{DONE_HERE}"
+"""
+FORMS = {"task", "list", "migration", "before", "when", "done"}
+
+
 def test_template_executes_nothing_in_a_look_and_else_only_what_its_user_has_allowed(
-    project: Path, world: dict[str, str], release: Release, tmp_path: Path, lines: str
+    project: Path, world: dict[str, str], release: Release, tmp_path: Path
 ) -> None:
-    executed = tmp_path / "executed"
+    place = tmp_path / "executed"
+    place.mkdir()
+
+    def executed() -> set[str]:
+        return {path.name for path in place.iterdir()}
 
     def dangerous(work: Path) -> None:
         makefile(work)
         file = work / "copier.yml"
         kept = re.sub(r"^_migrations:\n(?:  .*\n)+", "", file.read_text(), flags=re.MULTILINE)
-        file.write_text(kept + lines.replace("EXECUTED", str(executed)))
+        file.write_text(kept + COMMANDS.replace("PLACE", str(place)))
 
     release("v99.1.0", dangerous)
     for option in ("--dry-run", "--no-tests"):
         status, said = upgrade(project, world, option)
         assert status == 1
         assert f"nothing was done: the template {ADDRESS} executes commands in an upgrade" in said
-        assert f"\n  touch {executed}" in said
-        assert not executed.exists()
+        assert {form for form in FORMS if f"\n  touch {place}/{form}" in said} == FORMS
+        assert executed() == set()
         assert git(project, "status", "--porcelain") == ""
     assert upgrade(project, world, "--trust")[0] == 0
-    assert executed.exists()
+    assert executed() >= FORMS - {"done"}  # which is for where the upgrade does not carry changes over itself
     assert upgrade(project, world, "--abort")[0] == 0
-    executed.unlink()
+    for form in executed():
+        (place / form).unlink()
     assert upgrade(project, world, "--dry-run")[0] == 1
-    assert not executed.exists()
+    assert executed() == set()
     assert upgrade(project, world)[0] == 0  # it was asked once for this address
 
 
