@@ -34,7 +34,9 @@ def series(version: str) -> tuple[int, int]:
 def runtime_range(template: str) -> str:
     """The versions of the runtime that go with a template, as pip takes them."""
     major, minor = series(template)
-    return f">={major}.{minor},<0.{minor + 1}" if major == 0 else f">={major}.{minor},<{major + 1}"
+    # A candidate comes before its release, so it is named itself; then pip takes candidates at all.
+    least = template.removeprefix("v") if re.search(r"\d(?:a|b|rc)\d", template) else f"{major}.{minor}"
+    return f">={least},<0.{minor + 1}" if major == 0 else f">={least},<{major + 1}"
 
 
 def check(template: str, runtime: str, checkout: str | None) -> None:

@@ -28,14 +28,14 @@ def requeue(
     if_passes: Annotated[
         str | None,
         typer.Option(
-            metavar="PROGRAM", help="Only those that the daemon of this program would not fail at now; it tries them."
+            metavar="PROGRAM", help="Only messages that this daemon's program would not fail at now; it tries them."
         ),
     ] = None,
     *,
     criteria: selecting.Criteria,
     how: acting.How,
 ) -> None:
-    """Have messages tried again now: dead letters as if they were new, and what was put off.
+    """Try messages again now: dead letters as if they were new, and deferred messages.
 
     Those in errors and deferred, unless --part names one. A message that was requeued says so in its history.
 
@@ -61,7 +61,7 @@ def hold(
     criteria: selecting.Criteria,
     how: acting.How,
 ) -> None:
-    """Hold messages back that wait to be worked on, until they are released. They go to the part hold.
+    """Hold waiting messages until they are released. They go to the part hold.
 
     Those in incoming and deferred, unless --part names one.
 
@@ -80,7 +80,7 @@ def release(
     criteria: selecting.Criteria,
     how: acting.How,
 ) -> None:
-    """Let messages go on that were held back. Their attempts stay counted.
+    """Release held messages. Their attempts are still counted.
 
     Examples:
 
@@ -97,7 +97,7 @@ def banish(
     criteria: selecting.Criteria,
     how: acting.How,
 ) -> None:
-    """Make messages dead letters. Those in incoming, deferred and hold, unless --part names one.
+    """Make messages dead letters: those in incoming, deferred and hold, unless --part names a part.
 
     Examples:
 
@@ -113,7 +113,7 @@ def rm(
     criteria: selecting.Criteria,
     how: acting.How,
 ) -> None:
-    """Delete messages for good. Those in errors, unless --part names another part.
+    """Delete messages for good: those in errors, unless --part names another part.
 
     Examples:
 
@@ -133,7 +133,7 @@ def mv(
     criteria: selecting.Criteria,
     how: acting.How,
 ) -> None:
-    """Move messages to another queue on the same file system. Those in errors, unless --part names another part.
+    """Move messages to another queue on the same file system: those in errors, unless --part names another part.
 
     They keep their ids and arrival, and are new there. Between a directory and a database, what has not failed is
     moved by default: in incoming, deferred and hold. Cut off there, do it again: what was on its way is in hold.

@@ -52,13 +52,11 @@ class How:
     """Options of every act."""
 
     limit: selecting.Limit = None
-    all: Annotated[bool, typer.Option("--all", help="All messages there: needed where nothing else is said.")] = False
+    all: Annotated[bool, typer.Option("--all", help="All messages; required if there is no other option.")] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Change nothing, and show which messages are meant.")
+        bool, typer.Option("--dry-run", "-n", help="Change nothing; show which messages are selected.")
     ] = False
-    rate: Annotated[str | None, typer.Option(metavar="N/s", help="No more than so many in a time: 100/s, 30/min.")] = (
-        None
-    )
+    rate: Annotated[str | None, typer.Option(metavar="N/s", help="At most that many per time: 100/s, 30/min.")] = None
     spool: queues.Spool = None
     json: Json = False
 

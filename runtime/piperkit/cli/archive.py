@@ -48,7 +48,7 @@ def export(
     *,
     criteria: selecting.Criteria,
 ) -> None:
-    """Copy messages into a tar archive; they stay where they are. Those that nobody works on, unless --part names one.
+    """Copy messages into a tar archive: those not in work, unless --part names a part. They stay where they are.
 
     Examples:
 
@@ -117,7 +117,7 @@ def import_(
         typer.Option("--part", metavar="PART", help="Put all into incoming, hold or errors; else where they were."),
     ] = None,
 ) -> None:
-    """Put the messages of an archive into a queue, with their ids and arrival. What was put off is in incoming then.
+    """Put the messages of an archive into a queue, with their ids and arrival. Deferred ones go to incoming.
 
     One that the queue has already is left out, so that an import which was cut off can be done once more.
 

@@ -76,7 +76,7 @@ def check(
     form: Annotated[Format, typer.Option("--format", help="How it is told.")] = Format.TEXT,
     spool: queues.Spool = None,
 ) -> None:
-    """Is all well with queues? Exit status 0, 1 for a warning, 2 where something is critical, 3 if that is unknown.
+    """Check that all is well with queues. Exit status 0, 1 for a warning, 2 if something is critical, 3 if unknown.
 
     A limit that is left out (--errors ,10) is none.
 

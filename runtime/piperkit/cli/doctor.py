@@ -24,7 +24,7 @@ def doctor(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Configuration file NAME.conf of an installed daemon NAME.")
     ] = None,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without a doubt.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what is safe to fix.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     root: Annotated[
         Path, typer.Option(metavar="DIR", help="Root directory of the installation (like DESTDIR).")

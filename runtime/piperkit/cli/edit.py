@@ -38,7 +38,7 @@ def edit(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it where it is, and do not have it tried again.")] = False,
 ) -> None:
-    """Edit a message in $VISUAL or $EDITOR, and have it tried again. It has to be held, or a dead letter.
+    """Edit a message in $VISUAL or $EDITOR, and try it again. It must be held, or a dead letter.
 
     JSON has to stay JSON, and text text that says something; otherwise nothing is changed.
 

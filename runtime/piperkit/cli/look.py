@@ -111,7 +111,7 @@ def errors(
     spool: queues.Spool = None,
     json: Json = False,
 ) -> None:
-    """Why messages are in errors: one line for each kind of reason, with its number, first and last time, an example.
+    """Show why messages are in errors: a line for each kind of reason, with count, first and last time, and an example.
 
     Reasons that differ in numbers or quoted words only are one kind; the dead letters of one are shown by ls --reason.
 
@@ -211,7 +211,7 @@ def _jsonable(data: bytes) -> str | dict[str, str]:
 
 
 def stats(given: queues.Queues = None, spool: queues.Spool = None, json: Json = False) -> None:
-    """Count messages: how many there are in each part, how large, and how old the oldest is.
+    """Count messages: how many are in each part, their size, and the age of the oldest.
 
     With --json, one object a line for each queue; ages are in seconds, sizes in bytes.
 

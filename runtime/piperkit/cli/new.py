@@ -24,8 +24,8 @@ KINDS = "transform|filter|parse|router|enrich|sink|source|…"
 add = typer.Typer(help="Add a component or a daemon to a project.", no_args_is_help=True)
 
 Kind = Annotated[str | None, typer.Option(metavar=KINDS, help="What the component does; by default transform.")]
-Messages = Annotated[str | None, typer.Option(metavar="text|bytes|json", help="What the messages of a transform hold.")]
-Description = Annotated[str | None, typer.Option(metavar="TEXT", help="What it does, in a few words.")]
+Messages = Annotated[str | None, typer.Option(metavar="text|bytes|json", help="Format of the messages of a transform.")]
+Description = Annotated[str | None, typer.Option(metavar="TEXT", help="Description, in a few words.")]
 Data = Annotated[
     list[str] | None,
     typer.Option("--data", "-d", metavar="KEY=VALUE", help="Answer to any question; may be repeated."),
@@ -46,8 +46,8 @@ def new(
     messages: Messages = None,
     description: Description = None,
     data: Data = None,
-    defaults: Annotated[bool, typer.Option("--defaults", help="Ask nothing.")] = False,
-    git: Annotated[bool, typer.Option("--git", help="Make a git repository of it, with the first commit.")] = False,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Ask no questions.")] = False,
+    git: Annotated[bool, typer.Option("--git", help="Make it a git repository with a first commit.")] = False,
     inside: Annotated[bool, typer.Option("--inside", help="Make it a part of the git repository around it.")] = False,
     pipeline: Annotated[
         bool, typer.Option("--pipeline", help="Several daemons in a chain: a source, a parser, a router and sinks.")
@@ -75,11 +75,10 @@ def new(
     ] = None,
     vcs_ref: Version = None,
 ) -> None:
-    """Make a project: a daemon with its tests, configuration, and what else is asked for; or with --pipeline a chain of
-    daemons that works.
+    """Make a project: a daemon with tests and configuration; with --pipeline, a working chain of daemons.
 
-    What is not said here is asked for, or has its default with --defaults. The template's newest release is taken,
-    unless --vcs-ref names another version.
+    What you do not give here you are asked for; with --defaults, defaults are taken. The newest release of the template
+    is used, unless --vcs-ref names another version.
 
     Examples:
 

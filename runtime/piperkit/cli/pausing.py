@@ -30,7 +30,7 @@ def pause(
     ] = False,
     spool: queues.Spool = None,
 ) -> None:
-    """Have nothing claimed from a queue until it is resumed. What is in work is finished, and more may arrive.
+    """Pause a queue: nothing is claimed until it is resumed. Messages in work are finished, and more may arrive.
 
     Examples:
 
@@ -46,7 +46,7 @@ def pause(
 
 
 def resume(queue: queues.Queue = None, spool: queues.Spool = None) -> None:
-    """Have a queue go on that was paused. Its daemons notice it within two seconds.
+    """Resume a paused queue. Its daemons notice within two seconds.
 
     Examples:
 

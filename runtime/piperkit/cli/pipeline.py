@@ -34,7 +34,7 @@ class From(enum.StrEnum):
 
 @commands.command()
 def check(pipeline: File = None, json: Json = False) -> None:
-    """Find what is wrong with a pipeline, and name what mends it.
+    """Find what is wrong with a pipeline, and what fixes it.
 
     Each daemon's own configuration; queues that nobody reads or writes; loops; accounts, file systems, formats and
     versions that do not go together; queues that were left behind, and ways of messages that the file does not know.
@@ -87,7 +87,7 @@ def graph(
     form: Annotated[drawing.Form, typer.Option("--format", help="What it is drawn as.")] = drawing.Form.TEXT,
     spool: queues.Spool = None,
 ) -> None:
-    """Draw daemons, and the queues between them.
+    """Draw the daemons and the queues between them.
 
     Of what is installed and of the history, --spool says whose; by default the spool. What the history knows, each
     daemon's key `history` says.
@@ -171,7 +171,7 @@ def units(
 
 @commands.command()
 def ps(pipeline: File = None, json: Json = False) -> None:
-    """Show the daemons of a pipeline: how many instances of each run, and what is in their queues.
+    """Show the daemons of a pipeline: how many instances of each are running, and what is in their queues.
 
     Instances are seen by their queues, whoever runs them; those of queues in directories by the queue's owner and root.
     Exit status 0 if all run that should, else 3.

@@ -31,7 +31,7 @@ def drain(
     ] = None,
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever asks.")] = "the pipeline is drained",
 ) -> None:
-    """Have a pipeline run empty: its sources fetch nothing more, and what is in it arrives; say what keeps it.
+    """Drain a pipeline: its sources stop fetching, and everything in it arrives. Says what it is waiting for.
 
     Nothing is stopped, and what its sources fetch stays paused, until: piperctl pipeline resume. Exit status 0 when all
     is empty; 1 after --for, or Ctrl-C.
@@ -76,7 +76,7 @@ def drain(
 
 
 def resume(pipeline: File = None) -> None:
-    """Have a drained pipeline go on: its sources fetch again."""
+    """Resume a drained pipeline: its sources fetch again."""
     for source in _sources(load(pipeline)):
         pausing.on_queue(source, True, "resumed", lambda operator: "resumed" if operator.resume() else "was not paused")
 

@@ -85,7 +85,7 @@ def try_cases(
     pipeline: File = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the daemons print.")] = False,
 ) -> None:
-    """Try a pipeline: messages in, and what has to come out at each end, on queues in a directory of its own.
+    """Test a pipeline on queues of its own: which messages go in, and which have to come out at each end.
 
     The daemons in between run as they would; ends do not, and nothing is fetched. Exit status 0 if all is as it should
     be, else 1.

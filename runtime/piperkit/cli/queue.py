@@ -24,7 +24,7 @@ from piperkit.dirq.layout import DEFAULT_PERMS
 from piperkit.dirq.store import Settings
 from piperkit.errors import ExitStatus, PiperError, QueueMissing, UsageError
 
-commands = typer.Typer(help="Make queues, put messages into them, look at them, act on them.", no_args_is_help=True)
+commands = typer.Typer(help="Create queues, put messages into them, look at them, act on them.", no_args_is_help=True)
 
 QueueArgument = Annotated[
     str,
@@ -64,7 +64,7 @@ def create(
         str | None, typer.Option(help="Group that may put messages there; by default the user's own.")
     ] = None,
 ) -> None:
-    """Make a queue, or what is missing of one. Doing it twice does no harm.
+    """Create a queue, or its missing parts. Running it twice does no harm.
 
     In a database, the tables are made or brought to this version, and the roles piper_producer, piper_daemon,
     piper_viewer and piper_operator, to be granted to whoever logs in there: `GRANT piper_daemon TO mydaemon`.
@@ -111,14 +111,14 @@ def put(
             " Blank lines are skipped.",
         ),
     ] = False,
-    create: Annotated[bool, typer.Option("--create", help="Make the queue where it is missing.")] = False,
-    ids: Annotated[bool, typer.Option("--ids", help="Print the id of each message, once it is on the disk.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create the queue if it is missing.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Print the id of each message once it is on disk.")] = False,
     message_max: Annotated[
-        int, typer.Option(metavar="BYTES", min=0, help="Put no message that is larger; 0: no limit.")
+        int, typer.Option(metavar="BYTES", min=0, help="Refuse larger messages; 0: no limit.")
     ] = Settings().message_max,
     json: Json = False,
 ) -> None:
-    """Put messages into a queue. What was put is on the disk when the command ends.
+    """Put messages into a queue. They are on disk when the command ends.
 
     It stops at the first message that cannot be put, and says how many were put before it.
 

@@ -72,12 +72,12 @@ def _configured(spool: str) -> Graph | None:
 
 def top(
     given: queues.Queues = None,
-    every: Annotated[str, typer.Option(metavar="TIME", help="Time between looks.")] = "2s",
+    every: Annotated[str, typer.Option(metavar="TIME", help="Refresh interval.")] = "2s",
     read_only: ReadOnly = False,
     pipeline: File = None,
     spool: queues.Spool = None,
 ) -> None:
-    """Show queues and daemons as they do now, on a terminal; look into them, and act. The key ? shows what keys do.
+    """Show queues and daemons live on a terminal; look into them, and act. The key ? explains the keys.
 
     Examples:
 
@@ -96,23 +96,27 @@ def top(
 
 def web(
     given: queues.Queues = None,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where it listens.")] = "127.0.0.1:8642",
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address to listen on.")] = "127.0.0.1:8642",
     acts: Annotated[bool, typer.Option("--acts", help="Let the page act on messages and queues.")] = False,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="File with the token, made if it is not there; by default a new one each time."
+            metavar="FILE", help="File that holds the token, created if missing; by default a new token each time."
         ),
     ] = None,
     names: Annotated[
         list[str] | None,
-        typer.Option("--name", metavar="HOST", help="Another name that browsers call it by, as of a proxy; repeat it."),
+        typer.Option(
+            "--name",
+            metavar="HOST",
+            help="Another host name that browsers use for it, for example a proxy's; may be repeated.",
+        ),
     ] = None,
-    every: Annotated[str, typer.Option(metavar="TIME", help="Time between looks.")] = "2s",
+    every: Annotated[str, typer.Option(metavar="TIME", help="Refresh interval.")] = "2s",
     pipeline: File = None,
     spool: queues.Spool = None,
 ) -> None:
-    """Show queues and daemons on a page, as `piperctl top` does, until Ctrl-C.
+    """Show queues and daemons on a web page, as `piperctl top` does, until Ctrl-C.
 
     It prints the address to open, which has a token: whoever knows that sees what messages hold. It changes nothing
     without --acts. It speaks no TLS: for others than this machine, put a proxy that does before it, and name that with

@@ -26,7 +26,7 @@ Ids = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="ID",
-        help="Ids, as ls --ids prints them; -: one a line from standard input.",
+        help="Ids, as ls --ids prints them; -: read from standard input, one per line.",
         autocompletion=completing.ids,
     ),
 ]
@@ -36,19 +36,21 @@ Part = Annotated[
         "--part", metavar="PART", help=f"Only there: {', '.join(RESTING)}.", autocompletion=completing.resting
     ),
 ]
-Older = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived so long ago: 90s, 5min, 2h, 3d, 1w.")]
+Older = Annotated[
+    str | None, typer.Option(metavar="TIME", help="That arrived at least that long ago: 90s, 5min, 2h, 3d, 1w.")
+]
 Newer = Annotated[str | None, typer.Option(metavar="TIME", help="That arrived since then.")]
 Reason = Annotated[
-    str | None, typer.Option(metavar="REGEX", help="Whose last attempt failed for a reason in which this is found.")
+    str | None, typer.Option(metavar="REGEX", help="Whose last attempt failed for a reason that matches.")
 ]
-Attempts = Annotated[int | None, typer.Option(metavar="N", min=0, help="With so many failed attempts, or more.")]
+Attempts = Annotated[int | None, typer.Option(metavar="N", min=0, help="With at least that many failed attempts.")]
 Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATH=VALUE", help="JSON messages with this member: host=db1, Source.0.IP4=192.0.2.7, host=~^db."
     ),
 ]
-Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="No more than so many.")]
+Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most that many.")]
 
 
 @dataclasses.dataclass(frozen=True)

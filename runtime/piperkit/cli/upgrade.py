@@ -35,7 +35,7 @@ def upgrade(
     ] = False,
     no_tests: Annotated[bool, typer.Option("--no-tests", help="Do not run the project's tests.")] = False,
 ) -> None:
-    """Bring a project to a newer version of its template, and of the runtime with it.
+    """Upgrade a project to a newer version of its template and runtime.
 
     All changes are staged and none is committed: look at them with git diff --cached, then commit, or go back with
     --abort. The project's own tests are run (make test). The exit status is 0 if all is well, and 1 if something needs

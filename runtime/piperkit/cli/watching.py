@@ -86,12 +86,12 @@ def _tell(queue: str, entry: Entry, data: bytes, *, raw: bool, json: bool, sever
 def find(
     given: queues.Queues = None,
     lasting: Annotated[
-        str, typer.Option("--for", metavar="TIME", help="Measure rates for so long; 0: measure none.")
+        str, typer.Option("--for", metavar="TIME", help="How long to measure rates; 0: do not measure.")
     ] = "1s",
     spool: queues.Spool = None,
     json: Json = False,
 ) -> None:
-    """Show the queues of a spool, who works on each, and how much comes and goes. By default all of the spool.
+    """Show the queues of a spool, who works on each, and their rates. By default all queues of the spool.
 
     IN and OUT are messages a second, as they come into the queue and are settled.
 
