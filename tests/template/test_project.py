@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 import pairwise
-from checkout import ALL, ROOT
+from checkout import ALL, ROOT, VERSION
+from piperkit.versions import runtime_range
 from template_project import Generate
 
 #: What messages of each kind hold; a transform has the choice.
@@ -256,10 +257,8 @@ def test_its_test_notices_a_key_that_the_configuration_file_does_not_explain(gen
 
 
 def test_its_runtime_is_pinned_to_the_range_of_this_version(generate: Generate) -> None:
-    major, minor = map(int, tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"].split(".")[:2])
-    above = f"0.{minor + 1}" if major == 0 else f"{major + 1}"
     described = tomllib.loads((generate() / "pyproject.toml").read_text(encoding="utf-8"))
-    assert described["project"]["dependencies"] == [f"piperkit>={major}.{minor},<{above}", "piperkit[metrics]"]
+    assert described["project"]["dependencies"] == [f"piperkit{runtime_range(VERSION)}", "piperkit[metrics]"]
 
 
 def test_its_tools_have_one_version_each(generate: Generate) -> None:

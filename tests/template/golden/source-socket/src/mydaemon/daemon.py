@@ -9,7 +9,7 @@ def build(argv: list[str] | None = None) -> PiperDaemon:
     """The daemon, with these command line arguments; None stands for those of the process."""
     return PiperDaemon(
         name="mydaemon",
-        template="0.5",
+        template="1.0.0rc1",
         description="Does one thing",
         argv=argv,
         anchor=__file__,
