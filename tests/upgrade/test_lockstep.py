@@ -13,6 +13,7 @@ from pathlib import Path
 
 import copier
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import piperkit
 from checkout import ROOT, copy_parts
@@ -127,6 +128,26 @@ def test_a_runtime_goes_with_the_templates_of_its_series(
     for version in bad:
         with pytest.raises(versions.VersionMismatch):
             versions.check(template, version, None)
+
+
+@pytest.mark.parametrize(
+    ("template", "good", "bad"),
+    [
+        ("0.5.0", ("0.5.0", "0.5.7"), ("0.4.9", "0.6.0", "1.0.0")),
+        (
+            "1.0.0rc1",
+            ("1.0.0rc1", "1.0.0rc2", "1.0.0", "1.3.0"),
+            ("0.9.0", "2.0.0"),
+        ),  # pip leaves out others' candidates
+        ("1.2.0", ("1.2.0", "1.9.0"), ("1.1.0", "1.2.0rc1", "2.0.0")),
+    ],
+)
+def test_the_range_that_a_project_asks_for_holds_what_goes_with_it(
+    template: str, good: tuple[str, ...], bad: tuple[str, ...]
+) -> None:
+    asked = SpecifierSet(versions.runtime_range(template))
+    assert [version for version in (*good, *bad) if version in asked] == [*good]
+    versions.check(versions.runtime_range(template)[2:].partition(",")[0], good[0], None)
 
 
 def test_every_generated_daemon_says_which_template_made_it() -> None:
