@@ -1,13 +1,17 @@
 # Every target makes .venv first and installs into it what is missing: each works as the first command in a clone.
 
 PYTHON ?= python3
+# Each process of a test would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests wait now and then, so three processes are right for two processors.
+PARALLEL = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs pictures docs dist deb release-check clean
 
 help:
 	@echo 'make demo        the lines of a log through a pipeline of generated daemons; INPUT=FILE for another log'
 	@echo 'make cluster     two daemons on queues in a database, whose server dies'
-	@echo 'make test        all tests, two files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
+	@echo 'make test        all tests, three files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
 	@echo 'make test-fast   the tests that take no more than a second or so each'
 	@echo 'make coverage    all tests, one at a time, and what of the runtime they reach'
 	@echo 'make test-all    the same with more: every three answers of the template, each version with each answer, longer runs'
@@ -30,7 +34,7 @@ cluster: .venv/.made
 	@.venv/bin/python tools/cluster.py
 
 test: .venv/.made
-	.venv/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	.venv/bin/pytest $(PARALLEL) $(ARGS)
 
 coverage: .venv/.made
 	@.venv/bin/coverage erase
@@ -39,7 +43,7 @@ coverage: .venv/.made
 	@.venv/bin/coverage report
 
 test-fast: .venv/.made
-	.venv/bin/pytest -m "not slow" --numprocesses 2 --dist loadfile $(ARGS)
+	.venv/bin/pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-all: .venv/.made
 	PIPER_ALL=1 $(MAKE) test

@@ -18,11 +18,21 @@ import postgresql
 import summary
 from needs import need
 
+#: The folders whose files take longest, in that order.
+LONG = ("upgrade", "template", "packages", "systemd", "proofs", "project")
+
 
 def pytest_configure() -> None:
     """Ctrl-C reaches what the tests start, even if whoever started them in the background has it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long is begun first, so that at the end no process is left alone with it."""
+    here = Path(__file__).parent
+    order = {folder: place for place, folder in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(here).parts[0], len(LONG)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

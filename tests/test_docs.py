@@ -105,11 +105,11 @@ PAGES = [
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_that_is_shown_exists_with_its_options(page: str) -> None:
-    text = (ROOT / page).read_text()
+    text, piperctl = (ROOT / page).read_text(), get_command(cli)
     shown = re.findall(r"^(?: {4}|\$ )?(piperctl [^\n]+?)(?: {3,}.*)?$|`(piperctl [^`]+)`", text, re.MULTILINE)
     for block, inline in shown:
         words = re.split(r"[|;&<>#]|\s--\s", block or inline)[0].split()[1:]
-        command, context = get_command(cli), typer.Context(get_command(cli))
+        command, context = piperctl, typer.Context(piperctl)
         while words and isinstance(command, typer.core.TyperGroup) and not words[0].startswith("-"):
             known = command.get_command(context, words[0])
             assert known is not None, block or inline

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pipeline_project import CHAIN, Project
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
@@ -65,6 +67,7 @@ def test_a_loop_is_drawn_from_its_first_daemon(project: Project) -> None:
     assert drawing.draw(graph.of(project.load()), Form.TEXT) == "a → b → a ↑"
 
 
+@pytest.mark.slow
 def test_programs_get_mermaid_dot_and_json(piperctl: Piperctl, project: Project) -> None:
     project.change("[daemons.pager]\n", '[daemons.pager]\nto = "odd \\"name\\""\n')
     mermaid = piperctl("pipeline", "graph", "--format", "mermaid").stdout

@@ -53,6 +53,7 @@ def test_each_daemon_is_told_its_queues_as_they_are_on_the_machine(units: Callab
     assert facts == {"queue_in_dir": "/var/spool/router", "queue_out_dir": "/var/spool/rest"}
 
 
+@pytest.mark.slow
 def test_doing_it_again_changes_nothing_and_what_is_gone_is_removed_and_nothing_else(
     project: Project, piperctl: Piperctl, units: Callable[[], dict[str, str]], tmp_path: Path
 ) -> None:

@@ -244,6 +244,7 @@ def test_copy_is_added_once_where_it_was(engine: Engine) -> None:
     assert [claim.id for claim in queue.claim(5)] == [copies[0].id]
 
 
+@pytest.mark.slow
 def test_pause_is_seen_by_instances_and_ends_by_itself_or_by_hand(engine: Engine, until: Callable[..., None]) -> None:
     queue, operator, view = engine.open(), engine.operator("in"), engine.view("in")
     assert view.paused() is None

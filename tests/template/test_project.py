@@ -65,10 +65,9 @@ ALWAYS = {
 
 #: Every two answers meet in one of them; where much time is given (make test-all), every three.
 ROWS = pairwise.rows(FACTORS, 3 if ALL else 2)
-#: The same of those answers that make a difference to Python; the others have the values that they have in the golden
-#: trees.
+#: Of those answers that make a difference to Python, each at least once.
 CODE = {name: FACTORS[name] for name in ("daemon_name", "description", "component", "network", "metrics")}
-CHECKED = ROWS if ALL else pairwise.rows(CODE)
+CHECKED = ROWS if ALL else pairwise.rows(CODE, 1)
 
 
 def named(row: dict[str, Any]) -> str:
@@ -171,7 +170,7 @@ def test_it_passes_its_tests(generate: Generate, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("row", CHECKED, ids=named)
-def test_it_passes_its_own_checks_for_every_pair_of_answers(
+def test_it_passes_its_own_checks_whatever_is_answered(
     generate: Generate, row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     project = generate(**given(row))

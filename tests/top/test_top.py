@@ -24,11 +24,13 @@ from piperkit.cli import render
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 from piperkit.pipeline import description, graph
-from piperkit.top.app import Top
+from piperkit.top.app import Overall, Top
 from piperkit.top.kinds import KindsScreen
 from piperkit.top.message import MessageScreen
 from piperkit.top.parts import Help
 from piperkit.top.queue import QueueScreen
+
+pytestmark = pytest.mark.slow
 
 PIPELINE = '[daemons.a]\nto = "b"\n[daemons.b]\nto = ["c", "d"]\n[daemons.c]\n[daemons.d]\n'
 
@@ -76,6 +78,25 @@ def text(app: Any, selector: str) -> str:
 
 def column(app: Any, at: int) -> list[str]:
     return [row[at] for row in rows(app)]
+
+
+def test_a_look_that_is_over_before_the_table_has_its_columns_is_shown_when_it_has(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = top(spool)
+    begin = Overall.on_mount
+
+    def looked_first(screen: Overall) -> None:
+        screen.show(app.feed.look())
+        begin(screen)
+        assert column(app, 0) == ["a", "b", "c", "d"]
+
+    monkeypatch.setattr(Overall, "on_mount", looked_first)
+
+    async def script(pilot: Pilot[None]) -> None:
+        assert column(app, 0) == ["a", "b", "c", "d"]
+
+    drive(app, script)
 
 
 def test_queues_are_shown_and_sorted_by_the_column_of_a_digit(spool: Path) -> None:

@@ -69,6 +69,7 @@ class Overall(Screen[None]):
         self._inverted = False
         self._wanted = ""
         self._moment: Moment | None = None
+        self._ready = False
 
     def compose(self) -> ComposeResult:
         yield Static("", id="title")
@@ -84,6 +85,7 @@ class Overall(Screen[None]):
         table.add_column("LATELY", key="lately")
         self.query_one("#filter").display = False
         table.focus()
+        self._ready = True
         if self._moment is not None:
             self.show(self._moment)
 
@@ -94,8 +96,8 @@ class Overall(Screen[None]):
     def show(self, moment: Moment) -> None:
         """A look was taken."""
         self._moment = moment
-        if not self.query("#title"):
-            return  # it is not there yet, or not any more
+        if not self._ready or not self.query("#title"):
+            return  # its columns are not there yet, or it is gone
         clock = time.strftime("%H:%M:%S", time.localtime(moment.at))
         head = Text(
             f"{clock}  {moment.waits} wait, {moment.failed} in errors  ",
