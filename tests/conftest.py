@@ -23,7 +23,10 @@ LONG = ("upgrade", "template", "packages", "systemd", "proofs", "project")
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what the tests start, even if whoever started them in the background has it ignored."""
+    """Ctrl-C reaches what the tests start, even if whoever started them in the background has it ignored; and what they
+    make is as other accounts need it to be, whatever the umask of the shell is.
+    """
+    os.umask(0o022)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -72,10 +75,11 @@ def until() -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """A directory on another file system than `tmp_path`."""
-    shm = Path("/dev/shm")
-    other = shm.is_dir() and os.access(shm, os.W_OK) and shm.stat().st_dev != tmp_path.stat().st_dev
-    need("shm", other, "a second file system at /dev/shm")
-    directory = Path(tempfile.mkdtemp(prefix="piper-", dir=shm))
+    here = tmp_path.stat().st_dev
+    places = [Path(place) for place in ("/dev/shm", "/var/tmp", Path.home())]
+    found = [path for path in places if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_dev != here]
+    need("shm", bool(found), "a second file system, at /dev/shm for instance")
+    directory = Path(tempfile.mkdtemp(prefix="piper-", dir=found[0]))
     yield directory
     shutil.rmtree(directory)
 

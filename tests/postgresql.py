@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 import psycopg
 
@@ -44,11 +46,12 @@ class Server:
     @property
     def url(self) -> str:
         """The connection string of its database, for anybody on this machine."""
-        return f"postgresql:///postgres?host={self.directory}&user=postgres"
+        return f"postgresql:///postgres?host={quote(str(self.directory), safe='')}&user=postgres"
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""
-        options = f"-c listen_addresses={self._listen} -c unix_socket_directories={self.directory}"
+        sockets = shlex.quote(f"unix_socket_directories={self.directory}")
+        options = f"-c listen_addresses={self._listen} -c {sockets}"
         options += " -c fsync=off -c max_connections=400"
         self._run("pg_ctl", "--wait", "-D", "data", "-l", "log", "-o", options, "start")
 

@@ -7,6 +7,7 @@ import os
 import pty
 import pwd
 import resource
+import shlex
 import signal
 import stat
 import subprocess
@@ -226,7 +227,7 @@ def test_messages_that_root_puts_belong_to_the_owner_of_the_queue(run: Run, tmp_
 
 
 def test_closed_standard_input_is_told(queue: DirectoryQueue) -> None:
-    command = ["bash", "-c", f"{' '.join(PUT)} {queue.path} <&-"]
+    command = ["bash", "-c", f"{shlex.join(map(str, [*PUT, queue.path]))} <&-"]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.returncode == 66
     assert b"piperctl: standard input: standard input is closed" in done.stderr

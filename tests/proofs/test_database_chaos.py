@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -82,7 +83,8 @@ def test_nothing_is_lost_or_doubled_while_instances_and_servers_die(
     primary, standby = pair
     seed = int(os.environ.get("PIPER_SEED") or random.SystemRandom().getrandbits(32))
     chance = random.Random(seed)
-    database = f"postgresql:///postgres?host={primary.directory},{standby.directory}&user=postgres"
+    hosts = quote(f"{primary.directory},{standby.directory}", safe="")
+    database = f"postgresql:///postgres?host={hosts}&user=postgres"
     addresses = {name: f"{database}&queue={name}" for name in ("in", "middle", "out", "copies")}
     for address in addresses.values():
         create(address)

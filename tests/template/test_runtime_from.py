@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from _pytest.mark import ParameterSet
@@ -101,10 +102,13 @@ def test_a_checkout_brings_itself(generate: Generate, template: Path) -> None:
 
 
 def test_a_bare_repository_is_cloned_from(generate: Generate, template: Path, tmp_path: Path) -> None:
-    git(tmp_path, "clone", "--quiet", "--bare", str(template), "bare.git")
-    git(tmp_path / "bare.git", "tag", "v0.1.0")
-    project = generate(source=tmp_path / "bare.git")
-    assert variable(project) == f"git+file://{tmp_path}/bare.git@v0.1.0"
+    repository = tmp_path / "a bare one.git"
+    git(tmp_path, "clone", "--quiet", "--bare", str(template), str(repository))
+    git(repository, "tag", "v0.1.0")
+    project = generate(source=repository)
+    assert variable(project) == f"git+file://{quote(str(repository))}@v0.1.0"
+    address = variable(project).removeprefix("git+").removesuffix("@v0.1.0")
+    assert git(tmp_path, "ls-remote", "--tags", address).endswith("refs/tags/v0.1.0")
 
 
 # -- installing it -----------------------------------------------------------------------------------------------
