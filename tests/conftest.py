@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import disks
 import postgresql
 import summary
 from needs import need
@@ -75,13 +75,8 @@ def until() -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """A directory on another file system than `tmp_path`."""
-    here = tmp_path.stat().st_dev
-    places = [Path(place) for place in ("/dev/shm", "/var/tmp", Path.home())]
-    found = [path for path in places if path.is_dir() and os.access(path, os.W_OK) and path.stat().st_dev != here]
-    need("shm", bool(found), "a second file system, at /dev/shm for instance")
-    directory = Path(tempfile.mkdtemp(prefix="piper-", dir=found[0]))
-    yield directory
-    shutil.rmtree(directory)
+    with disks.another(tmp_path) as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""File systems of a test's own, in files: as root, where there are loop devices."""
+"""File systems: of a test's own, in files, as root and where there are loop devices; and another one that is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import os
 import shutil
 import struct
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from needs import need
 
 _FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32), linux/fs.h; ext4's and xfs's own have the same number
 _NOLOGFLUSH = 2
@@ -68,3 +73,14 @@ class Disk:
 
 def can_mount(kind: str) -> bool:
     return os.geteuid() == 0 and os.path.exists("/dev/loop-control") and shutil.which(MAKE[kind][0]) is not None
+
+
+@contextmanager
+def another(than: Path) -> Iterator[Path]:
+    """A directory on another file system than a path is on."""
+    places = [Path(place) for place in ("/dev/shm", "/var/tmp", Path.home())]
+    usable = (path for path in places if path.is_dir() and os.access(path, os.W_OK))
+    found = [path for path in usable if path.stat().st_dev != than.stat().st_dev]
+    need("shm", bool(found), "a second file system, at /dev/shm for instance")
+    with tempfile.TemporaryDirectory(prefix="piper-", dir=found[0]) as directory:
+        yield Path(directory)

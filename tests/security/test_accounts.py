@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import disks
 from dirq_tools import FAILURE, OPERATIONS, everything, files
 from people import DAEMON, GROUP, NEIGHBOUR, OTHER, PRODUCER
 from piperkit.cli import cli
@@ -274,10 +275,17 @@ def test_a_message_that_grows_is_read_to_its_limit_and_too_large(queue: Path, ke
     assert read <= (limit + 1 if when == "while it is read" else 0) + 100_000  # the size that it had
 
 
+@pytest.fixture
+def other_disk(queue: Path) -> Iterator[Path]:
+    with disks.another(queue) as directory:
+        yield directory
+
+
 @pytest.mark.parametrize("operation", ["duplicate", "commit"])
 def test_a_message_that_grows_is_not_copied_beyond_its_limit(
-    queue: Path, kept: int, elsewhere: Path, operation: str
+    queue: Path, kept: int, other_disk: Path, operation: str
 ) -> None:
+    elsewhere = other_disk
     elsewhere.chmod(0o755)
     ensure_queue(str(elsewhere), 0o770, (DAEMON.uid, GROUP))
 
