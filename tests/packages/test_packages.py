@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from checkout import ROOT
+from checkout import ALL, ROOT
 from needs import need
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
@@ -56,6 +56,8 @@ def pythons() -> dict[str, str]:
 
 
 PYTHONS = pythons()
+#: By default the oldest and the newest.
+TRIED = [*PYTHONS] if ALL else sorted({min(PYTHONS), max(PYTHONS)})
 
 
 def output(*command: str | Path, **options: object) -> str:
@@ -98,7 +100,7 @@ def test_they_hold_the_package_and_nothing_else(dist: Path, wheel: Path) -> None
     assert tops == {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "runtime", "setup.cfg"}
 
 
-@pytest.fixture(scope="module", params=PYTHONS)
+@pytest.fixture(scope="module", params=TRIED)
 def bare(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that holds the wheel, and what that asks for."""
     directory = tmp_path_factory.mktemp("bare")

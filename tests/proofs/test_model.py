@@ -38,6 +38,7 @@ from hypothesis.stateful import (
 )
 
 import summary
+from checkout import ALL
 from dirq_tools import FAILURE, Clock, crash, snapshot
 from piperkit.dirq import DirectoryQueue, Sync, fs, instances, layout, records
 from piperkit.dirq.fs import Directory
@@ -642,7 +643,7 @@ def test_queue_behaves_like_its_model_whatever_is_done_and_whoever_dies(tmp_path
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=int(os.environ.get("PIPER_EXAMPLES", "200")),
+            max_examples=int(os.environ.get("PIPER_EXAMPLES", "400" if ALL else "100")),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from browsing import TOO_WIDE, Watched, chromium
-from checkout import ROOT
+from checkout import ALL, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -77,8 +77,9 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(
+    ("width", "theme"), [(1280, "light"), (360, "dark"), *([(1280, "dark"), (360, "light")] if ALL else [])]
+)
 def test_every_page_is_read_on_every_screen_and_asks_no_other_host(
     browser: Browser, address: str, site: Path, theme: str, width: int
 ) -> None:
