@@ -283,15 +283,15 @@ def test_user_that_it_becomes_has_no_way_back_and_no_descriptor_of_others(
 
 @pytest.mark.slow
 def test_hangup_while_it_starts_does_no_harm(piper: Piper, start: Start, until: Until) -> None:
-    """From the moment on when the program has been loaded."""
-    code = "import sys, apps; print('loaded', flush=True); apps.build('upper', sys.argv[1:]).run()"
+    """From the moment on when the daemon has been made; before that, the signal is Python's."""
+    code = "import sys, apps; daemon = apps.build('upper', sys.argv[1:]); print('made', flush=True); daemon.run()"
     directory = os.path.dirname(apps.__file__)
     for times, delay in enumerate((0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3), 1):
         command = [sys.executable, "-c", code, *piper.options()]
         with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
             assert daemon.stdout is not None
             daemon.stdout.readline()
-            time.sleep(0.005 + delay)
+            time.sleep(delay)
             daemon.send_signal(signal.SIGHUP)
             until(lambda: log(piper).count("The daemon starts") == times, "the start")  # noqa: B023  used at once
             daemon.send_signal(signal.SIGTERM)
