@@ -46,13 +46,20 @@ for found in pkgutil.walk_packages(piperkit.__path__, "piperkit.", onerror=lambd
 
 
 def pythons() -> dict[str, str]:
-    """An interpreter of each supported version that is here, by its name; whether it works is not asked yet."""
+    """An interpreter of each supported version that is here and works, by its name."""
     found = {f"python3.{sys.version_info.minor}": sys.executable}
     for name in (f"python3.{minor}" for minor in range(11, 15)):
         places = glob.glob(f"{os.environ.get('PYENV_ROOT', Path.home() / '.pyenv')}/versions/*/bin/{name}")
         for path in filter(None, [*places, shutil.which(name)]):
-            found.setdefault(name, path)
+            if name not in found and works(path):
+                found[name] = path
     return dict(sorted(found.items()))
+
+
+def works(path: str) -> bool:
+    """Whether it can make environments; pyenv has commands that only say that they are of no use here."""
+    done = subprocess.run([path, "-c", "import ensurepip, sqlite3, ssl"], capture_output=True, check=False)
+    return done.returncode == 0
 
 
 PYTHONS = pythons()
@@ -104,9 +111,6 @@ def test_they_hold_the_package_and_nothing_else(dist: Path, wheel: Path) -> None
 def bare(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that holds the wheel, and what that asks for."""
     directory = tmp_path_factory.mktemp("bare")
-    works = [PYTHONS[request.param], "-c", "import ensurepip, sqlite3, ssl"]
-    if subprocess.run(works, capture_output=True, check=False).returncode != 0:
-        pytest.skip(f"{PYTHONS[request.param]} does not work here")
     output(PYTHONS[request.param], "-m", "venv", directory)
     output(directory / "bin/pip", "install", "--quiet", wheel)
     return directory / "bin" / "python"
