@@ -31,13 +31,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 #: The calls that change files, their names or their locks; open(2) only where it may make or empty a file.
 CHANGING = (
@@ -126,7 +125,7 @@ def serve(run: Callable[[list[str]], int | None]) -> None:
         os.write(answers, f"{status}\n".encode())
 
 
-def _be_the_run(run: Callable[[list[str]], int | None], request: dict[str, object]) -> None:
+def _be_the_run(run: Callable[[list[str]], int | None], request: dict[str, object]) -> NoReturn:
     for descriptor, name in ((1, "output"), (2, "errors")):
         opened = os.open(str(request[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         os.dup2(opened, descriptor)
@@ -138,19 +137,8 @@ def _be_the_run(run: Callable[[list[str]], int | None], request: dict[str, objec
 
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANY), 0, 0, 0)
         os.kill(os.getpid(), signal.SIGSTOP)
-    try:
-        sys.exit(run(list(request["arguments"])))  # type: ignore[call-overload]
-    except SystemExit as end:
-        status = end.code
-        if isinstance(status, str):
-            print(status, file=sys.stderr)
-            status = 1
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status or 0)
+    # Out of `serve`, so that the interpreter ends as that of a program does, with whatever it flushes then.
+    sys.exit(run(list(request["arguments"])))  # type: ignore[call-overload]
 
 
 class Program:

@@ -35,3 +35,10 @@ def test_component_that_commits_before_its_own_write_is_found_out(piper: Piper) 
     need("strace", crashwalk.available(), "strace(1), with the right to trace")
     with pytest.raises(AssertionError, match="lost after a kill at"):
         piper.crash_walk(walked.early, "a", "b", "c", delivered=archived)
+
+
+@pytest.mark.slow
+def test_component_that_leaves_its_write_to_the_end_of_the_program_is_found_out(piper: Piper) -> None:
+    need("strace", crashwalk.available(), "strace(1), with the right to trace")
+    with pytest.raises(AssertionError, match="lost after a kill at"):
+        piper.crash_walk(walked.lazy, "a", "b", "c", delivered=archived)

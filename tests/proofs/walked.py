@@ -51,3 +51,18 @@ class Mixed(Component):
 
 def mixed(argv: list[str]) -> PiperDaemon:
     return PiperDaemon(name="mixed", argv=argv, components=[Mixed()])
+
+
+class Lazy(Component):
+    """Leaves what it writes to the end of the program, when files are flushed."""
+
+    def setup(self, daemon: PiperDaemon) -> None:
+        self.file = open("archive", "ab")  # noqa: SIM115 - as somebody might who forgets it
+
+    def process(self, message: Message) -> Outcome:
+        self.file.write(message.data + b"\n")
+        return message.cancel()
+
+
+def lazy(argv: list[str]) -> PiperDaemon:
+    return PiperDaemon(name="lazy", argv=argv, components=[Lazy()])
