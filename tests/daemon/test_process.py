@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -281,21 +282,23 @@ def test_user_that_it_becomes_has_no_way_back_and_no_descriptor_of_others(
     daemon.wait()
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for this signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.findall(r"^SigCgt:\s*(\w+)", status, re.M)[0], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.slow
 def test_hangup_while_it_starts_does_no_harm(piper: Piper, start: Start, until: Until) -> None:
-    """From the moment on when the daemon has been made; before that, the signal is Python's."""
-    code = "import sys, apps; daemon = apps.build('upper', sys.argv[1:]); print('made', flush=True); daemon.run()"
-    directory = os.path.dirname(apps.__file__)
+    """From the first moment of run() on; before that, the signal is Python's."""
     for times, delay in enumerate((0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3), 1):
-        command = [sys.executable, "-c", code, *piper.options()]
-        with subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
-            assert daemon.stdout is not None
-            daemon.stdout.readline()
-            time.sleep(delay)
-            daemon.send_signal(signal.SIGHUP)
-            until(lambda: log(piper).count("The daemon starts") == times, "the start")  # noqa: B023  used at once
-            daemon.send_signal(signal.SIGTERM)
-            assert daemon.wait() == 0
+        daemon = start("upper")
+        until(lambda: catches(daemon.pid, signal.SIGHUP), "the handler")  # noqa: B023  used at once
+        time.sleep(delay)
+        daemon.send_signal(signal.SIGHUP)
+        until(lambda: log(piper).count("The daemon starts") == times, "the start")  # noqa: B023  used at once
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait() == 0
 
 
 def test_installed_daemon_has_a_directory_of_its_own_in_run(tmp_path: Path) -> None:
