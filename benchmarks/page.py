@@ -125,7 +125,7 @@ def _sizing(results: Results) -> str:
         return NOT_MEASURED
     lines = [
         f"*c* is {number(model.cpu)} us, *w* is {number(model.wait)} us: "
-        f"{model.instances_a_core} instances keep a core busy. Messages a second, with enough instances:",
+        f"{model.instances_a_core} instances keep a core busy. Messages per second, with enough instances:",
         "",
         table(*sizing.guide(model)),
         "",

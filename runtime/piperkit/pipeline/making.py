@@ -34,7 +34,7 @@ _TYPE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 #: The name of the sink for all that has no sink of its own.
 REST = "rest"
 
-_READS, _PARSES = "Brings messages in", "Makes an object of each line"
+_READS, _PARSES = "Brings messages in", "Turns each line into an object"
 _ROUTES, _STORES = "Sends each message to the sink for its type", "Stores messages"
 
 
