@@ -137,7 +137,7 @@ def _sizing(results: Results) -> str:
 
 
 def _waits(results: Results) -> str:
-    """What a message waits for the disk: time that is no processor's."""
+    """What a message waits for the disk: time that no processor works."""
     rows = []
     for series in (each for each in results.series if each.scenario in ("sync", "enqueue durable")):
         if series.place == "disk" and series.cpu:

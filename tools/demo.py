@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 LOGS = ("dpkg.log", "dpkg.log.1", "syslog", "messages", "pacman.log", "dnf.log", "alternatives.log", "bootstrap.log")
 #: A time as dpkg, syslog or a daemon of ours writes it, the first word after it, and the rest.
 LINE = r"(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*|\w{3} [ \d]\d \d\d:\d\d:\d\d)?\s*(?P<type>\S*)\s*(?P<text>.*)"
-FIRST = ("demo-reader", "demo-parser")  #: who may find that a line is no message
+FIRST = ("demo-reader", "demo-parser")  #: who may find that a line is not a message
 STALL = 60  #: seconds without any progress after which the demonstration gives up
 PROGRAM = """#!{python}
 import sys
@@ -126,7 +126,7 @@ class Demo:
         return found + sum(self.view(name).counts(["errors"])["errors"] for name in FIRST)
 
     def dead_letters(self) -> list[Entry]:
-        """Lines that are no messages, such as empty ones, and those that cannot be taken apart."""
+        """Lines that are not messages, such as empty ones, and those that cannot be taken apart."""
         return [entry for name in FIRST for entry in self.view(name).each("errors")]
 
 

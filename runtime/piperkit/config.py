@@ -124,7 +124,7 @@ def _hint(text: str, position: int) -> str:
     octal = number and re.match(r"[oO]?[0-7]+", text[position:])
     if number and octal:
         found = number[0] + octal[0]
-        return f'{found} is no number in JSON; write a mode as "{found}"'
+        return f'{found} is not a number in JSON; write a mode as "{found}"'
     if here == '"' and text[:position].count("\n") > before.count("\n"):
         return f"a comma is missing at the end of line {before.count(chr(10)) + 1}"
     return "it must be JSON"

@@ -44,7 +44,7 @@ def elsewhere(queue: str, daemon: str = "", password_file: str | None = None) ->
     """A queue to put messages into that another engine has kept. Raises TargetUnavailable."""
     if not is_address(queue):
         if not queue.startswith("/"):
-            raise TargetUnavailable(f"{queue!r} is no queue: it must be an absolute path, or an address")
+            raise TargetUnavailable(f"{queue!r} is not a queue: it must be an absolute path, or an address")
         return DirectoryOutlet(queue)
     try:
         require()
@@ -103,7 +103,7 @@ def spool(where: str) -> list[str]:
     try:
         names = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
-        raise QueueMissing(f"{harmless(where)} is no directory, and so no spool") from None
+        raise QueueMissing(f"{harmless(where)} is not a directory, and so no spool") from None
     return [path for name in names if is_queue(path := os.path.join(where, name))]
 
 

@@ -62,7 +62,7 @@ class NotClaimed(QueueError):
 
 
 class LeftAlone(NotClaimed):
-    """What was claimed is no message, or cannot be read: it was put back, and the queue has said so."""
+    """What was claimed is not a message, or cannot be read: it was put back, and the queue has said so."""
 
 
 class QueueMissing(QueueError):

@@ -50,7 +50,7 @@ def _plain(value: Any) -> dict[Any, Any] | list[Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:
@@ -320,7 +320,7 @@ def _name(queue: str) -> str:
         raise TypeError(f"a queue is named by a str, not by {type(queue).__name__}")
     if not queue or "\0" in queue:
         raise ValueError(
-            f"{queue[:80]!r} is no queue's name; it must be a path, or a bare name for one under var/spool"
+            f"{queue[:80]!r} is not the name of a queue; it must be a path, or a bare name for one under var/spool"
         )
     return queue
 

@@ -206,7 +206,7 @@ class Option(Generic[T]):
                 raise TypeError(f"{self._name}: kind={kind!r} is for {_TYPES.get(kind, 'no type')}, not {self.type!r}")
             object.__setattr__(self, "type", kind)
         if not _is_type(self.type):
-            raise TypeError(f"{self._name}: {self.type!r} is no type of an option; it must be one of {list(KINDS)}")
+            raise TypeError(f"{self._name}: {self.type!r} is not a type of an option; it must be one of {list(KINDS)}")
 
     def _check_default(self) -> None:
         if not _is_value(self.default, self.type):
@@ -276,7 +276,7 @@ class Option(Generic[T]):
             try:
                 found = _octal(value)
             except ValueError:
-                pass  # it stays a text, which is no mode
+                pass  # it stays a text, which is not a mode
         if not _is_value(found, self.type) or not self._in_range(found):
             shown = HIDDEN if self.secret else json.dumps(value, default=str)
             raise ConfigError(f"{where}: {self.key} is {shown}; it must be {self.expected}")

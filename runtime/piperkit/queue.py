@@ -32,7 +32,7 @@ class Claim(Protocol):
 
     @property
     def waits(self) -> int:
-        """How often it was put off for what is no fault of its own."""
+        """How often it was put off for what is not its own fault."""
         ...
 
     @property
@@ -179,7 +179,7 @@ class Queue(Protocol):
         ...
 
     def postpone(self, id: str, delay: float, failure: Failure) -> None:
-        """As `retry`, for what is no fault of the message's: no attempt is counted, but a wait."""
+        """As `retry`, for a cause other than the message: no attempt is counted, but a wait."""
         ...
 
     def requeue(self, id: str) -> None:

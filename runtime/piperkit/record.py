@@ -23,7 +23,7 @@ class MessageRecord:
     death: str | None = None  #: the last death that was counted, as the name of the dead instance's record
     target: str | None = None  #: where a message in `outgoing` goes, unless to the output queue
     history: tuple[dict[str, Any], ...] = ()  #: {"time", "reason"} of past failures, oldest first
-    waits: int = 0  #: times that it was put off for want of something that is no fault of its own
+    waits: int = 0  #: times that it was put off for a cause other than itself
 
     def failed(self, failure: Failure, when: str, *, death: str | None = None) -> MessageRecord:
         """The record after one more attempt that failed at `when` (ISO 8601), by that death of an instance if any.
@@ -41,11 +41,11 @@ class MessageRecord:
         )
 
     def waited(self, failure: Failure, when: str) -> MessageRecord:
-        """The record of a message that is put off at `when` for what is no fault of its own."""
+        """The record of a message that is put off at `when` for what is not its own fault."""
         return dataclasses.replace(self, waits=self.waits + 1, history=self._with(failure.reason, when))
 
     def noted(self, what: str, when: str) -> MessageRecord:
-        """The record of a message to which something was done at `when` that is no attempt."""
+        """The record of a message to which something was done at `when` that is not an attempt."""
         return dataclasses.replace(self, history=self._with(what, when))
 
     def report(self, failure: Failure, when: str, **more: object) -> dict[str, object]:

@@ -122,4 +122,4 @@ def expression(option: str, text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise UsageError(f"{option} {text}: is no regular expression: {error}") from None
+        raise UsageError(f"{option} {text}: is not a regular expression: {error}") from None

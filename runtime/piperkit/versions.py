@@ -27,7 +27,7 @@ def series(version: str) -> tuple[int, int]:
     """MAJOR and MINOR of a version. Raises ValueError."""
     found = re.match(r"v?(\d+)\.(\d+)", version)
     if found is None:
-        raise ValueError(f"{version!r} is no version such as 0.1")
+        raise ValueError(f"{version!r} is not a version such as 0.1")
     return int(found[1]), int(found[2])
 
 

@@ -154,9 +154,9 @@ def test_what_is_in_work_is_not_acted_on(run: Run, queue: DirectoryQueue) -> Non
     ("option", "said"),
     [
         (["--older", "soon"], "--older soon: must be a length of time such as 90s, 5min"),
-        (["--reason", "["], "--reason [: is no regular expression"),
+        (["--reason", "["], "--reason [: is not a regular expression"),
         (["--where", "host"], "--where host: must be such as Source.0.IP4=192.0.2.7"),
-        (["--where", "host=~("], "--where (: is no regular expression"),
+        (["--where", "host=~("], "--where (: is not a regular expression"),
     ],
 )
 def test_wrong_criterion_is_pointed_at(run: Run, letters: DirectoryQueue, option: list[str], said: str) -> None:

@@ -45,7 +45,7 @@ def test_bare_name_is_a_queue_of_the_spool_and_one_that_is_here_comes_first(
     assert (spool / "c" / "incoming").is_dir()
     done = run("queue", "ls", "none", env={**environment, "PIPER_SPOOL": "/nowhere"})
     assert done.stderr == (
-        b"piperctl: /nowhere/none is not a queue: there is no such directory, and none is no directory here\n"
+        b"piperctl: /nowhere/none is not a queue: there is no such directory, and none is not a directory here\n"
     )
 
 
@@ -129,7 +129,7 @@ def test_message_that_would_fail_still_is_not_changed_by_an_edit(
     before = QueueView(spool / "a").entry("errors", "m1")
     edit = ["queue", "edit", "spool/a", "m1", "--if-passes", str(program), "--with", "-"]
     done = run(*edit, input=b'{"n": 11}')
-    assert (done.returncode, b"would fail still; nothing was changed" in done.stderr) == (1, True)
+    assert (done.returncode, b"would still fail; nothing was changed" in done.stderr) == (1, True)
     assert QueueView(spool / "a").entry("errors", "m1") == before
     assert run(*edit, input=b'{"n": 12}').returncode == 0
     assert "m1" in places(spool / "a")["incoming"]
@@ -157,7 +157,7 @@ def test_exported_messages_are_a_plain_archive_and_come_back_as_they_were(
 
 def test_archive_that_is_none_or_holds_something_else_does_no_harm(run: Run, spool: Path, tmp_path: Path) -> None:
     done = run("queue", "import", "spool/b", "-", input=b"no archive" * 100)
-    assert (done.returncode, b"is no tar archive, or cut off" in done.stderr) == (1, True)
+    assert (done.returncode, b"is not a tar archive, or is cut off" in done.stderr) == (1, True)
     with tarfile.open(tmp_path / "odd.tar", "w") as archive:
         for name, kind in (
             ("../x", tarfile.REGTYPE),

@@ -36,7 +36,7 @@ def test_created_queue_has_the_mode_that_was_asked_for(run: Run, tmp_path: Path)
 
     assert modes("new") == [0o755, 0o750, 0o750, 0o700]
     assert modes("default") == [0o755, 0o3770, 0o3770, 0o700]
-    assert b"is no octal mode" in run("queue", "create", "other", "--perms", "rwx").stderr
+    assert b"is not an octal mode" in run("queue", "create", "other", "--perms", "rwx").stderr
 
 
 def test_each_file_is_a_message(run: Run, queue: DirectoryQueue, tmp_path: Path) -> None:

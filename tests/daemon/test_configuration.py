@@ -92,7 +92,7 @@ def test_modes_are_octal_text(tmp_path: Path, mode: str) -> None:
         ('{"queue_out_dir": "upper"}', "which is the input queue"),
         ('{"queue_out_dir": "in/pending"}', "in/pending, which is a part of a queue; it must be a queue"),
         ('{"queue_in_dir": ""}', 'queue_in_dir is ""; it must be a path, or a bare name'),
-        ('{"work_dir": "/nowhere"}', "work_dir is /nowhere, which is no directory"),
+        ('{"work_dir": "/nowhere"}', "work_dir is /nowhere, which is not a directory"),
         ('{"chroot_dir": "/nowhere"}', "chroot_dir: cannot chroot into /nowhere"),
         ('{"group": "no-such-group"}', "group: there is no group no-such-group"),
         ('{"message_format": null, "queue_in_wait": "Infinity"}', 'queue_in_wait is "Infinity"; it must be a number'),

@@ -50,7 +50,7 @@ def test_missing_target_of_a_dispatch_puts_off_that_message_and_no_other(piper: 
 
 
 def test_message_waits_for_its_target_and_arrives_when_that_is_there(piper: Piper, start: Start, until: Until) -> None:
-    """However often that is tried, it is no attempt at the message."""
+    """However often that is tried, it is not an attempt at the message."""
     start("upper", "--retry-min=0.02", "--retry-max=0.02", "--retry-limit=1")
     piper.put(f"dispatch {piper.directory}/late", "after")
     until(lambda: piper.out == [b"AFTER"], "the other one")

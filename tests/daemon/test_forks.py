@@ -1,4 +1,4 @@
-"""Children that a component forks: they are no daemons, hold nothing of one, and end nothing that is the daemon's."""
+"""Children that a component forks: they are not daemons, hold nothing of one, and end nothing that is the daemon's."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def raising(error: BaseException) -> Callable[[Message], Any]:
 WRONG: dict[str, Callable[[Message], Any]] = {
     "an exception": raising(ValueError("no")),
     "one whose text raises": raising(Wordless()),
-    "one that is no Exception": raising(asyncio.CancelledError()),
+    "one that is not an Exception": raising(asyncio.CancelledError()),
     "an interrupt": raising(KeyboardInterrupt()),
     "an exit": raising(SystemExit(3)),
     "a generator's end": raising(GeneratorExit()),

@@ -62,7 +62,7 @@ def test_each_dead_letter_is_shown_with_what_would_become_of_it_and_nothing_is_c
     assert found["raise"].startswith("would be put off for ")
     assert found["raise"].endswith("RuntimeError: something")
     assert found["none"] == "no component settles it"
-    assert "is no outcome" in found["nonsense"]
+    assert "is not an outcome" in found["nonsense"]
     assert found["nowhere"].startswith("would wait for the queue ")
     assert nowhere.name in found["nowhere"]
     assert done.returncode == 3

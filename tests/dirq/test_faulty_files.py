@@ -53,7 +53,7 @@ KINDS = {
     "link to itself": lambda path: path.symlink_to(path.name),
 }
 GOOD = {"attempts": 2, "crashes": 1, "death": None, "target": None, "history": []}
-#: Fields of a record that is no record.
+#: Fields of a record that is not a record.
 FIELDS: list[dict[str, object]] = [
     {"attempts": -1},
     {"attempts": 1e999},
@@ -149,7 +149,7 @@ def test_hidden_reason_that_cannot_be_read_keeps_no_other_from_being_shown(
     for _ in range(3):
         queue.recover()
     assert (errors / "name.meta").exists()
-    assert len(reports(caplog)) == (kind in REGULAR), "what is no file is passed by"
+    assert len(reports(caplog)) == (kind in REGULAR), "what is not a file is passed by"
     assert os.path.lexists(errors / ".x.meta") == (kind not in REGULAR)
 
 

@@ -120,7 +120,7 @@ def test_messages_that_do_not_have_the_format_of_their_daemon(project: Project) 
         for contents in ("no JSON", '{"type": "x"}', b"\xff"):
             queue.enqueue(contents)
     finding = only(project, "formats")
-    assert "2 of the first 3 messages that wait for it are no json, its message_format" in finding.what
+    assert "2 of the first 3 messages that wait for it are not json, its message_format" in finding.what
     assert finding.mend.startswith("piperctl queue show ")
 
 

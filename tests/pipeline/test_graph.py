@@ -113,6 +113,6 @@ def test_nothing_to_draw_says_why(piperctl: Piperctl, project: Project) -> None:
     DirectoryQueue(project.queue("reader")).close()
     done = piperctl("pipeline", "graph", "--from", "history")
     assert done.returncode == 73
-    assert "the history tells of no message that went on; set history to sample or all" in done.stderr
+    assert "the history has no message that was passed on; set history to sample or all" in done.stderr
     done = piperctl("pipeline", "graph", "--spool", "/nowhere")
     assert done.returncode == 64

@@ -241,7 +241,7 @@ def test_what_is_not_as_it_should_be_is_shown(
         ("outputs.pager", "outputs.parser", "cases.toml: tests[0].outputs.parser is unknown; did you mean pager?"),
         ('into = "parser"', 'into = "praser"', "tests[0].inputs[0].into is 'praser'; it must be one of reader, parser"),
         ("text = \"alert", "txt = \"alert", "tests[0].inputs[0].txt is unknown; did you mean text?"),
-        ("bm90aGluZw==", "b", "tests[1].inputs[1].base64 is no base64"),
+        ("bm90aGluZw==", "b", "tests[1].inputs[1].base64 is not base64"),
         ("[[tests]]", "[[test]]", "must have [[tests]], and nothing else at its top"),
         ('name = "no type"', "name = 3", "tests[1].name must be a text"),
         ("json = { type", "text = 'a', json = { type", "tests[0].inputs[1] must have one of text, json, base64"),

@@ -586,7 +586,7 @@ def _fix_mends(project: Path, environment: dict[str, str], home: Path) -> None:
 @pytest.mark.slow
 def test_nothing_to_examine_is_an_error(tmp_path: Path, environment: dict[str, str]) -> None:
     for arguments, said in (
-        ([], "this is no project: name a project, queues, or --config FILE"),
+        ([], "this is not a project: name a project, queues, or --config FILE"),
         (["--config", "/nowhere/birdsong.conf"], "there is no command birdsong to go with it"),
     ):
         command = ["piperctl", "doctor", *arguments]

@@ -2,7 +2,7 @@
 
     python -I -S power_child.py RUNTIME produce|produce_foreign|work SYNC IN NEXT
 
-Each id is reported on standard output, which is no part of the failing file system, and only when the queue has said
+Each id is reported on standard output, which is not part of the failing file system, and only when the queue has said
 that it is done: `enqueue` has returned, or the block of the batch has ended. `produce_foreign` knows no more than the
 protocol, and syncs nothing; what it has written is reported by `work` only. All end with the first error: the power is
 gone.

@@ -74,12 +74,12 @@ def test_queues_in_a_database_are_named_once(new: Piperctl, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--kind", "filter"], "--pipeline: its daemons have their kinds; say --source, --sink and --type"),
+        (["--kind", "filter"], "--pipeline: the kinds of its daemons are fixed; choose --source,"),
         (["--source", "tap"], "tap is none of source, source-socket, source-amqp"),
         (["--type", "Loud"], "a type of messages, 'Loud': must be small letters, digits and single dashes"),
         (["--type", "rest"], "a type of messages, 'rest'"),
         (["--type", "a", "--type", "a"], "a type of messages is given twice"),
-        (["--name", "x" * 30], "is no daemon's name: it has more than 31 letters; choose a shorter one"),
+        (["--name", "x" * 30], "is not a daemon's name: it has more than 31 letters; choose a shorter one"),
     ],
 )
 def test_an_answer_that_cannot_be_leaves_nothing(

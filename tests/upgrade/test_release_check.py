@@ -147,7 +147,7 @@ def later_migration(repository: Path) -> None:
         (wrong_range, "copier.yml: runtime_range is >=77."),
         (unknown_key, "has an unknown key kyes"),
         (no_sentence, "not a sentence: 'no full stop'"),
-        (not_toml, "releases.toml is no list of releases"),
+        (not_toml, "releases.toml is not a list of releases"),
         (foreign_commit, f"the commit {'0' * 40} of {FIRST[1:]} is not in the history of HEAD"),
         (wrong_tag, f"and the tag {FIRST} is at "),
         (no_commit, f"releases.toml: {FIRST[1:]} has no commit; add what {FIRST} stands for"),

@@ -68,7 +68,7 @@ def test_a_project_without_git(project: Path, world: dict[str, str]) -> None:
     shutil.rmtree(project / ".git")
     status, said = upgrade(project, world)
     assert status == 1
-    assert "is no git repository with a commit, so an upgrade could not be undone" in said
+    assert "is not a git repository with a commit, so an upgrade could not be undone" in said
     assert "git init && git add --all && git commit" in said
 
 

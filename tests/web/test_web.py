@@ -194,7 +194,7 @@ def test_a_message_that_has_moved_on_or_is_another_one_is_skipped(serve: Serve, 
 def test_what_cannot_be_done_says_why(serve: Serve) -> None:
     page = serve("--acts")
     for fields, status, words in (
-        ({"act": "explode", "message": keys(page, "/queues/b")}, 400, "&#39;explode&#39; is no act"),
+        ({"act": "explode", "message": keys(page, "/queues/b")}, 400, "&#39;explode&#39; is not an act"),
         ({"act": "release", "message": keys(page, "/queues/b")}, 409, "not what is in incoming, but in hold"),
         ({"act": "hold", "kind": "too long"}, 409, "not what is in errors, but in incoming"),
         ({"act": "hold", "message": "nonsense"}, 400, "names no message"),

@@ -1,8 +1,8 @@
 """`piperctl`, the runtime's command line: queues by hand.
 
 What a command prints for its user goes to standard output, what went wrong to standard error, in one line. The exit
-status is one of `piperkit.errors.ExitStatus`, or 130 after Ctrl-C. A reader that has seen enough (`| head`) is no error
-to talk about.
+status is one of `piperkit.errors.ExitStatus`, or 130 after Ctrl-C. A reader that has seen enough (`| head`) is not an
+error to report.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What operators do with messages: `piperctl queue requeue`, `hold`, `release`, `banish`, `rm` and `mv`.
 
-Each acts on all messages that are meant, and says what became of them. Done are those on which the act has taken
-effect; skipped those that have moved on since they were found, which is no failure; failed those on which it could not.
-The exit status is 0 where all were done, 3 where some were, 1 where none could be. Ctrl-C ends it between two messages,
-and what was done is told. Each command leaves a line in the system's log.
+Each acts on all selected messages and says how many were done, how many were skipped because they have moved on since
+they were found, which is not a failure, and how many failed. The exit status is 0 if all were done, 3 if some were, and
+1 if none could be. Ctrl-C ends the command between two messages, and it still says what was done. Each command leaves a
+line in the system's log.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def requeue(
     if_passes: Annotated[
         str | None,
         typer.Option(
-            metavar="PROGRAM", help="Only messages that this daemon's program would not fail at now; it tries them."
+            metavar="PROGRAM",
+            help="Only messages that this daemon program would now process without failing; it tries each.",
         ),
     ] = None,
     *,
@@ -147,7 +148,7 @@ def mv(
         piperctl queue mv /var/spool/mail 'postgresql://db1/spool?queue=mail' --all
     """
     if how.spool is not None:
-        raise UsageError("--spool: messages are moved out of one queue; name it")
+        raise UsageError("--spool does not go with this: name the one queue to move messages out of")
     there, here = _real(queues.view(target).path), _real(spools.path(queue))
     if there == here:
         raise UsageError(f"{render.name(target)} is the queue itself; to have messages tried again: requeue")

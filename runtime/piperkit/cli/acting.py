@@ -56,7 +56,7 @@ class How:
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Change nothing; show which messages are selected.")
     ] = False
-    rate: Annotated[str | None, typer.Option(metavar="N/s", help="At most that many per time: 100/s, 30/min.")] = None
+    rate: Annotated[str | None, typer.Option(metavar="N/s", help="Upper limit on the rate: 100/s, 30/min.")] = None
     spool: queues.Spool = None
     json: Json = False
 
@@ -126,7 +126,7 @@ def as_owner(path: str, several: bool, work: Callable[[], tuple[Result, bool]]) 
     os.waitpid(pid, 0)
     answer = json.loads(told or "{}")
     if "result" not in answer:
-        raise PiperError(answer.get("error") or f"{render.name(path)}: what acted on its messages died")
+        raise PiperError(answer.get("error") or f"{render.name(path)}: the process that acted on its messages died")
     return Result(**answer["result"]), answer["interrupted"]
 
 
@@ -184,7 +184,7 @@ def perform(
     if how.dry_run:
         if passes is not None and os.geteuid() == 0:  # what it tries is not to be tried as root
             if len(views) > 1:
-                raise UsageError("--if-passes: root has to name one queue for a --dry-run")
+                raise UsageError("--if-passes: as root, name exactly one queue for a --dry-run")
             become_owner(views[0].path)
         _show(views, parts, chosen, how, word, passes)
         return
@@ -322,7 +322,7 @@ def told(result: Result, word: str) -> str:
     """What became of messages, for people."""
     parts = [f"{render.number(result.done, 'message')} {word}"]
     parts += [f"{result.skipped} skipped, since they have moved on"] if result.skipped else []
-    parts += [f"{result.failed} could not be"] if result.failed else []
+    parts += [f"{result.failed} failed"] if result.failed else []
     return "; ".join(parts)
 
 
@@ -332,7 +332,7 @@ def _line(entry: Entry) -> str:
 
 
 class Pace:
-    """How fast it goes. Raises UsageError for what is no rate."""
+    """How fast it goes. Raises UsageError for what is not a rate."""
 
     def __init__(self, rate: str | None) -> None:
         self._seconds = 0.0  #: between two messages

@@ -42,7 +42,9 @@ def export(
     queue: queues.Queue = None,
     ids: selecting.Ids = None,
     part: selecting.Part = None,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to; -: standard output.")] = "-",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="File to write; -: standard output.")
+    ] = "-",
     limit: selecting.Limit = None,
     spool: queues.Spool = None,
     *,
@@ -61,7 +63,7 @@ def export(
     if part is not None and part not in RESTING:
         raise UsageError(f"--part {part}: must be one of {', '.join(RESTING)}")
     if output == "-" and sys.stdout.isatty():
-        raise UsageError("an archive is nothing for a terminal: say --output FILE, or | tar t")
+        raise UsageError("an archive cannot be shown on a terminal: say --output FILE, or pipe it to tar t")
     (view,) = queues.views([] if queue is None else [queue], None)
     chosen = criteria.selection(ids or ())
     number = 0
@@ -114,7 +116,11 @@ def import_(
     archive: Annotated[str, typer.Argument(metavar="FILE", help="The archive; -: standard input.")] = "-",
     part: Annotated[
         str | None,
-        typer.Option("--part", metavar="PART", help="Put all into incoming, hold or errors; else where they were."),
+        typer.Option(
+            "--part",
+            metavar="PART",
+            help="Put all messages into incoming, hold or errors; by default each goes where it was.",
+        ),
     ] = None,
 ) -> None:
     """Put the messages of an archive into a queue, with their ids and arrival. Deferred ones go to incoming.
@@ -143,7 +149,7 @@ def import_(
                         interrupts.check()
                         _put(operator, copy, result)
         except _NO_ARCHIVE as error:
-            what = f"{render.name(archive)} is no tar archive, or cut off: {error}"
+            what = f"{render.name(archive)} is not a tar archive, or is cut off: {error}"
             raise PiperError(f"{what}; {_words(result)}") from None
         except KeyboardInterrupt:
             print(f"piperctl: interrupted; {_words(result)}", file=sys.stderr)
@@ -168,7 +174,7 @@ def _put(operator: Operator, copy: Copy, result: Result) -> None:
 def _words(result: Result) -> str:
     words = f"{render.number(result.done, 'message')} imported"
     words += f"; {result.skipped} there already" if result.skipped else ""
-    return words + (f"; {result.failed} could not be" if result.failed else "")
+    return words + (f"; {result.failed} failed" if result.failed else "")
 
 
 def _copies(file: IO[bytes], part: str | None) -> Iterator[Copy]:
@@ -180,7 +186,7 @@ def _copies(file: IO[bytes], part: str | None) -> Iterator[Copy]:
             known = member.isreg() and id and where in (_REPORTS, *RESTING)
             if not known or member.size > _MOST or not 0 <= member.mtime < _TIME_MAX:  # a NaN is neither
                 print(
-                    f"piperctl: {render.name(member.name)} is left out: it is no message of an export", file=sys.stderr
+                    f"piperctl: {render.name(member.name)} is left out: it is not an exported message", file=sys.stderr
                 )
                 continue
             opened = archive.extractfile(member)

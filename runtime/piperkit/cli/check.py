@@ -65,15 +65,16 @@ def check(
     age: Annotated[
         str, typer.Option(metavar="W,C", help="Age of the oldest message that waits or is in work: warning, critical.")
     ] = "15min,1h",
-    messages: Annotated[str, typer.Option(metavar="W,C", help="Messages that wait, put off ones too.")] = ",",
+    messages: Annotated[str, typer.Option(metavar="W,C", help="Waiting messages, including deferred ones.")] = ",",
     errors: Annotated[str, typer.Option(metavar="W,C", help="Messages in errors.")] = "1,100",
     paused: Annotated[
-        str, typer.Option(metavar="LEVEL", help="What a queue is that an operator has paused: ok, warning, critical.")
+        str,
+        typer.Option(metavar="LEVEL", help="How a queue that an operator has paused counts: ok, warning or critical."),
     ] = "warning",
     instances: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Instances that have to work on each queue; fewer are critical.")
+        int, typer.Option(metavar="N", min=0, help="Instances that must be working on each queue; fewer is critical.")
     ] = 1,
-    form: Annotated[Format, typer.Option("--format", help="How it is told.")] = Format.TEXT,
+    form: Annotated[Format, typer.Option("--format", help="Format of the answer.")] = Format.TEXT,
     spool: queues.Spool = None,
 ) -> None:
     """Check that all is well with queues. Exit status 0, 1 for a warning, 2 if something is critical, 3 if unknown.
@@ -129,7 +130,7 @@ def _points(view: View, limits: Limits) -> Iterator[Point]:
     if there is not None:
         there = [each for each in there if each.alive]
     if limits.instances and there is None:
-        yield Point("instances", None, Level.UNKNOWN, "who works on it can be seen by its owner and by root")
+        yield Point("instances", None, Level.UNKNOWN, "only its owner and root can see who works on it")
     elif limits.instances and there is not None:
         level = Level.OK if len(there) >= limits.instances else Level.CRITICAL
         yield Point("instances", len(there), level, f"{render.number(len(there), 'instance')} at work on it")
@@ -189,7 +190,7 @@ def _pair(option: str, given: str, parse: Callable[[str], float]) -> tuple[float
     """W,C. Raises UsageError."""
     parts = [part.strip() for part in given.split(",")]
     if len(parts) != 2:
-        raise UsageError(f"{option} {given}: must be two values, of a warning and of what is critical, such as 1,100")
+        raise UsageError(f"{option} {given}: must be two values, warning and critical, such as 1,100")
     warning, critical = (parse(part) if part else None for part in parts)
     return warning, critical
 

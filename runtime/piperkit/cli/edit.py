@@ -31,12 +31,13 @@ def edit(
     ],
     contents: Annotated[
         str | None,
-        typer.Option("--with", metavar="FILE", help="Its new contents; -: standard input."),
+        typer.Option("--with", metavar="FILE", help="File with its new contents; -: standard input."),
     ] = None,
     if_passes: Annotated[
-        str | None, typer.Option(metavar="PROGRAM", help="Only if the daemon of this program would not fail at it.")
+        str | None,
+        typer.Option(metavar="PROGRAM", help="Only if this daemon program would process it without failing."),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave it where it is, and do not have it tried again.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it where it is; do not requeue it.")] = False,
 ) -> None:
     """Edit a message in $VISUAL or $EDITOR, and try it again. It must be held, or a dead letter.
 
@@ -51,17 +52,17 @@ def edit(
     view = queues.view(queue)
     entry, old = finding.read(view, id)
     if entry.part not in ("hold", "errors"):
-        raise QueueError(f"{render.name(id)} is in {entry.part}; what is to be edited has to be held first: hold")
+        raise QueueError(f"{render.name(id)} is in {entry.part}; hold it before you edit it: piperctl queue hold")
     program = None if if_passes is None else passing.found(if_passes)
     new = _given(contents) if contents is not None else _edited(old)
     if new == old:
-        print("It is as it was; nothing was changed")
+        print("Its contents are the same; nothing was changed")
         return
     _check(old, new)
 
     def work() -> tuple[Result, bool]:
         if program is not None and not _would_pass(program, entry, new):
-            raise PiperError(f"{render.name(id)} would fail still; nothing was changed")
+            raise PiperError(f"{render.name(id)} would still fail; nothing was changed")
         operator = acting.operator_of(view.path)
         try:
             with operator.batch():
@@ -118,7 +119,7 @@ def _check(old: bytes, new: bytes) -> None:
             text_of(new)
     except (ValueError, RecursionError, Reject) as error:
         kind = "JSON" if _is_json(old) else "text"
-        raise PiperError(f"it was {kind} and is none any more: {error}; nothing was changed") from None
+        raise PiperError(f"it was {kind} and no longer is: {error}; nothing was changed") from None
 
 
 def _is_json(data: bytes) -> bool:

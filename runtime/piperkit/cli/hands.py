@@ -58,10 +58,10 @@ class Act:
 def perform(act: Act, who: str = "") -> str:
     """Do it; returns what became of it, for people. who: on whose behalf, besides whoever we are.
 
-    Raises UsageError for what is no act, PiperError where it could not be done.
+    Raises UsageError for what is not an act, PiperError where it could not be done.
     """
     if act.what not in ACTS and act.what not in WHOLE:
-        raise UsageError(f"{act.what!r} is no act; there are {', '.join([*ACTS, *WHOLE])}")
+        raise UsageError(f"{act.what!r} is not an act; the acts are {', '.join([*ACTS, *WHOLE])}")
     command = [sys.executable, "-P", "-m", "piperkit.cli.hands", who]
     # An installed program knows by itself where its packages are; a module that is run is told.
     places = [str(Path(piperkit.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]

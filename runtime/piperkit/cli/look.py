@@ -29,7 +29,7 @@ Part = Annotated[
 
 
 def _one_or_all(queue: str | None, second: str | None, spool: object) -> tuple[list[str], str | None]:
-    """With --spool, what stands first is no queue."""
+    """With --spool, what stands first is not a queue."""
     if spool is None:
         return ([queue] if queue is not None else []), second
     if second is not None:
@@ -44,7 +44,7 @@ def ls(
         int | None,
         typer.Option(
             min=0,
-            help=f"Messages of each part that are shown; 0: all. By default {LIMIT}, with --json all.",
+            help=f"Messages to show of each part; 0: all. By default {LIMIT}; with --json, all.",
             show_default=False,
         ),
     ] = None,
@@ -55,9 +55,11 @@ def ls(
     ] = None,
     sort: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Sort by a column; -COLUMN: downward."),
+        typer.Option(metavar="COLUMN", help="Sort by this column; -COLUMN: descending."),
     ] = None,
-    ids: Annotated[bool, typer.Option("--ids", help="Print the ids only, for another command; all of them.")] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Print only the ids, all of them, as input for another command.")
+    ] = False,
     spool: queues.Spool = None,
     json: Json = False,
 ) -> None:
@@ -73,7 +75,7 @@ def ls(
     """
     given, part = _one_or_all(queue, part, spool)
     if part is not None and part not in HOLDING:
-        raise UsageError(f"{part} is no part of a queue; it must be one of {', '.join(HOLDING)}")
+        raise UsageError(f"{part} is not part of a queue; it must be one of {', '.join(HOLDING)}")
     if limit is None:
         limit = 0 if json or ids else LIMIT
     order = tables.order(sort)
@@ -245,7 +247,9 @@ def shape(
         typer.Option("--by", metavar="WHAT", help="Rows: part, size, reason, queue, or a member such as Source.0.IP4."),
     ] = "part",
     part: selecting.Part = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Rows that are shown, those with most messages.")] = 20,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Number of rows to show, those with the most messages.")
+    ] = 20,
     *,
     criteria: selecting.Criteria,
     spool: queues.Spool = None,

@@ -95,9 +95,9 @@ def new(
     if not template:
         raise UsageError(f"where is the template? Say --template gh:ORG/REPOSITORY, or a directory, or set {TEMPLATE}")
     if not (defaults or _can_ask()):
-        raise UsageError("there is no terminal to ask on; give answers, and --defaults for the rest")
+        raise UsageError("there is no terminal to ask questions on; give answers, and --defaults for the rest")
     if pipeline and (kind or messages or description):
-        raise UsageError("--pipeline: its daemons have their kinds; say --source, --sink and --type")
+        raise UsageError("--pipeline: the kinds of its daemons are fixed; choose --source, --sink and --type instead")
     if not pipeline and (source or sink or types):
         raise UsageError("--source, --sink and --type are for --pipeline; of one daemon, --kind says what it does")
     load_copier()

@@ -55,7 +55,7 @@ def found(program: str) -> str:
     """The path of the program. Raises UsageError where there is none."""
     path = shutil.which(program)
     if path is None:
-        raise UsageError(f"--if-passes {program}: is no program that can be run")
+        raise UsageError(f"--if-passes {program}: is not a program that can be run")
     return path
 
 

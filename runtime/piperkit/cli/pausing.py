@@ -22,11 +22,13 @@ def pause(
     queue: queues.Queue = None,
     until: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="It ends by itself: in 90s, 5min, 2h, or at 2026-12-24T18:00."),
+        typer.Option(
+            metavar="TIME", help="When the pause ends by itself: after 90s, 5min, 2h, or at 2026-12-24T18:00."
+        ),
     ] = None,
     why: Why = "",
     sources: Annotated[
-        bool, typer.Option("--sources", help="Only what its daemon fetches: what waits is worked on.")
+        bool, typer.Option("--sources", help="Pause only fetching; messages that are waiting are still processed.")
     ] = False,
     spool: queues.Spool = None,
 ) -> None:

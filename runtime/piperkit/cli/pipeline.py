@@ -106,7 +106,7 @@ def graph(
         where, drawn = _found(source, pipeline, spool)
         if not drawn.daemons:
             words = "no daemon is configured for any queue" if source is From.INSTALLED else (
-                "the history tells of no message that went on; set history to sample or all"
+                "the history has no message that was passed on; set history to sample or all"
             )  # fmt: skip
             raise QueueMissing(f"{render.name(where)}: {words}")
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
@@ -136,7 +136,12 @@ def _found(source: From, pipeline: Path | None, spool: str | None) -> tuple[str,
 def units(
     to: Annotated[
         Path,
-        typer.Option("--to", metavar="DIR", help="Write them under this directory, as below /.", show_default=False),
+        typer.Option(
+            "--to",
+            metavar="DIR",
+            help="Write them under this root directory; / installs them here.",
+            show_default=False,
+        ),
     ],
     pipeline: File = None,
 ) -> None:

@@ -29,7 +29,9 @@ def drain(
     lasting: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Give up after this time; by default never.")
     ] = None,
-    why: Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever asks.")] = "the pipeline is drained",
+    why: Annotated[
+        str, typer.Option(metavar="TEXT", help="Reason, shown to whoever looks.")
+    ] = "the pipeline is drained",
 ) -> None:
     """Drain a pipeline: its sources stop fetching, and everything in it arrives. Says what it is waiting for.
 

@@ -50,7 +50,7 @@ def run(
             print(f"piperctl: {error}; the others are stopped", file=sys.stderr, flush=True)
             running.stop()
             raise typer.Exit(ExitStatus.FAILURE) from None
-        print("piperctl: stopping, sources first; Ctrl-C once more kills", flush=True)
+        print("piperctl: stopping, sources first; press Ctrl-C again to kill", flush=True)
         bad = running.stop()
     if bad:
         raise PiperError(f"{', '.join(bad)} did not end well")

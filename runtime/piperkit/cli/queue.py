@@ -43,7 +43,7 @@ def _mode(text: str) -> int:
     except ValueError:
         value = -1
     if not 0 <= value <= 0o7777:
-        raise typer.BadParameter(f"{text!r} is no octal mode such as 0o770")
+        raise typer.BadParameter(f"{text!r} is not an octal mode such as 0o770")
     return value
 
 
@@ -78,7 +78,7 @@ def create(
     path = spools.path(queue, new=True)
     if engines.is_address(path):
         if user is not None or group is not None:
-            raise UsageError("--user, --group: who may do what in a database is said there, by GRANT; see --help")
+            raise UsageError("--user, --group: rights in a database are given by GRANT; see --help")
         made, left = engines.create(path)
         print(f"{render.name(path)} {'was made' if made else 'is there'}")
         for each in left:

@@ -48,7 +48,7 @@ def view(given: str) -> View:
         return engines.view(where)
     except QueueMissing:
         # A bare name is found nowhere: say both places.
-        also = "" if where == given else f", and {render.name(given)} is no directory here"
+        also = "" if where == given else f", and {render.name(given)} is not a directory here"
         if not os.path.isdir(where):
             raise QueueMissing(f"{render.name(where)} is not a queue: there is no such directory{also}") from None
         missing = [part for part in PROTOCOL if not os.path.isdir(f"{where}/{part}")]

@@ -141,7 +141,7 @@ def hex_lines(data: bytes) -> list[str]:
 
 
 def readable(data: bytes) -> str:
-    """Contents as text: JSON in lines, what is no text as a dump."""
+    """Contents as text: JSON in lines, what is not a text as a dump."""
     shown = data[:READABLE_MAX]
     more = f"\n… and {size(len(data) - len(shown))} more" if len(data) > len(shown) else ""
     try:

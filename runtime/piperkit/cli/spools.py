@@ -18,7 +18,7 @@ VARIABLE = "PIPER_SPOOL"
 def path(given: str, *, new: bool = False) -> str:
     """The path or address of the queue that is meant.
 
-    new: it may be made; outside of any spool a bare name is made here then. Raises ConfigError for what is no address.
+    new: it may be made; outside of any spool a bare name is made here then. Raises ConfigError for a wrong address.
     """
     if engines.is_address(given):
         return str(engines.Address.parse(given))

@@ -22,9 +22,9 @@ _HOW = {"A": "new", "M": "changed", "D": "deleted", "T": "changed"}
 def upgrade(
     project: Annotated[Path, typer.Argument(help="The project's directory.")] = Path(),
     to: Annotated[str | None, typer.Option(metavar="VERSION", help="By default the newest.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
-    finish: Annotated[bool, typer.Option("--finish", help="Go on after conflicts were settled.")] = False,
-    abort: Annotated[bool, typer.Option("--abort", help="Go back to before an upgrade.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    finish: Annotated[bool, typer.Option("--finish", help="Finish, after conflicts were settled.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Go back to the state before the upgrade.")] = False,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", "-d", metavar="KEY=VALUE", help="Answer to a question; may be repeated."),

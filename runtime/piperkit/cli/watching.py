@@ -22,7 +22,7 @@ from piperkit.selection import seconds
 
 def tap(
     given: queues.Queues = None,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Messages that are shown; then it ends.")] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="End after showing this many messages.")] = 100,
     sample: Annotated[int, typer.Option(metavar="N", min=1, help="Show every Nth message only.")] = 1,
     lasting: Annotated[str | None, typer.Option("--for", metavar="TIME", help="End after this time.")] = None,
     where: selecting.Where = None,
@@ -67,7 +67,9 @@ def tap(
     finally:
         flow.close()
     missed = "; more came than could be told" if flow.missed else ""
-    words = f"{render.number(arrived, 'message')} arrived, {shown} shown, {gone} gone before they could be read{missed}"
+    words = (
+        f"{render.number(arrived, 'message')} arrived, {shown} shown, {gone} gone before they could be shown{missed}"
+    )
     print(words, file=sys.stderr)
 
 

@@ -103,7 +103,7 @@ def status(name: str, config: Mapping[str, Any], queue: str) -> ExitStatus:
 def _status(name: str, path: str | None, pid: int, queue: str, password_file: str | None) -> str:
     state = _read(path)
     if state.get("pid") != pid:
-        return f"{name}: running, pid {pid}; how it is can be read by its user and by root"
+        return f"{name}: running, pid {pid}; only its user and root can read its state"
     age = max(0.0, time.time() - state["time"])
     lines = [f"{name}: running, pid {pid}, since {_moment(state['started'])}", f"  {state['status']} ({age:.0f} s ago)"]
     try:

@@ -21,7 +21,7 @@ from piperkit.engines import Address, is_address, require
 from piperkit.errors import ConfigError
 from piperkit.option import combine, declared
 
-#: The names of a queue's parts, which are no queues themselves.
+#: The names of a queue's parts, which are not queues themselves.
 PARTS = PROTOCOL + ADDED
 #: `queue_in_batch` of a queue in a database.
 DATABASE_BATCH = 256
@@ -188,13 +188,13 @@ class Configuration:
         else in `spool`, and a path to its `incoming` means the queue.
 
         A relative path begins where the daemon was started. Raises ConfigError where nothing is named, TypeError for
-        what is no text.
+        what is not a text.
         """
         if not isinstance(queue, str):
             raise TypeError(f"a queue is named by a text, not by {queue!r:.80}")
         if not queue or "\0" in queue:
             raise ConfigError(
-                f"{queue!r} is no queue's name; it must be a path, or a bare name for one under var/spool"
+                f"{queue!r} is not the name of a queue; it must be a path, or a bare name for one under var/spool"
             )
         if is_address(queue):
             return str(Address.parse(queue))

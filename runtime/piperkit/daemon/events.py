@@ -39,7 +39,7 @@ class EventQueue(EventQueueManager):
         return self.schedule_after(tstamp - self._clock(), event, args)
 
     def schedule_after(self, delay: float, event: str, args: Any = None) -> Timer:
-        """Schedule an event in `delay` seconds. Raises TypeError, ValueError for what is no number of seconds."""
+        """Schedule an event in `delay` seconds. Raises TypeError, ValueError for what is not a number of seconds."""
         when = self._monotonic() + delay
         if math.isnan(when):
             raise ValueError(f"an event cannot come in {delay!r} seconds")

@@ -121,7 +121,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle is no fault of ours."""
+        """A client that goes away in the middle is not our fault."""
 
 
 def _hang_up(request: socket.socket) -> None:

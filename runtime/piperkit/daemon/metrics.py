@@ -45,7 +45,7 @@ _COUNTERS = {
     "piper_messages_claimed": (names.FETCHED, "Messages claimed."),
     "piper_messages_updated": (names.UPDATED, "Messages whose contents were replaced."),
     "piper_messages_duplicated": (names.DUPLICATED, "Copies put into other queues."),
-    "piper_messages_recovered": (names.RECOVERED, "Claims of dead instances that were put in order."),
+    "piper_messages_recovered": (names.RECOVERED, "Claims of dead instances that were given back or finished."),
     "piper_attempts": (names.ATTEMPTS, "Times that a message was given to a component."),
     "piper_operation_failures": (names.ERRORS, "Operations on a queue that failed."),
 }
@@ -63,7 +63,9 @@ def registry(name: str, filer: FilerDaemonComponent, process: str | None) -> Col
     processing = "Time from giving a message to a component until it was settled."
     filer.desk.processed = histogram("piper_processing_seconds", processing, BUCKETS).observe
     if filer.parts.settings.out_dir is None:
-        ending = "Time from a message's making, as its id says, until its end in this daemon, which has no next queue."
+        ending = (
+            "Time from when a message was created, by its id, until it ended in this daemon, which has no next queue."
+        )
         latency = histogram("piper_latency_seconds", ending, LATENCY_BUCKETS)
 
         def ended(id: str) -> None:

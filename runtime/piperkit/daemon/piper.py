@@ -80,7 +80,7 @@ class PiperDaemon(ZenDaemon):
     schedule, schedule_next, schedule_at, schedule_after: first events, as in pyzenkit.
     default_KEY: another default for a configuration key.
 
-    Raises TypeError for what is no component or keyword, and ConfigError for keys that do not go together.
+    Raises TypeError for what is not a component or keyword, and ConfigError for keys that do not go together.
     """
 
     CORE_FILEQUEUE = "filequeue"
@@ -304,7 +304,7 @@ class PiperDaemon(ZenDaemon):
             process.change_root(self.c(self.CONFIG_CHROOT_DIR))
         work_dir = self.c(self.CONFIG_WORK_DIR)
         if work_dir and not os.path.isdir(work_dir):
-            raise ConfigError(f"work_dir is {work_dir}, which is no directory; make it, or name another one")
+            raise ConfigError(f"work_dir is {work_dir}, which is not a directory; make it, or name another one")
         core = self.cc(self.CORE_FILEQUEUE)
         for directory in (core["dir_queue"], core["dir_next_queue"]):
             if directory and not engines.is_address(directory):
@@ -532,7 +532,7 @@ class PiperDaemon(ZenDaemon):
         os._exit(ExitStatus.FAILURE)
 
     def _forget(self) -> None:
-        """This is a forked child now: it is no daemon, holds nothing of one, and must not end what is the daemon's."""
+        """This is a forked child now: not a daemon, it holds nothing of one, and must not end what is the daemon's."""
         self.loop.forked = True
         self._signals.forget()
         self._waker.close()
@@ -821,7 +821,7 @@ def _checked(components: Sequence[ZenDaemonComponent]) -> list[ZenDaemonComponen
                 f"components has the class {component.__name__}; it must have an instance: {component.__name__}()"
             )
         if not callable(getattr(component, "get_events", None)):
-            raise TypeError(f"components has {component!r}, which is no component; it must be a piperkit.Component")
+            raise TypeError(f"components has {component!r}, which is not a component; it must be a piperkit.Component")
         if isinstance(component, ZenDaemonComponent) and not hasattr(component, "statistics_cur"):
             raise TypeError(f"{type(component).__name__}.__init__ does not call super().__init__(); do that first")
     if len({id(component) for component in found}) < len(found):

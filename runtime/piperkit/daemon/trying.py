@@ -169,7 +169,7 @@ def _judge(
         if outcome is None:
             return Verdict(False, "none", "no component settles it")
         if not isinstance(outcome, Outcome):
-            raise TypeError(f"{outcome!r} is no outcome; return message.commit() or another one")
+            raise TypeError(f"{outcome!r} is not an outcome; return message.commit() or another one")
         return _passes(daemon, message, outcome)
     except Unavailable as error:
         return Verdict(False, "unavailable", f"would wait: {error}")
@@ -182,7 +182,7 @@ def _judge(
 
 
 def _passes(daemon: Surroundings, message: Message, outcome: Outcome) -> Verdict:
-    """What an outcome means. Raises ConfigError for what is no queue's name."""
+    """What an outcome means. Raises ConfigError for what is not the name of a queue."""
     targets = [daemon.queue_path(each) for each in (*outcome.copies, *([outcome.target] if outcome.target else ()))]
     for target in targets:
         if not engines.exists(target):

@@ -21,7 +21,7 @@ touched, however slow it is. A message is delivered at least once; its move with
 
 Whoever may enqueue may do no more than that: the modes in `layout` see to it.
 
-Anything in `incoming` that is no regular file, or whose name begins with a dot, is left alone and reported once.
+Anything in `incoming` that is not a regular file, or whose name begins with a dot, is left alone and reported once.
 """
 
 from piperkit.dirq.directory_queue import DirectoryQueue

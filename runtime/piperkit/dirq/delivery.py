@@ -154,7 +154,7 @@ class Delivery:
         found = self._outlets.get(target)
         if found is None:
             if self._elsewhere is None or ":" not in target:
-                raise TargetUnavailable(f"{fs.display(target)!r} is no queue: it must be an absolute path")
+                raise TargetUnavailable(f"{fs.display(target)!r} is not a queue: it must be an absolute path")
             found = self._outlets[target] = self._elsewhere(target)
         return found
 
@@ -205,14 +205,14 @@ def part(target: str, part: str) -> Directory:
     """A part of the queue at `target`. Raises TargetUnavailable where it is not there, or is a link."""
     try:
         if not target.startswith("/") or "\0" in target:
-            raise TargetUnavailable(f"{fs.display(target)!r} is no queue: it must be an absolute path")
+            raise TargetUnavailable(f"{fs.display(target)!r} is not a queue: it must be an absolute path")
         queue = Directory(target)
         try:
             return Directory(f"{target}/{part}", queue)
         finally:
             queue.close()
     except UnicodeEncodeError:
-        raise TargetUnavailable(f"{target!r} is no queue: it stands for no bytes") from None
+        raise TargetUnavailable(f"{target!r} is not a queue: it stands for no bytes") from None
     except OSError as error:
         raise explained(error, target)  # noqa: B904  it has its cause, or is the error itself
 

@@ -266,7 +266,7 @@ class DirectoryQueue:
             self._store.notices.say(f"{self.path}/instances", f"what is in work cannot be written down: {error}")
 
     def _unreadable(self, held: Held, error: OSError) -> None:
-        """Leave a claimed file alone that is no message, or cannot be read. Raises NotClaimed then."""
+        """Leave a claimed file alone that is not a message, or cannot be read. Raises NotClaimed then."""
         if isinstance(error, FileNotFoundError):
             self._lost(held)
         elif error.errno in fs.NO_MESSAGE or (error.errno in fs.OF_ONE_FILE and self._faults < _FAULTS_MAX):
@@ -375,7 +375,7 @@ class DirectoryQueue:
         self._put_off(held, delay, held.record.failed(failure, self._store.timestamp()))
 
     def postpone(self, id: str, delay: float, failure: Failure) -> None:
-        """As `retry`, for what is no fault of the message's: no attempt is counted, but a wait."""
+        """As `retry`, for a cause other than the message: no attempt is counted, but a wait."""
         held = self._get(id)
         self._put_off(held, delay, held.record.waited(failure, self._store.timestamp()))
 
@@ -467,7 +467,7 @@ class DirectoryQueue:
         return 0
 
     def counts(self) -> dict[str, int]:
-        """The number of messages in each part; sidecars and whatever is no message are not counted."""
+        """The number of messages in each part; sidecars and whatever is not a message are not counted."""
         return {part: self.count(part) for part in HOLDING}
 
     def count(self, part: str, most: int | None = None) -> int:

@@ -24,7 +24,7 @@ def accused(state: Directory) -> dict[str, str]:
         except OSError:
             continue
         try:
-            data = read_small(state, name)  # whoever else could write there once is no instance
+            data = read_small(state, name)  # whoever else could write there once is not an instance
             if not fs.try_lock(fd):
                 pid = name.split(".")[3]
                 raise QueueInUse(

@@ -41,7 +41,7 @@ _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
 #: How a message is opened: without following a link, or waiting for a FIFO's writer.
 OPEN_MESSAGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-#: What opening something says that is no message for us, and why.
+#: What opening something says that is not a message for us, and why.
 NO_MESSAGE = {
     errno.EISDIR: "it is not a regular file",
     errno.ELOOP: "it is not a regular file",

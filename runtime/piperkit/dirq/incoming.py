@@ -143,7 +143,7 @@ class Incoming:
             names = others[start : start + _HELP]
         return sorted(names, key=sort_key, reverse=True)
 
-    # -- what is no message ----------------------------------------------------------------------------------
+    # -- what is not a message ----------------------------------------------------------------------------------
 
     def _is_message(self, entry: os.DirEntry[str]) -> bool:
         """Whether it can be a message; what is none is reported once."""

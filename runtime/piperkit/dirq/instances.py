@@ -12,7 +12,7 @@ A record is rewritten in place by one write(2): it has to outlive a process, not
 reader that a write is under way. Where it cannot be written (the disk is full), the instance claims all the same, and
 holds the lock of recovery until it can.
 
-A forked child is no instance: it lets go of the record.
+A forked child is not an instance: it lets go of the record.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Instance:
             self.begun = tuple(each for each in self.begun if each != name)
 
     def rest(self) -> None:
-        """Nothing is in work, and what comes next may take its time: a death then is no message's fault."""
+        """Nothing is in work, and what comes next may take its time: a death then is not the message's fault."""
         if self.working:
             try:
                 self._mark(_RESTING)

@@ -88,7 +88,7 @@ def _begun(directory: Directory) -> float:
 def lines(path: str, containing: bytes = b"") -> Iterator[dict[str, Any]]:
     """The lines of the history in the directory `path` that have these bytes in them, file by file, the oldest first.
 
-    Raises OSError where it cannot be read; what is no line of a history is left out.
+    Raises OSError where it cannot be read; what is not a line of a history is left out.
     """
     try:
         names = sorted(os.listdir(path), key=lambda name: (name == _NOW, name))

@@ -149,7 +149,7 @@ def ensure_directory(path: str, mode: int, owner: tuple[int, int] | None) -> Non
 
 
 def set_mode_and_owner(path: str, mode: int, owner: tuple[int, int] | None) -> None:
-    """Correct a directory, which is no link. Raises OSError."""
+    """Correct a directory, which is not a link. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if owner is not None:

@@ -61,7 +61,7 @@ def read_json(directory: Directory, name: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{fs.display(directory.at(name))} is no JSON: {type(error).__name__}") from error
+        raise Unreadable(f"{fs.display(directory.at(name))} is not JSON: {type(error).__name__}") from error
     if not isinstance(value, dict):
         raise Unreadable(f"{fs.display(directory.at(name))} holds no JSON object")
     return value

@@ -63,7 +63,7 @@ def _checked(fields: dict[str, Any]) -> MessageRecord:
     if target is not None and (
         (not target.startswith("/") and "://" not in target) or "\0" in target or "/../" in f"{target}/"
     ):
-        raise ValueError("target is no absolute path, and no address")
+        raise ValueError("target is neither an absolute path nor an address")
     history = tuple({"time": str(each["time"]), "reason": str(each["reason"])} for each in fields["history"])
     return MessageRecord(attempts, crashes, death, target, history, waits)
 

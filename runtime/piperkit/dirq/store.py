@@ -350,7 +350,7 @@ class Store:
             attempts=held.record.attempts + held.begun,
         )
         report = json.dumps(facts, indent=2, sort_keys=True)
-        # The reason first, under a name that is no message's: a message in `errors` always has one.
+        # The reason first, under a name that is not a message's: a message in `errors` always has one.
         sidecar = deadletters.hidden_sidecar(name)
         self.writer.write_own(errors, sidecar, report.encode() + b"\n")
         try:

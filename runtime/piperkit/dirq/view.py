@@ -65,7 +65,7 @@ class QueueView:
         """The message, if it is in that part. Raises InvalidId, FileNotFoundError."""
         path = f"{self.path}/{part}"
         if part == "errors" and not deadletters.is_message(path)(naming.check_id(id)):
-            raise FileNotFoundError(errno.ENOENT, "that is no message", f"{path}/{id}")
+            raise FileNotFoundError(errno.ENOENT, "that is not a message", f"{path}/{id}")
         return self._entry(part, naming.check_id(id))
 
     def find(self, id: str) -> Entry:
@@ -165,7 +165,7 @@ class QueueView:
         path = os.path.join(self.path, part, name)
         stat = os.stat(path, follow_symlinks=False)
         if not S_ISREG(stat.st_mode):
-            raise FileNotFoundError(errno.ENOENT, "that is no message", path)
+            raise FileNotFoundError(errno.ENOENT, "that is not a message", path)
         reason: str | None
         if part == "errors":
             report = deadletters.report(self._part("errors"), name) or {}

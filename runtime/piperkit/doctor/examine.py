@@ -54,7 +54,7 @@ def admit(what: Sequence[str | Path], config: Path | None, root: str = "/") -> S
     daemons = [subjects.installed(config)] if config is not None else []
     if not what and config is None:
         if not (Path.cwd() / answers.MAIN).is_file():
-            raise NoSubject("this is no project: name a project, queues, or --config FILE of an installed daemon")
+            raise NoSubject("this is not a project: name a project, queues, or --config FILE of an installed daemon")
         what = [Path.cwd()]
     for each in what:
         path = Path(each)

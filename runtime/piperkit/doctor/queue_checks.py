@@ -77,7 +77,7 @@ def exists(queue: Queue) -> Iterator[Finding]:
                 missing += [part] if part in layout.PROTOCOL else []
             elif not os.path.isdir(path):
                 in_the_way = True
-                words = "it is no directory, as a part of a queue must be"
+                words = "it is not a directory, as a part of a queue must be"
                 yield Finding(path, words, f"mv -nT {quote(path)} {quote(f'{queue.path}.{part}')} && {queue.again}")
         words = f"it has no directory {', '.join(missing)}"
     else:
@@ -179,7 +179,7 @@ def one_file_system(queue: Queue) -> Iterator[Finding]:
     if queue.next_queue:
         with contextlib.suppress(OSError):  # which is said of that queue
             targets.append(Directory(f"{queue.next_queue}/tmp", Directory(queue.next_queue)))
-    probe = f".piperctl-doctor-{os.getpid()}"  # a name with a dot is no message
+    probe = f".piperctl-doctor-{os.getpid()}"  # a name with a dot is not a message
     try:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parts.tmp.fd))
     except OSError as error:

@@ -249,7 +249,7 @@ class FilerDaemonComponent(ZenDaemonComponent):
         else:
             message = ClaimedMessage(claim, self.queue.read, text_of(self.queue.read(id)))
             if form is Format.JSON:
-                _ = message.json  # what is no JSON is rejected before the component can trip over it
+                _ = message.json  # what is not JSON is rejected before the component can trip over it
         begun[id] = self.desk.now
         if self._parts.history.also is not None:
             self._parts.history.look_up(claim)

@@ -43,9 +43,9 @@ class Desk:
     # -- doing it --------------------------------------------------------------------------------------------
 
     def settle(self, id: str, outcome: Outcome) -> None:
-        """Do to a message what a component says. Raises TypeError where that is no outcome."""
+        """Do to a message what a component says. Raises TypeError where that is not an outcome."""
         if not isinstance(outcome, Outcome):
-            raise TypeError(f"{outcome!r} is no outcome; return message.commit() or another one")
+            raise TypeError(f"{outcome!r} is not an outcome; return message.commit() or another one")
         if outcome.action is not Action.COMMIT or outcome.copies or names.MESSAGE_COMMIT not in self.alone:
             for operation, args in steps(id, outcome):
                 self._ask(operation, args)

@@ -64,7 +64,7 @@ def _load(file: Path, pipeline: Pipeline) -> list[Case]:
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{file} is no TOML: {error}") from error
+        raise ConfigError(f"{file} is not TOML: {error}") from error
     tests = values.get("tests")
     if not isinstance(tests, list) or not tests or values.keys() != {"tests"}:
         raise ConfigError(f"{file}: must have [[tests]], and nothing else at its top")
@@ -106,7 +106,7 @@ def _message(where: str, given: Any, daemons: list[str]) -> tuple[str, bytes]:
         try:
             return into, json.dumps(value, ensure_ascii=False).encode()
         except TypeError as error:
-            raise ConfigError(f"{where}.json is no JSON: {error}") from None
+            raise ConfigError(f"{where}.json is not JSON: {error}") from None
     if not isinstance(value, str):
         raise ConfigError(f"{where}.{kinds[0]} must be a text")
     if kinds[0] == "text":
@@ -114,7 +114,7 @@ def _message(where: str, given: Any, daemons: list[str]) -> tuple[str, bytes]:
     try:
         return into, base64.b64decode(value, validate=True)
     except ValueError as error:
-        raise ConfigError(f"{where}.base64 is no base64: {error}") from None
+        raise ConfigError(f"{where}.base64 is not base64: {error}") from None
 
 
 def _keys(where: str, given: Any, known: Sequence[str]) -> None:

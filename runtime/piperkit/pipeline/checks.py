@@ -193,7 +193,7 @@ def _formats(name: str, view: View, config: Mapping[str, Any]) -> Iterator[Findi
     entries, _ = view.oldest("incoming", SAMPLE)
     wrong = [entry for entry in entries if not _fits(entry.id, view.read(entry), Format(form))]
     if wrong:
-        words = f"{len(wrong)} of the first {len(entries)} messages that wait for it are no {form}, its message_format"
+        words = f"{len(wrong)} of the first {len(entries)} messages that wait for it are not {form}, its message_format"
         mend = f"piperctl queue show {quote(view.path)} {quote(wrong[0].id)}"
         yield Finding(name, words, mend, warning=True, check="formats")
 

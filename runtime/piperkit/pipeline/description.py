@@ -131,7 +131,7 @@ def load(path: Path, *, installed: bool = False) -> Pipeline:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}") from None
+        raise ConfigError(f"{path} is not TOML: {error}") from None
     return _Reader(path.absolute(), installed).pipeline(values)
 
 
@@ -193,7 +193,7 @@ class _Reader:
         if os.path.basename(given) != given:
             return os.path.normpath(self._home / given)
         if given in (".", ".."):
-            raise self._wrong(key, f"is {given!r}, which is no queue")
+            raise self._wrong(key, f"is {given!r}, which is not a queue")
         if engines.is_address(self._spool):
             return str(Address.parse(self._spool, needs_queue=False).of(given))
         return os.path.join(self._spool, given)
@@ -211,7 +211,7 @@ class _Reader:
         try:
             return str(Address.parse(given, needs_queue=needs_queue))
         except ConfigError as error:
-            raise self._wrong(key, f"is no address: {error}") from None
+            raise self._wrong(key, f"is not an address: {error}") from None
 
     def _name(self, key: str, given: object) -> str:
         if not isinstance(given, str) or not _NAME.fullmatch(given):
@@ -222,7 +222,7 @@ class _Reader:
     def _known(self, prefix: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
         for key in values:
             if key not in known:
-                raise self._wrong(f"{prefix}{key}", f"is no key{nearest(key, known)}; there are {', '.join(known)}")
+                raise self._wrong(f"{prefix}{key}", f"is not a key{nearest(key, known)}; there are {', '.join(known)}")
 
     def _wrong(self, key: str, words: str) -> ConfigError:
         return ConfigError(f"{self._path}: {key} {words}")

@@ -26,7 +26,7 @@ class Edge:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Graph:
-    """Daemons, each once, and the edges between them. `queues` are nodes that are no daemons."""
+    """Daemons, each once, and the edges between them. `queues` are nodes that are not daemons."""
 
     daemons: tuple[str, ...]
     edges: tuple[Edge, ...]

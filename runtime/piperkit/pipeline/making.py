@@ -67,7 +67,9 @@ def make(
     reader, parser, router = (f"{name}-{each}" for each in ("reader", "parser", "router"))
     too_long = max((reader, parser, router, *sinks.values()), key=len)
     if len(too_long) > _NAME_MAX:
-        raise UsageError(f"{too_long} is no daemon's name: it has more than {_NAME_MAX} letters; choose a shorter one")
+        raise UsageError(
+            f"{too_long} is not a daemon's name: it has more than {_NAME_MAX} letters; choose a shorter one"
+        )
     main = {**answers, "daemon_name": reader, "kind": source, "description": _READS, **_network(source)}
     new = not target.exists()
     found = making.make(target, main, **more)
@@ -149,11 +151,11 @@ def insert(project: Path, daemon: str, after: str) -> list[str]:
     except TOMLKitError as error:
         if isinstance(error, KeyError):
             raise UsageError(f"{path} has no daemon {harmless(after)}") from None
-        raise ConfigError(f"{path} is no TOML: {error}") from None
+        raise ConfigError(f"{path} is not TOML: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(daemons, Table) or not isinstance(before, Table):
-        raise ConfigError(f"{path}: daemons.{after} is no table")
+        raise ConfigError(f"{path}: daemons.{after} is not a table")
     if daemon in daemons:
         raise UsageError(f"{path} has a daemon {daemon} already")
     new = tomlkit.table()

@@ -1,6 +1,6 @@
 """How a queue in a database is called: postgresql://HOST/DATABASE?queue=NAME.
 
-All but `queue` is libpq's (several hosts, sslmode, passfile, service, …). A password is no part of it, since addresses
+All but `queue` is libpq's (several hosts, sslmode, passfile, service, …). A password is not part of it, since addresses
 are shown in logs, in `ps` and by `config-view`: it comes from ~/.pgpass, or from a file (`password_file`).
 """
 
@@ -36,9 +36,9 @@ class Address:
             parts = urlsplit(text)
             options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError as error:
-            raise ConfigError(f"{hidden(text)} is no address: {error}") from None
+            raise ConfigError(f"{hidden(text)} is not an address: {error}") from None
         if parts.scheme not in SCHEMES or not text.startswith(f"{parts.scheme}://"):
-            raise ConfigError(f"{hidden(text)} is no address; it must be such as {example()}")
+            raise ConfigError(f"{hidden(text)} is not an address; it must be such as {example()}")
         if ":" in parts.netloc.rpartition("@")[0] or any(key in ("password", "sslpassword") for key, _ in options):
             raise ConfigError(
                 f"{hidden(text)} has a password in it, which would be shown in logs and by ps: put it into a file, and"

@@ -355,7 +355,7 @@ class DatabaseQueue:
         self._put_off(held, delay, held.record.failed(failure, iso(time.time_ns())))
 
     def postpone(self, id: str, delay: float, failure: Failure) -> None:
-        """As `retry`, for what is no fault of the message's: no attempt is counted, but a wait."""
+        """As `retry`, for a cause other than the message: no attempt is counted, but a wait."""
         held = self._get(id)
         self._put_off(held, delay, held.record.waited(failure, iso(time.time_ns())))
 

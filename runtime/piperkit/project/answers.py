@@ -26,7 +26,7 @@ class NoCopier(PiperError):
 
 
 class NoProject(PiperError):
-    """A directory is no project that was made from the template; the text says what it lacks."""
+    """A directory is not a project that was made from the template; the text says what it lacks."""
 
     exit_status = ExitStatus.NO_INPUT
 

@@ -48,7 +48,7 @@ def check_target(target: Path, *, inside: bool = False) -> None:
     if not target.parent.is_dir():
         raise BadTarget(f"{target.parent} is not a directory; make it first: mkdir -p {target.parent}")
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise BadTarget(f"{target} is there already, and is no directory; name another")
+        raise BadTarget(f"{target} is there already, and is not a directory; name another")
     if target.is_dir() and any(target.iterdir()):
         if (target / answers_files.MAIN).exists():
             raise BadTarget(f"{target} is a project already; for a newer template: piperctl upgrade {target}")

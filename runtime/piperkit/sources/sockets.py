@@ -187,7 +187,7 @@ def _is_left(path: str, kind: int) -> bool:
     """Whether there is a socket that nobody listens on. Raises OSError where somebody does, or it is something else."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EEXIST, "it is there, and is no socket")
+            raise OSError(errno.EEXIST, "it is there, and is not a socket")
     except FileNotFoundError:
         return False
     with socket.socket(socket.AF_UNIX, kind) as probe:

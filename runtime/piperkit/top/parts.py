@@ -64,7 +64,7 @@ class Ask(ModalScreen[str | None]):
         with Vertical(id="box"):
             yield Static(Text(self._question))
             if self._asks_why:
-                yield Input(placeholder="why, for whoever asks; Enter does it, Escape does not", id="why")
+                yield Input(placeholder="the reason, for others to see; Enter does it, Escape does not", id="why")
             else:
                 yield Static(Text("Enter or y does it, Escape or n does not", style="dim"))
 

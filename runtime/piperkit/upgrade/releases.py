@@ -62,7 +62,7 @@ def parse(text: str, where: str = FILE) -> list[Release]:
         if "unreleased" in found:
             releases.append(Release.of(found["unreleased"]))
     except (ValueError, TypeError, AttributeError) as error:
-        raise BadReleases(f"{where} is no list of releases: {error}") from error
+        raise BadReleases(f"{where} is not a list of releases: {error}") from error
     return releases
 
 

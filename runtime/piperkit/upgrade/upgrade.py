@@ -132,7 +132,7 @@ def _check(project: Path) -> None:
         git(project, "rev-parse", "--verify", "--quiet", "HEAD")
     except GitError:
         raise NotReady(
-            f"{project} is no git repository with a commit, so an upgrade could not be undone; make it one:"
+            f"{project} is not a git repository with a commit, so an upgrade could not be undone; make it one:"
             " git init && git add --all && git commit --message 'Before the upgrade'"
         ) from None
     pending = Pending.load(project)

@@ -177,7 +177,7 @@ class Web:
         queue = self._queue_of(request)
         form = await _form(request)
         if not is_word(form.get("word", [""])[0], self._token):
-            raise HTTPException(403, "That form is not of this page, or of an older one.")
+            raise HTTPException(403, "That form is from another page, or an older version of this one.")
         messages = tuple(_listed(each) for each in form.get("message", []))
         kind = form.get("kind", [None])[0]
         why = form.get("why", [""])[0] or ""
@@ -221,7 +221,7 @@ class Web:
         return HTMLResponse(self._render(template, **more, **values), status)
 
     def _render(self, template: str, **values: Any) -> str:
-        # A lone half of a surrogate pair is no character that can be sent.
+        # A lone half of a surrogate pair is not a character that can be sent.
         return self._templates.get_template(template).render(**values).encode(errors="backslashreplace").decode()
 
     async def _wrong(self, request: Request, error: Exception) -> Response:
@@ -248,13 +248,13 @@ async def _form(request: Request) -> dict[str, list[Any]]:
     async for some in request.stream():
         body += some
         if len(body) > _FORM_MAX:
-            raise HTTPException(413, "That is too much for one form.")
+            raise HTTPException(413, "The form is too large.")
     try:
         return parse_qs(
             body.decode("ascii"), keep_blank_values=True, errors="surrogateescape", max_num_fields=_NAMED_MAX
         )
     except ValueError:
-        raise HTTPException(400, "That is no form of this page.") from None
+        raise HTTPException(400, "That form is not from this page.") from None
 
 
 def _listed(given: str) -> Listed:

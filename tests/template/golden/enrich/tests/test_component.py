@@ -38,10 +38,10 @@ def test_what_the_message_says_itself_stands(piper: Piper) -> None:
 
 
 def test_sets_aside_what_is_no_object(piper: Piper) -> None:
-    piper.put("[1, 2]", "{ this is no JSON")
+    piper.put("[1, 2]", "{ this is not JSON")
     piper.run(build)
     assert piper.out == []
-    assert [contents for contents, _ in piper.errors] == [b"[1, 2]", b"{ this is no JSON"]
+    assert [contents for contents, _ in piper.errors] == [b"[1, 2]", b"{ this is not JSON"]
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_sends_each_message_to_the_queue_for_its_type(piper: Piper) -> None:
 
 
 def test_sets_aside_what_has_no_type(piper: Piper) -> None:
-    piper.put({"number": 1}, [1, 2], "{ this is no JSON")
+    piper.put({"number": 1}, [1, 2], "{ this is not JSON")
     piper.run(build)
     assert [reason for _, reason in piper.errors][:2] == ["it has no type", "not a JSON object"]
     assert len(piper.errors) == 3

@@ -29,11 +29,11 @@ def test_passes_each_message_on_in_order(piper: Piper) -> None:
 
 def test_sets_aside_what_is_no_object(piper: Piper) -> None:
     piper.put("[1, 2]")
-    piper.put("{ this is no JSON")
+    piper.put("{ this is not JSON")
     piper.put({"number": 1})
     piper.run(build)
     assert [json.loads(contents) for contents in piper.out] == [{"number": 1}]
-    assert [contents for contents, _ in piper.errors] == [b"[1, 2]", b"{ this is no JSON"]
+    assert [contents for contents, _ in piper.errors] == [b"[1, 2]", b"{ this is not JSON"]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ class Mydaemon(Component):
         try:
             self.found = re.compile(self.pattern).search
         except re.error as error:
-            raise ConfigError(f"pattern is no regular expression: {error}") from None
+            raise ConfigError(f"pattern is not a regular expression: {error}") from None
 
     def reload(self, daemon: PiperDaemon) -> None:
         self.setup(daemon)

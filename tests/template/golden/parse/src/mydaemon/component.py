@@ -19,7 +19,7 @@ class Mydaemon(Component):
         try:
             compiled = re.compile(self.pattern, re.DOTALL)
         except re.error as error:
-            raise ConfigError(f"pattern is no regular expression: {error}") from None
+            raise ConfigError(f"pattern is not a regular expression: {error}") from None
         if not compiled.groupindex:
             raise ConfigError("pattern has no named groups, such as (?P<text>.*)")
         self.match = compiled.fullmatch
