@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from checkout import ALL, ROOT
+from installing import UV, with_uv
 from needs import need
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
@@ -135,9 +136,16 @@ def test_it_asks_for_nothing_that_it_does_not_import() -> None:
 
 
 def test_extras_bring_what_is_lacking_without_them(wheel: Path, tmp_path: Path) -> None:
-    output(sys.executable, "-m", "venv", tmp_path)
-    output(tmp_path / "bin/pip", "install", "--quiet", f"{wheel}[{','.join(EXTRAS)}]")
-    output(tmp_path / "bin/pip", "check")
+    if UV.exists():
+        environment = with_uv(os.environ)
+        output(UV, "venv", "--quiet", "--clear", "--python", sys.executable, tmp_path)
+        install = [UV, "pip", "install", "--quiet", "--python", tmp_path]
+    else:
+        environment = dict(os.environ)
+        output(sys.executable, "-m", "venv", tmp_path)
+        install = [tmp_path / "bin/pip", "install", "--quiet"]
+    output(*install, f"{wheel}[{','.join(EXTRAS)}]", env=environment)
+    output(sys.executable, "-m", "pip", "--python", tmp_path / "bin/python", "check")
     assert output(tmp_path / "bin/python", "-c", IMPORT_ALL, cwd=tmp_path) == ""
 
 

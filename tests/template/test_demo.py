@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT
+from installing import with_uv
 from repository import commit_all, git
 
 PARTS = ["LICENSE", "Makefile", "README.md", "copier.yml", "pyproject.toml", "runtime", "template", "tests"]
@@ -131,12 +132,14 @@ def test_make_demo_and_make_test_are_first_commands_in_a_fresh_clone(
 
     def make(*arguments: str) -> str:
         command = ["make", "-C", str(clone), f"PYTHON={sys.executable}", *arguments]
-        done = subprocess.run(command, env=bare_environment, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    environment = bare_environment
     planned = make("--dry-run", "test")  # as the first one; to install all of it twice takes long
     assert planned.index("pip install") < planned.index(".venv/bin/pytest")
+    environment = with_uv(bare_environment)
     assert "50 messages out" in make("demo", f"INPUT={log}")
     assert "1 passed" in make("test", "ARGS=tests/template/test_questions.py -k few_questions")
     assert git(clone, "status", "--porcelain") == ""

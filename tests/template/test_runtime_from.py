@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from _pytest.mark import ParameterSet
 
-from checkout import VERSION
+from checkout import ALL, VERSION
+from installing import UV, with_uv
 from piperkit.versions import runtime_range
 from repository import commit_all, git
 from template_project import Generate, answers, run_copier
@@ -124,9 +126,15 @@ def make(project: Path, environment: dict[str, str], *arguments: str) -> subproc
     return subprocess.run(command, env=environment, text=True, check=False, **pipes)  # type: ignore[call-overload]
 
 
+@pytest.fixture(params=["pip", "uv"] if ALL or not UV.exists() else ["uv"])
+def installs(request: pytest.FixtureRequest) -> Callable[[dict[str, str]], dict[str, str]]:
+    """An environment for each of the programs that can make .venv."""
+    return with_uv if request.param == "uv" else dict
+
+
 def installed(project: Path) -> str:
     """How pip names the runtime that is installed."""
-    command = [project / ".venv" / "bin" / "pip", "freeze", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "--python", project / ".venv" / "bin" / "python", "freeze", "--quiet"]
     lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
     return next(line for line in lines if "piperkit" in line and not line.startswith("#"))
 
@@ -163,11 +171,13 @@ def test_make_test_and_lint_work_with_the_runtime_of_the_checkout(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_make_test_works_after_copying_from_github(hub: dict[str, str], tmp_path: Path, template: Path) -> None:
+def test_make_test_works_after_copying_from_github(
+    hub: dict[str, str], tmp_path: Path, template: Path, installs: Callable[[dict[str, str]], dict[str, str]]
+) -> None:
     release(hub, tmp_path, template)
     project = tmp_path / "mydaemon"
     run_copier("copy", "--defaults", "gh:org/piper-template", project, env=hub)
-    done = make(project, hub, "test", FAST)
+    done = make(project, installs(hub), "test", FAST)
     assert done.returncode == 0, done.stdout
     released = git(tmp_path / "hub.git", "rev-parse", "v0.1.0").strip()
     assert installed(project) == f"piperkit @ git+{GITHUB}@{released}"
@@ -176,20 +186,26 @@ def test_make_test_works_after_copying_from_github(hub: dict[str, str], tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_folder_of_wheels_and_a_version_range_can_be_installed_from(
-    generate: Generate, tmp_path: Path, template: Path, bare_environment: dict[str, str]
+    generate: Generate,
+    tmp_path: Path,
+    template: Path,
+    bare_environment: dict[str, str],
+    installs: Callable[[dict[str, str]], dict[str, str]],
 ) -> None:
     """And another source than before makes .venv anew."""
+    environment = installs(bare_environment)
     folder = wheels(template, tmp_path / "wheels with a space")
     project = generate(runtime_from=str(folder))
-    done = make(project, bare_environment, "test", FAST)
+    done = make(project, environment, "test", FAST)
     assert done.returncode == 0, done.stdout
     assert installed(project).startswith("piperkit @ file://")
 
     # The folder stands for the package index here; an index that has no such package does not matter.
     index = wheels(template, tmp_path / "index")
-    links = f"{bare_environment.get('PIP_FIND_LINKS', '')} {index}".strip()
+    for variable, separator in (("PIP_FIND_LINKS", " "), ("UV_FIND_LINKS", ",")):
+        environment[variable] = separator.join(filter(None, [environment.get(variable), str(index)]))
     wanted = f"piperkit{runtime_range(VERSION)}"
-    done = make(project, {**bare_environment, "PIP_FIND_LINKS": links}, "test", FAST, f"RUNTIME_FROM={wanted}")
+    done = make(project, environment, "test", FAST, f"RUNTIME_FROM={wanted}")
     assert done.returncode == 0, done.stdout
     assert f"Making .venv, with the runtime from {wanted}" in done.stdout
     assert installed(project) == f"piperkit=={VERSION}"

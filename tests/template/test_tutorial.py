@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT
+from installing import with_uv
 from needs import need
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
@@ -34,7 +35,7 @@ def test_every_command_of_the_tutorial_does_what_it_says(
     need("tmux", shutil.which("tmux") is not None, "tmux")
     home = tmp_path / "work"
     home.mkdir()
-    environment = {**bare_environment, "PATH": f"{Path(sys.executable).parent}:{bare_environment['PATH']}"}
+    environment = {**with_uv(bare_environment), "PATH": f"{Path(sys.executable).parent}:{bare_environment['PATH']}"}
     environment |= {"SHELL": "/bin/bash", "LC_ALL": "C.UTF-8"}
     state = f'cd {home}; cd "$(cat {tmp_path}/where 2>/dev/null || pwd)"; set -e\n'
     keep = f"\npwd > {tmp_path}/where"

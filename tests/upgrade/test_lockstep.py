@@ -17,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 import piperkit
 from checkout import ROOT, copy_parts
+from installing import with_uv
 from piperkit import versions
 from upgrade_project import TEMPLATE
 
@@ -80,7 +81,7 @@ def test_others_end_the_start_with_78_and_the_command(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_command_mends_it(project: Path, runtime: Callable[[str], Path]) -> None:
-    """In the virtual environment of a project, with make and pip."""
+    """In the virtual environment of a project, with make."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", project / ".venv"], check=True)
     (packages,) = (project / ".venv" / "lib").glob("python*/site-packages")
     places = [runtime("0.0.7"), project / "src", *site.getsitepackages()]
@@ -92,7 +93,10 @@ def test_the_command_mends_it(project: Path, runtime: Callable[[str], Path]) -> 
     done = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 78
     command = done.stderr.rpartition("mend that with: ")[2]
-    shorter = {**environment, "PYTEST_ADDOPTS": "-k 'not wherever_it_is_killed'"}  # its tests are not the matter here
+    shorter = {
+        **with_uv(environment),
+        "PYTEST_ADDOPTS": "-k 'not wherever_it_is_killed'",
+    }  # its tests are not the matter here
     subprocess.run(command, shell=True, env=shorter, stdout=subprocess.DEVNULL, check=True)
     assert subprocess.run([python, "-c", code], env=environment, check=False).returncode == 0
 

@@ -18,6 +18,7 @@ import yaml
 from packaging.version import Version
 
 from checkout import ALL, ROOT, VERSION
+from installing import with_uv
 from piperkit.upgrade import releases
 from repository import commit_all, git
 from upgrade_edits import check_kept, edit, settle
@@ -201,12 +202,12 @@ def test_a_component_runs_as_the_template_of_its_time_made_it(
 def test_an_upgrade_runs_all_tests_of_the_project_with_the_new_runtime(
     made: Callable[..., Path], world: dict[str, str], tmp_path: Path
 ) -> None:
-    """In its own virtual environment, for which pip takes the runtime from the template's address."""
+    """In its own virtual environment, with the runtime from the template's address."""
     version = list(released())[1]  # the first one that has the walk over the crash points among its tests
     project = tmp_path / "project"
     shutil.copytree(made(version, **ANSWERS["little"]), project)
     before = edit(project)
-    done = run(project, world, "piperkit.cli", "upgrade")
+    done = run(project, with_uv(world), "piperkit.cli", "upgrade")
     assert done.returncode == 0, done.stdout
     assert f"Making .venv, with the runtime from git+{GITHUB}@{NEXT}" in done.stdout
     (installed,) = project.glob(".venv/lib/python*/site-packages/piperkit-*.dist-info")

@@ -1,0 +1,41 @@
+"""uv, for the many environments that tests make; some make theirs with pip, as users do by default."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+#: What pip's settings are to uv, which reads none of them.
+SETTINGS = {
+    "cert": "SSL_CERT_FILE",
+    "constraint": "UV_CONSTRAINT",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "index-url": "UV_DEFAULT_INDEX",
+}
+UV = Path(sys.executable).parent / "uv"
+
+
+def with_uv(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, but that a Makefile takes uv; one without uv is as it was."""
+    return {**environment, **_configured(), "UV": str(UV)} if UV.exists() else dict(environment)
+
+
+@functools.cache
+def _configured() -> dict[str, str]:
+    """What uv has to know of this machine. Of pip's settings its variables count most, so they are last here."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))
+    found = {"UV_CACHE_DIR": cache, "UV_INDEX_STRATEGY": "unsafe-best-match"}  # of all indexes, as pip does
+    for name, _, value in (line.partition("=") for line in sorted(lines, key=lambda line: line.startswith(":env:"))):
+        setting = name.rpartition(".")[2]
+        if setting in SETTINGS:
+            separator = " " if setting == "extra-index-url" else ","
+            found[SETTINGS[setting]] = separator.join(ast.literal_eval(value).split())
+    return found
