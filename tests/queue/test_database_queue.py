@@ -167,6 +167,21 @@ def test_copies_and_their_message_are_one_transaction_that_is_not_done_twice(dat
         assert [claim.id for claim in database.open(name).claim(9)] == ids, name
 
 
+@pytest.mark.parametrize("same", [False, True], ids=["", "where one of its name is"])
+def test_message_copied_several_times_in_a_batch_is_there_as_often(database: Database, same: bool) -> None:
+    other, queue = database.open("other"), database.open()
+    id = queue.enqueue("a")
+    if same:
+        other.enqueue("before", id)
+    queue.claim()
+    with queue.batch():
+        for _ in range(3):
+            queue.duplicate(id, database.address("other"))
+    assert queue.claimed() == [id]
+    found = sorted(other.read(claim.id) for claim in other.claim(9))
+    assert found == [b"a"] * 3 + [b"before"] * same
+
+
 def test_server_that_restarts_loses_nothing(own_server: postgresql.Server, until: Until) -> None:
     database = Database(own_server)
     queue = database.open("in")

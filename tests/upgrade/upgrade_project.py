@@ -23,7 +23,7 @@ def environment(home: Path, hub: Path, **more: str) -> dict[str, str]:
     """An environment in which git finds GITHUB in the repository `hub`."""
     home.mkdir(exist_ok=True)
     configuration = home / "gitconfig"
-    configuration.write_text(f'[url "file://{hub}"]\n\tinsteadOf = {GITHUB}\n[user]\n\tname = A User\n\temail = u@x\n')
+    configuration.write_text(f'[url "{hub}"]\n\tinsteadOf = {GITHUB}\n[user]\n\tname = A User\n\temail = u@x\n')
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "PYTEST", "MAKE"))}
     places = {"HOME": str(home), "GIT_CONFIG_GLOBAL": str(configuration), "COPIER_CACHE_DIR": str(home / "cache")}
     return {**kept, **places, **more}

@@ -41,9 +41,9 @@ class Kind(enum.Enum):
     GIVE_BACK = enum.auto()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """One of them."""
+    """One of them; two that do the same, such as copies of a message, are two all the same."""
 
     kind: Kind
     held: Held
@@ -123,7 +123,7 @@ class Changes:
         self._bytes = 0
         #: The number of the transaction of which it is not known whether it was done; empty: a single statement's.
         self._doubt: str | None = None
-        self._names: dict[tuple[Kind, int, str], str] = {}  #: other names that messages get, where theirs are taken
+        self._names: dict[Change, str] = {}  #: other names that messages get, where theirs are taken
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -242,7 +242,7 @@ class Changes:
         return int(self._connection.rows(_STATEMENTS[first.kind], arguments)[0][0])
 
     def _name(self, change: Change) -> str:
-        return self._names.get((change.kind, change.target, change.held.id), change.held.id)
+        return self._names.get(change, change.held.id)
 
     def _rename(self, changes: Iterable[Change]) -> None:
         """Give those a new name whose name is taken where they go to."""
@@ -255,7 +255,7 @@ class Changes:
             taken = statements.taken(self._connection, target, names)
             for change, name in zip(those, names, strict=True):
                 if name in taken:
-                    self._names[change.kind, target, change.held.id] = self._new_id()
+                    self._names[change] = self._new_id()
                 taken.add(name)
 
 
