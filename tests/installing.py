@@ -19,6 +19,8 @@ SETTINGS = {
     "index-url": "UV_DEFAULT_INDEX",
 }
 UV = Path(sys.executable).parent / "uv"
+#: For dpkg-deb(1), to which the best compression is most of the work.
+HARDLY_COMPRESSED = {"DPKG_DEB_COMPRESSOR_LEVEL": "0"}
 
 
 def with_uv(environment: Mapping[str, str]) -> dict[str, str]:

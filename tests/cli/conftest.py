@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import programs
 from piperkit import Failure
 from piperkit.dirq import DirectoryQueue
 
@@ -19,6 +20,8 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     def call(*arguments: str | Path | bytes, **more: Any) -> subprocess.CompletedProcess[bytes]:
+        if not more:
+            return programs.run("piperkit.cli", *arguments, cwd=tmp_path)
         command = [sys.executable, "-m", "piperkit.cli", *arguments]
         more = {"stdin": subprocess.DEVNULL, **more} if "input" not in more else more
         return subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=tmp_path, **more)

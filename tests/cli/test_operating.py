@@ -203,7 +203,7 @@ def test_compressed_archive_will_do_and_a_damaged_one_is_told_as_that(
 
 def test_edited_message_is_checked_and_tried_again(run: Run, spool: Path, tmp_path: Path) -> None:
     done = run("queue", "edit", "spool/a", "m1", "--with", "-", input=b'{"n": ')
-    assert (done.returncode, b"it was JSON and is none any more" in done.stderr) == (1, True)
+    assert (done.returncode, b"it was JSON and no longer is" in done.stderr) == (1, True)
     assert run("queue", "edit", "spool/a", "waiting", "--with", "-", input=b"{}").returncode == 1
     done = run("queue", "edit", "spool/a", "m1", "--with", "-", input=b'{"n": 8}')
     assert (done.returncode, done.stdout) == (0, b"1 message changed and requeued\n"), done.stderr

@@ -110,7 +110,7 @@ def test_list_shows_every_part_in_order_and_says_what_is_left_out(run: Run, queu
     found = [json.loads(line) for line in run("queue", "ls", queue.path, "--json").stdout.splitlines()]
     assert [entry["id"] for entry in found] == [ids[3], ids[4], ids[2], ids[1], ids[0]]
     assert (found[3]["attempts"], found[3]["reason"]) == (1, "not yet")
-    assert b"no part of a queue" in run("queue", "ls", queue.path, "outgong").stderr
+    assert b"outgong is not part of a queue" in run("queue", "ls", queue.path, "outgong").stderr
 
 
 @pytest.mark.slow

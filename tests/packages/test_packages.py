@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from checkout import ALL, ROOT
-from installing import UV, with_uv
+from installing import HARDLY_COMPRESSED, UV, with_uv
 from needs import need
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
@@ -44,6 +44,9 @@ for found in pkgutil.walk_packages(piperkit.__path__, "piperkit.", onerror=lambd
         except ModuleNotFoundError as error:
             print(found.name, error.name)
 """
+
+
+BUILD = (sys.executable, "-m", "build", *(("--installer", "uv") if UV.exists() else ()))
 
 
 def pythons() -> dict[str, str]:
@@ -83,7 +86,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/", "benchmarks/")):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
-    output(sys.executable, "-m", "build", "--outdir", tree / "dist", tree)
+    output(*BUILD, "--outdir", tree / "dist", tree, env=with_uv(os.environ))
     return tree / "dist"
 
 
@@ -173,8 +176,8 @@ def test_a_debian_package_holds_piperctl_with_all_that_it_needs(tmp_path: Path) 
     for name in ("pyproject.toml", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md"):
         shutil.copy(ROOT / name, tree)
     shutil.copytree(ROOT / "runtime", tree / "runtime", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    output(sys.executable, "-m", "build", "--sdist", "--outdir", tree / "dist", tree)
-    output(sys.executable, tree / "tools" / "debian.py")
+    output(*BUILD, "--sdist", "--outdir", tree / "dist", tree, env=with_uv(os.environ))
+    output(sys.executable, tree / "tools" / "debian.py", env={**os.environ, **HARDLY_COMPRESSED})
     (changes,) = (tree / "dist").glob("*.changes")
     assert output("lintian", "--allow-root", "--fail-on=error,warning", changes) == ""
     (package,) = (tree / "dist").glob("*.deb")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import programs
 from pipeline_project import Project
 
 
@@ -24,6 +25,8 @@ def piperctl(project: Project) -> Callable[..., subprocess.CompletedProcess[str]
     """Call `piperctl` in the project's directory."""
 
     def call(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        if not more:
+            return programs.text(programs.run("piperkit.cli", *arguments, cwd=project.path))
         command = [sys.executable, "-m", "piperkit.cli", *map(str, arguments)]
         more = {"cwd": project.path, "stdin": subprocess.DEVNULL, **more}
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **more)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import programs
 import repository
 from needs import need
 from piperkit.dirq import DirectoryQueue, layout
@@ -52,8 +53,7 @@ def doctor(environment: dict[str, str], tmp_path: Path) -> Doctor:
     """Run it, and return what it has found, without what it has found about this machine's clock."""
 
     def run(*arguments: str | Path) -> list[dict[str, Any]]:
-        command = ["piperctl", "doctor", "--json", *map(str, arguments)]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = programs.run("piperkit.cli", "doctor", "--json", *arguments, cwd=tmp_path, env=environment)
         assert done.stdout, done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
         assert done.returncode == (1 if any(not each["warning"] for each in found) else 0)

@@ -32,6 +32,7 @@ import pytest
 
 import piperkit
 import summary
+from checkout import ALL
 from needs import need
 from piperkit import crashwalk
 from piperkit.crashwalk import Point
@@ -527,15 +528,16 @@ def test_operation_is_undone_or_finished_wherever_it_is_cut_off(
     walk = Walk(SCENARIOS[title], tmp_path, far_root / title)
     kills = walk.points(reads=False)
     calls = walk.points(reads=True)
+    ends = calls if ALL else calls[len(title) % 3 :: 3]  # what ends at an error is much as if it had been killed
     assert len(kills) >= 2, kills
     side_by_side(
         [(walk.kill, (point,)) for point in kills]
-        + [(walk.give_up, (point,)) for point in calls]
+        + [(walk.give_up, (point,)) for point in ends]
         + [(walk.go_on, (point, error_at(point))) for point in calls]
     )
     visited["scenarios"] += 1
     visited["killed"] += len(kills)
-    visited["failed"] += 2 * len(calls)
+    visited["failed"] += len(ends) + len(calls)
 
 
 #: Operations that write, and after how many bytes their files are to stop growing.

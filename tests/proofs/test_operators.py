@@ -21,14 +21,15 @@ from pathlib import Path
 import pytest
 
 import summary
+from checkout import ALL
 from piperkit.dirq import DirectoryQueue
 from piperkit.dirq.view import QueueView
 from terminal import read, start
 
 APP = Path(__file__).with_name("operated_app.py")
-MESSAGES = 10_000
+MESSAGES = 10_000 if ALL else 4_000
 #: Commands that are run while the messages flow.
-COMMANDS = 100
+COMMANDS = 100 if ALL else 50
 KILLED = 0.35
 
 

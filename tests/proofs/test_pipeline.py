@@ -25,14 +25,14 @@ import pytest
 
 import postgresql
 import summary
-from checkout import copy_parts
+from checkout import ALL, copy_parts
 from piperkit.dirq.layout import is_queue
 from piperkit.dirq.view import QueueView
 from piperkit.project import add
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-LINES = 50_000
+LINES = 50_000 if ALL else 20_000
 ROUND = 2_500  #: lines between two strikes
 READ_AT_ONCE = 1_000  #: lines that a source reads before it enqueues them
 CHAIN = {"lines": "shaped", "shaped": "sorted", "sorted": "left", "stored": None, "tabled": None}

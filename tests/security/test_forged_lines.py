@@ -7,12 +7,11 @@ import json
 import logging
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import programs
 from piperkit import Component, Failure, Message, Outcome, PiperDaemon, Reject, Retry
 from piperkit.daemon import logs
 from piperkit.daemon.notify import ServiceManager
@@ -136,7 +135,7 @@ def test_no_line_that_piperctl_prints_is_anothers(tmp_path: Path, command: str) 
     (path / "state" / f".unreadable.{NAME}").touch()
     words = {"QUEUE": str(path), "NAME": f"0{NAME}"}
     arguments = [words.get(word, word) for word in command.split()]
-    done = subprocess.run([sys.executable, "-m", "piperkit.cli", *arguments], capture_output=True, check=False)
+    done = programs.run("piperkit.cli", *arguments, cwd=tmp_path)
     found = lines(done.stdout.decode())
     assert any("evil" in line for line in found) == ("stats" not in command)
     assert [line for line in found if line.startswith(("forged", "<2>", "MAINPID", "2026-01"))] == []

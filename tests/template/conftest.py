@@ -13,6 +13,7 @@ from typing import Any
 import copier
 import pytest
 
+import programs
 from checkout import copy_parts
 from repository import commit_all, git
 from template_project import Generate
@@ -76,6 +77,8 @@ def piperctl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Call `piperctl` as a process; by default in the test's directory."""
 
     def call(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        if more.keys() <= {"cwd", "env"}:
+            return programs.text(programs.run("piperkit.cli", *arguments, **{"cwd": tmp_path, **more}))
         command = [sys.executable, "-m", "piperkit.cli", *map(str, arguments)]
         options = {"cwd": tmp_path, "stdin": subprocess.DEVNULL, **more}
         return subprocess.run(command, capture_output=True, text=True, check=False, **options)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import programs
+
 
 def run_copier(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run copier as its users do, who cannot be asked anything; a failure raises CalledProcessError."""
-    command = [sys.executable, "-m", "copier", *map(str, arguments)]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.run(command, check=True, text=True, **{**pipes, **options})
+    done = programs.text(programs.run("copier", *arguments, **{"cwd": Path.cwd(), **options}))
+    done.check_returncode()
+    return done
 
 
 def answers(project: Path) -> dict[str, object]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import programs
 from checkout import ROOT
 from piperkit.upgrade import releases
 from repository import git
@@ -31,9 +31,8 @@ def environment(home: Path, hub: Path, **more: str) -> dict[str, str]:
 
 def run(where: Path, environment: Mapping[str, str], *command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command of this virtual environment there; what it prints is one text."""
-    python = [sys.executable, "-m", *map(str, command)]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.run(python, cwd=where, env=environment, text=True, check=False, **pipes)  # type: ignore[call-overload]
+    module, *arguments = command
+    return programs.text(programs.run(str(module), *arguments, cwd=where, env=environment, together=True))
 
 
 def tree(project: Path) -> dict[str, bytes]:
