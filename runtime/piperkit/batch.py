@@ -1,4 +1,4 @@
-"""`BatchComponent`, for work that is done in bulk: several messages in, and no commit before the work is done."""
+"""`BatchComponent`, for work in bulk: several messages in, and nothing committed before the work is done."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from piperkit.message import KEPT, Message, Outcome, Unavailable
 
 
 class BatchComponent(Component):
-    """For bulk work: it is given several messages at once, and they are settled only after its work has succeeded.
+    """For work in bulk: it gets several messages at once, and they are settled only after its work has succeeded.
 
-    Subclass it and write `process_batch`. Messages are collected until there are `batch_size` of them, or the first
-    has waited for `batch_wait` seconds, or they take all the room in the output queue, or the daemon stops.
-    A message that was tried before comes alone, and so does each message of a batch that failed: so one that fails, or
-    kills the daemon, does not take others with it. Between two of these the daemon does what else is due.
+    Subclass it and write `process_batch`. Messages are collected until there are `batch_size` of them, the first has
+    waited for `batch_wait` seconds, they would fill the output queue, or the daemon stops. A message that was tried
+    before comes alone, and so does each message of a batch that failed; a message that fails, or kills the daemon, then
+    takes no others with it. Between two such messages the daemon does whatever else is due.
     """
 
     trial: ClassVar[bool] = False  # work in bulk is nearly always work on something else
@@ -35,10 +35,10 @@ class BatchComponent(Component):
         self.__timer: Timer | None = None
 
     def process_batch(self, messages: Sequence[Message]) -> Sequence[Outcome | None] | None:
-        """Do the work for all of `messages`, and only then return: one outcome each, or None to commit them all.
+        """Do the work for all `messages` and only then return: one outcome for each, or None to commit them all.
 
-        Raising fails the batch, and its messages are tried again one by one; for a batch of one it is as in `process`.
-        Unavailable gives them all back.
+        If it raises, the messages are tried again one by one; for a single message, an exception means the same as in
+        `process`. Unavailable gives all of them back.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method process_batch(messages)")
 

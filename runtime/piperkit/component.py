@@ -1,8 +1,8 @@
 """`Component`, the short way to write what a daemon does: one message in, one outcome out.
 
-Several components of a daemon form a chain, in their order: one that returns nothing passes the message on to the
-next, and the first outcome ends the chain. Where other components listen to the contract's events, an outcome
-travels as these.
+Several components of a daemon form a chain, in their order: a component that returns None passes the message on to the
+next, and the first outcome ends the chain. Where other components listen for the contract's events, an outcome is sent
+to them as those events.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ from piperkit.zenkit import ZenDaemonComponent
 
 
 class Component(ZenDaemonComponent):
-    """Subclass it and write `process`. The hooks do nothing here; none of them has to call the one it replaces.
+    """Subclass it and write `process`. The hooks do nothing here, so yours need not call them.
 
-    The hooks are given the daemon, a `piperkit.Host`; a subclass may say so, or name its own daemon's class.
+    The hooks are given the daemon, a `piperkit.Host`. A subclass may annotate it as that, or as its own daemon's class.
     """
 
     #: The daemon, from its construction on.
     _piper: Host | None = None
 
-    #: Whether `--action try` may give it messages. A component that changes something outside of the daemon leaves that
-    #: undone where `is_trial` says so, and says here that it does.
+    #: Whether `--action try` may give it messages. A component that changes something outside of the daemon must not do
+    #: so while `is_trial` is true; set this to True to say that it does not.
     trial: ClassVar[bool] = True
 
     #: Configuration keys of this component in the older form, which are read with `daemon.c(key)`.
     options: ClassVar[tuple[Option, ...]] = ()
 
     def process(self, message: Message) -> Outcome | None:
-        """Say what becomes of one message: return `message.commit()` or another outcome, or None to pass it on.
+        """Decide what happens to one message: return `message.commit()` or another outcome, or None to pass it on.
 
-        It may be called twice for the same message, after a crash. Raise Reject to banish the message, Retry to put
-        it off, Unavailable where it is not the message's fault, but that of what you work with; anything else that is
-        raised is a failure, on which the retry policy decides. The daemon lives on.
+        After a crash it may be called again for the same message. Raise Reject to banish the message, Retry to defer
+        it, and Unavailable if the fault is not the message's but that of something you depend on. Any other exception
+        counts as a failed attempt, to which the retry policy applies. The daemon keeps running.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method process(message)")
 
     def try_out(self, message: Message) -> Outcome | None:
-        """What `process` says of one message, in a trial."""
+        """What `process` would return for one message, in a trial."""
         return self.process(message)
 
     @property
     def is_trial(self) -> bool:
-        """Whether messages are only tried, and nothing outside of the daemon may be changed."""
+        """Whether messages are only being tried, so that nothing outside of the daemon may be changed."""
         return self._piper is not None and self._piper.is_trial
 
     def setup(self, daemon: Any) -> None:
-        """Called once, before the first message, when the configuration is known. Raising ends the start."""
+        """Called once, before the first message, when the configuration is known. An exception ends the start."""
 
     def reload(self, daemon: Any) -> None:
-        """Called after the configuration was read again. Raising is logged; the daemon goes on."""
+        """Called after the configuration was read again. An exception is logged, and the daemon keeps running."""
 
     def teardown(self, daemon: Any) -> None:
-        """Called once, after the last message, also when the start failed after `setup`. Raising is logged."""
+        """Called once, after the last message, even if the start failed after `setup`. An exception is logged."""
 
     def progress(self) -> None:
-        """Say that a long piece of work goes on: call it while `process` takes longer than `process_timeout` may be."""
+        """Report that a long piece of work is still going on. Call it if `process` may outlast `process_timeout`."""
         if self._piper is not None:
             self._piper.progress()
 

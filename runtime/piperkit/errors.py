@@ -50,15 +50,15 @@ class AlreadyRunning(PiperError):
 
 
 class QueueError(PiperError):
-    """Something about a queue; `OSError`s that name no special case are raised as they are."""
+    """Something is wrong with a queue; an `OSError` without a special meaning is raised as it is."""
 
 
 class InvalidId(QueueError, ValueError):
-    """A message id that can be no message's name; no path was made of it."""
+    """A text that cannot be a message id; no path was made of it."""
 
 
 class NotClaimed(QueueError):
-    """This instance does not hold the message, or no longer: someone removed it from `pending`."""
+    """This instance does not hold the message, or no longer does, since someone removed it from `pending`."""
 
 
 class LeftAlone(NotClaimed):
@@ -66,7 +66,7 @@ class LeftAlone(NotClaimed):
 
 
 class QueueMissing(QueueError):
-    """The directory is not a queue, or its parts are missing or not writable for us."""
+    """The directory is not a queue, or some of its parts are missing or not writable."""
 
     exit_status = ExitStatus.CANNOT_CREATE
 
@@ -82,7 +82,7 @@ class QueueInUse(QueueError):
 
 
 class QueueAway(QueueError):
-    """The server that keeps a queue cannot be reached now, or is busy with itself: wait, and try again."""
+    """The server that keeps a queue cannot be reached now, or is too busy: wait and try again."""
 
     exit_status = ExitStatus.TEMPORARY
 
@@ -92,7 +92,7 @@ class TargetUnavailable(QueueError):
 
 
 class NoRoom(QueueError):
-    """The file system is (nearly) full; nothing was written, and what frees space still works."""
+    """The file system is full, or nearly so; nothing was written, and operations that free space still work."""
 
 
 class MessageTooLarge(QueueError):

@@ -1,7 +1,7 @@
-"""A message, what becomes of it, and the ways to say that it could not be processed.
+"""A message, what happens to it, and the ways to say that it could not be processed.
 
-These are plain values: they know neither files nor brokers nor daemons. A component answers to a message with an
-`Outcome`, or raises `Reject`, `Retry` or `Unavailable`.
+These are plain values that know nothing of files, brokers or daemons. A component answers a message with an `Outcome`,
+or raises `Reject`, `Retry` or `Unavailable`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Contents = bytes | str | Mapping[str, Any] | Sequence[Any]
 def encode(contents: Contents) -> bytes:
     """The bytes to store for `contents`.
 
-    Raises TypeError for what is none of the kinds of `Contents`, ValueError for what has no form in UTF-8 or JSON, such
-    as NaN.
+    Raises TypeError for a type that `Contents` does not include, and ValueError for a value that UTF-8 or JSON cannot
+    represent, such as NaN.
     """
     if isinstance(contents, bytes):
         return contents
@@ -71,11 +71,11 @@ _NOT_READ = object()
 
 
 class Reject(PiperError):
-    """The message cannot be processed, now or later: to `errors`, with this reason beside it."""
+    """The message cannot be processed, now or later: it goes to `errors`, with this reason beside it."""
 
 
 class Retry(PiperError):
-    """The message cannot be processed now: put it off.
+    """The message cannot be processed now: it is deferred.
 
     delay: seconds until the next attempt; None leaves it to the daemon's retry policy.
     """
@@ -86,9 +86,9 @@ class Retry(PiperError):
 
 
 class Unavailable(PiperError):
-    """It is not the message's fault: what the component works with, its backend, is not there now.
+    """The fault is not the message's: something that the component depends on is not available now.
 
-    Every message goes back into the queue, and nothing is counted against any; the daemon waits, and tries again.
+    All messages go back into the queue, and none is charged with a failed attempt; the daemon waits and tries again.
     delay: seconds until then; None leaves it to the daemon.
     """
 
@@ -110,25 +110,25 @@ def _seconds(delay: float | None) -> float | None:
 
 
 class Format(enum.Enum):
-    """What a daemon's messages hold, and so what its component is given."""
+    """What a daemon's messages contain, and so what its component gets."""
 
-    TEXT = "text"  #: UTF-8 text; a message that is not UTF-8, or blank, is banished as such
-    BYTES = "bytes"  #: anything, empty ones too
-    JSON = "json"  #: one JSON value; a message that is none is banished as such
+    TEXT = "text"  #: UTF-8 text; a message that is blank or not UTF-8 is banished
+    BYTES = "bytes"  #: anything, even nothing
+    JSON = "json"  #: one JSON value; any other message is banished
 
 
 class Action(enum.StrEnum):
-    """What becomes of a message that was processed."""
+    """What happens to a message that was processed."""
 
-    COMMIT = "commit"  #: to the output queue; deleted where there is none
+    COMMIT = "commit"  #: moved to the output queue; deleted if there is none
     CANCEL = "cancel"  #: deleted
-    DISPATCH = "dispatch"  #: to a queue that the component names
+    DISPATCH = "dispatch"  #: moved to a queue that the component names
     KEEP = "keep"  #: stays in work: its component settles it later
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What becomes of a message; made by `Message.commit`, `.cancel` and `.dispatch`."""
+    """What happens to a message; made by `Message.commit`, `.cancel` and `.dispatch`."""
 
     action: Action
     content: bytes | None = None  #: the new contents; None: as it came
@@ -136,7 +136,7 @@ class Outcome:
     copies: tuple[str, ...] = ()  #: queues that get a copy first
 
     def duplicate(self, queue: str) -> Self:
-        """The same, and a copy of the message as it came goes to `queue` first."""
+        """The same outcome, but a copy of the message, as it came, goes to `queue` first."""
         return dataclasses.replace(self, copies=(*self.copies, _name(queue)))
 
 
@@ -149,8 +149,8 @@ _CANCEL = Outcome(Action.CANCEL)
 class Message:
     """One message, claimed by this daemon until its outcome is known.
 
-    It is a value that does not change: two messages are equal if their ids, contents, attempts and times are, and
-    `replace` makes another one.
+    It is an immutable value: two messages are equal if their ids, contents, attempts and times are. `replace` makes a
+    changed copy.
     """
 
     __slots__ = ("_arrived", "_attempt", "_data", "_id", "_json", "_text")
@@ -195,9 +195,8 @@ class Message:
 
     @property
     def json(self) -> Any:
-        """The contents as a JSON value, read once. Raises Reject if they are none, or hold a number that no float can.
-
-        NaN and Infinity are no JSON.
+        """The contents as a JSON value, parsed once. Raises Reject if they are not JSON, as NaN and Infinity are not,
+        or have a number too large for a float.
         """
         if self._json is _NOT_READ:
             try:
@@ -208,13 +207,13 @@ class Message:
 
     @property
     def json_object(self) -> dict[str, Any]:
-        """The contents as a JSON object. Raises Reject if they are none."""
+        """The contents as a JSON object. Raises Reject if they are not one."""
         if not isinstance(self.json, dict):
             raise Reject("not a JSON object")
         return self.json
 
     def replace(self, **changes: Any) -> Message:
-        """A message with other values for some of id, data, attempt and arrived."""
+        """A copy with other values for any of id, data, attempt and arrived."""
         kept = {name: getattr(self, name) for name in ("id", "data", "attempt", "arrived") if name not in changes}
         return Message(**kept, **changes)
 
@@ -237,17 +236,17 @@ class Message:
         return f"{type(self).__name__}(id={self._id!r}, attempt={self._attempt})"
 
     def commit(self, contents: Contents | None = None) -> Outcome:
-        """Finished: pass it on to the output queue, with `contents` if given; delete it where there is none."""
+        """Finished: pass it on to the output queue, with new `contents` if given; delete it if there is none."""
         return _COMMIT if contents is None else Outcome(Action.COMMIT, encode(contents))
 
     def cancel(self) -> Outcome:
-        """Finished: delete it, even where there is an output queue."""
+        """Finished: delete it, even if there is an output queue."""
         return _CANCEL
 
     def dispatch(self, queue: str, contents: Contents | None = None) -> Outcome:
         """Finished: move it to `queue` (a name or path, as `queue_out_dir`) instead of the output queue.
 
-        Raises TypeError, ValueError for what can be no queue's name.
+        Raises TypeError or ValueError for what cannot be the name of a queue.
         """
         return Outcome(Action.DISPATCH, None if contents is None else encode(contents), _name(queue))
 

@@ -1,11 +1,11 @@
-"""`Source`, for what comes from elsewhere: a file that grows, a socket, another program; it becomes messages.
+"""`Source`, which makes messages of data from elsewhere, such as a growing file, a socket or another program.
 
-A source enqueues into the daemon's own input queue, and from there on a message is as any other: it is processed, put
-off or banished, and nothing is lost of it. What has come is enqueued and on the disk before the source is told so,
-which is when it remembers how far it has got. So a crash between the two repeats messages, and never loses one.
+A source enqueues into the daemon's own input queue. From there on its messages are like any others: they are processed,
+deferred or banished, and none is lost. What was fetched is enqueued and on the disk before the source is told so, and
+only then does it record its position. A crash between the two repeats messages, but never loses one.
 
-It fetches only while messages can be processed: not while processing is paused, nor while the input queue is long, nor
-while an operator has that paused, be it to drain what comes after.
+It fetches only while messages can be processed: not while processing is paused, not while the input queue is long, and
+not while an operator has paused fetching, for instance to drain the daemons behind it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from piperkit.message import Contents, Failure, Message, Outcome
 
 
 class Source(Component):
-    """Subclass it and write `fetch`, and `fetched` where there is something to remember.
+    """Subclass it and write `fetch`, and `fetched` if there is a position to record.
 
-    It is asked for more as long as it has more, then every `source_wait` seconds, or as soon as `fileno` is readable.
-    Several instances of a daemon fetch each on its own: what only one may read needs one instance.
+    As long as it has more, it is asked for more; then every `source_wait` seconds, or as soon as `fileno` is readable.
+    Each instance of a daemon fetches by itself, so what only one process may read needs a single instance.
     """
 
     options: ClassVar[tuple[Option, ...]] = (
@@ -52,21 +52,21 @@ class Source(Component):
         self.__held = False  #: an operator has it fetch nothing
 
     def fetch(self) -> Iterable[Contents]:
-        """What has come since the last call, a message each, in order; nothing where nothing has. It must not wait.
+        """Return what has arrived since the last call, as messages in order; nothing if there is nothing. Do not wait.
 
-        Of much, return a part: the next call follows soon. It is not called again before what it returned is enqueued.
-        Raising is logged, and it is called again later.
+        If there is much, return a part: the next call follows soon. It is not called again before what it returned is
+        enqueued. An exception is logged, and it is called again later.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method fetch()")
 
     def fetched(self) -> None:
-        """All that `fetch` has returned is enqueued, and on the disk: the time to remember how far that was.
+        """Called when all that `fetch` has returned is enqueued and on the disk: the time to record the position.
 
-        Raising is logged, and it is called again later.
+        An exception is logged, and it is called again later.
         """
 
     def fileno(self) -> int | None:
-        """A descriptor that is readable when there is more to fetch, such as a socket's; None: there is none."""
+        """A descriptor that becomes readable when there is more to fetch, such as a socket's; None if there is none."""
         return None
 
     def process(self, message: Message) -> Outcome | None:

@@ -67,8 +67,8 @@ class Piper:
     def run(self, build: Build, *more: str) -> int:
         """Run the daemon in this process until there is nothing to do; returns its exit status.
 
-        more: further options. A message that is put off, or that finds no room, stays where it is. The daemon is
-        started in `directory`, where relative paths begin.
+        more: further options. A message that is deferred, or finds no room, stays where it is. The daemon starts in
+        `directory`, to which relative paths refer.
         """
         cwd, umask = os.getcwd(), os.umask(0o022)
         os.chdir(self.directory)
@@ -87,16 +87,15 @@ class Piper:
     ) -> int:
         """Kill the daemon at every system call that changes its queues, or `places`, while it works through `contents`.
 
-        After each kill the daemon runs again, unharmed, and then the books have to be those of a run that nobody
-        killed: the same messages banished, nothing left behind, and everything delivered that was delivered then. That
-        a message is seen twice is allowed, that one is lost is not: AssertionError says at which point it was.
-        Returns the number of points.
+        After each kill the daemon runs again, undisturbed. The result must be that of a run without a kill: the same
+        messages banished, nothing left behind, and everything delivered that was delivered then. A message may be
+        delivered twice, but none may be lost; AssertionError says at which point one was. Returns the number of points.
 
         build: a function of a module, since the daemon runs as a process of its own. It is called in the directory of
-            one walk, where the daemon works, and makes there what the daemon needs beside its two queues.
-        delivered: what has arrived where the component writes, in whole pieces; by default, in the output queue. It is
-            called with the surroundings of one walk; `directory` is where the daemon works.
-        places: what else the daemon writes: names in that directory, of files or queues, and what begins with them.
+            one walk, where the daemon works, and makes there whatever the daemon needs besides its two queues.
+        delivered: returns what has arrived where the component writes, piece by piece; by default, the messages in the
+            output queue. It is called with the surroundings of one walk; `directory` is where the daemon works.
+        places: what else the daemon writes: files or queues in that directory, by name or by the beginning of it.
 
         Skips the test where strace(1) is missing.
         """
