@@ -55,7 +55,16 @@ _ALONE = threading.Lock()
 def run(
     module: str, *arguments: str | Path | bytes, cwd: Path, env: Mapping[str, str] | None = None, together: bool = False
 ) -> subprocess.CompletedProcess[bytes]:
-    """What subprocess.run does with this module, without input. together: its errors are a part of its output."""
+    """What subprocess.run does with this module, without input. together: its errors are a part of its output.
+
+    Where the environment names other modules, it is started as any program is.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    if env is not None and env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):
+        errors_to = subprocess.STDOUT if together else subprocess.PIPE
+        return subprocess.run(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors_to, check=False
+        )
     with tempfile.TemporaryDirectory(prefix="program") as directory:
         files = [Path(directory, name) for name in (("output",) * 2 if together else ("output", "errors"))]
         for file in files:
@@ -70,7 +79,6 @@ def run(
         with _ALONE:
             done = _server().run([json.dumps(asked)])
         output, errors = (file.read_bytes() for file in files)
-    command = [sys.executable, "-m", module, *arguments]
     return subprocess.CompletedProcess(command, done.status, output, None if together else errors)
 
 

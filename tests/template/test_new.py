@@ -160,7 +160,7 @@ def test_git_works_without_an_identity_and_says_how_to_set_it_right(
 def test_without_a_terminal_and_defaults_it_says_that_it_cannot_ask(piperctl: Piperctl, unpacked: Path) -> None:
     done = piperctl("new", "birds", "--template", unpacked)
     assert done.returncode == 64
-    assert "there is no terminal to ask on" in done.stderr
+    assert "there is no terminal to ask questions on" in done.stderr
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_on_a_terminal_it_asks_for_what_was_not_said(unpacked: Path, tmp_path: P
     os.close(parent)
     assert process.returncode == 0, seen.decode(errors="replace")
     assert b"Name of the daemon" in seen
-    assert b"What its component does" not in seen
+    assert b"What the component does" not in seen
     assert answers(tmp_path / "birds")["kind"] == "sink"
 
 

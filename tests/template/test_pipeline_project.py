@@ -114,7 +114,7 @@ def test_on_a_terminal_what_is_not_said_is_asked(unpacked: Path, tmp_path: Path)
     answer(b"is none of these", b"source-socket\n")
     answer(b"Types of messages", b"alert, order\n")
     answer(b"Where do messages go in the end?", b"\n")
-    answer(b"Who writes it", b"\x03")  # that is the template's, and as for any project
+    answer(b"Author", b"\x03")  # that is the template's, and as for any project
     assert process.wait(60) != 0
     os.close(leader)
     assert not (tmp_path / "alerts" / "pipeline.toml").exists()
