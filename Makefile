@@ -1,7 +1,7 @@
 # Every target makes .venv first and installs into it what is missing: each works as the first command in a clone.
 
 PYTHON ?= python3
-# What makes .venv: pip, or, in a tenth of the time and with settings of its own, uv: make UV=uv
+# What makes .venv: Python with its pip, or, faster and with settings of its own, uv: make UV=uv
 UV ?=
 # Each process of a test would compile all of it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -95,6 +95,6 @@ clean:
 .venv/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=...")'
 	@echo "Making .venv with $$($(PYTHON) --version)"
-	@$(if $(UV),$(UV) venv --quiet --clear --python $(PYTHON),$(PYTHON) -m venv) .venv
+	@$(if $(UV),$(UV) venv --quiet --clear --seed --python $(PYTHON),$(PYTHON) -m venv) .venv
 	@$(if $(UV),$(UV) pip install --quiet --python .venv,.venv/bin/pip install --quiet --quiet --disable-pip-version-check) --editable '.[dev]'
 	@touch $@

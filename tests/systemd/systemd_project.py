@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from installing import with_uv
+
 #: What the daemon of these tests does: what the message says. `hold` keeps `setup` and `reload` from their end.
 COMPONENT = '''
 """Does what a message says."""
@@ -73,7 +75,7 @@ def make(project: Path, *arguments: str) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(variables)}
     command = ["make", "--directory", str(project), *arguments]
     done = subprocess.run(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command, env=with_uv(environment), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from installing import with_uv
 from repository import commit_all, git
 from template_project import answers, run_copier
 
@@ -262,7 +263,8 @@ def test_make_works_for_two_daemons(
     assert piperctl("add", "daemon", "mail-sink", "--kind=sink", cwd=project).returncode == 0
     root = tmp_path / "root"
     make = ["make", "-C", str(project), f"PYTHON={sys.executable}", f"RUNTIME_FROM={template}"]
-    subprocess.run([*make, "install", f"DESTDIR={root}"], env=bare_environment, check=True, stdout=subprocess.DEVNULL)
+    environment = with_uv(bare_environment)
+    subprocess.run([*make, "install", f"DESTDIR={root}"], env=environment, check=True, stdout=subprocess.DEVNULL)
     for daemon in ("mydaemon", "mail-sink"):
         command = (root / "usr/local/bin" / daemon).read_text().replace('"/usr', f'"{root}/usr')
         run = [sys.executable, "-sP", "-c", command, "--action", "config-view"]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from installing import with_uv
 from needs import need
 from template_project import Generate
 
@@ -64,7 +65,7 @@ def environment(tmp_path: Path, bare_environment: dict[str, str]) -> Iterator[di
     )
     podman.chmod(0o755)
     path = f"{podman.parent}:{bare_environment['PATH']}"
-    yield {**bare_environment, "PATH": path, "BUILDAH_ISOLATION": "chroot"}
+    yield {**with_uv(bare_environment), "PATH": path, "BUILDAH_ISOLATION": "chroot"}
     shutil.rmtree(store, ignore_errors=True)  # some hundred megabytes
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from installing import HARDLY_COMPRESSED
+from installing import HARDLY_COMPRESSED, with_uv
 from needs import need
 from template_project import Generate
 
@@ -92,7 +92,7 @@ def test_a_debian_package_is_built_and_right_in_the_eyes_of_its_linter(
     project = generate("my-daemon", source=template, debian=True, email="jane@example.org", author="Åsa O'Neil & Søn")
     added = piperctl("add", "daemon", "second", "--kind=sink", cwd=project)
     assert added.returncode == 0, added.stderr
-    checked("make", "deb", cwd=project, env={**bare_environment, **HARDLY_COMPRESSED})
+    checked("make", "deb", cwd=project, env={**with_uv(bare_environment), **HARDLY_COMPRESSED})
     (package,) = tmp_path.glob("my-daemon_0.1.0_*.deb")
     (changes,) = tmp_path.glob("my-daemon_0.1.0_*.changes")
     assert checked("lintian", "--allow-root", "--fail-on=error,warning", changes) == ""

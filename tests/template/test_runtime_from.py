@@ -141,8 +141,10 @@ def installed(project: Path) -> str:
 
 def wheels(template: Path, directory: Path) -> Path:
     """A folder with a wheel of the runtime."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory)]
-    subprocess.run([*command, str(template)], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "build", *(("--installer", "uv") if UV.exists() else ()), "--wheel"]
+    subprocess.run(
+        [*command, "--outdir", directory, template], check=True, capture_output=True, env=with_uv(os.environ)
+    )
     return directory
 
 
