@@ -1,5 +1,7 @@
-"""`python -m MODULE` for tests that do so many times: a process each, but forked from one that has imported before what
-most of them need, since that is most of what a short command takes. How a program starts is for other tests.
+"""Other programs: what they print, and `python -m MODULE` for tests that do so many times.
+
+The latter is a process each time, but forked from one that has imported before what most of them need, since that is
+most of what a short command takes. How a program starts is for other tests.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from piperkit import crashwalk
 
@@ -50,6 +53,14 @@ gc.freeze()
 crashwalk.serve(run)
 """
 _ALONE = threading.Lock()
+
+
+def output(*command: str | Path, **options: Any) -> str:
+    """What a program prints; where it fails, the test does, with all that it has said. options: of subprocess.run."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    done = subprocess.run([*map(str, command)], text=True, check=False, **options)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+    return str(done.stdout)
 
 
 def run(

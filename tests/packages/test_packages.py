@@ -21,6 +21,7 @@ from installing import HARDLY_COMPRESSED, UV, with_uv
 from needs import need
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
+from programs import output
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -69,12 +70,6 @@ def works(path: str) -> bool:
 PYTHONS = pythons()
 #: By default the oldest and the newest.
 TRIED = [*PYTHONS] if ALL else sorted({min(PYTHONS), max(PYTHONS)})
-
-
-def output(*command: str | Path, **options: object) -> str:
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
-    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
-    return str(done.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import pytest
 
 from installing import with_uv
 from needs import need
+from programs import output
 from template_project import Generate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -43,13 +44,6 @@ chmod 755 "$1/usr/local/bin/pip"
 """
 
 Buildah = Callable[..., str]
-
-
-def output(*command: str | Path, **options: object) -> str:
-    """What a command prints; where it fails, that is the test's complaint."""
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
-    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
-    return str(done.stdout)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from installing import HARDLY_COMPRESSED, with_uv
 from needs import need
+from programs import output
 from template_project import Generate
 
 Piperctl = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -22,12 +23,8 @@ DEBIAN = ("dpkg-buildpackage", "dh", "dh_python3", "lintian")
 
 
 def checked(*command: str | Path, **options: object) -> str:
-    """What a tool prints; its complaint is the test's."""
-    done = subprocess.run(
-        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
-    )  # type: ignore[call-overload]
-    assert done.returncode == 0, done.stdout
-    return str(done.stdout)
+    """What a tool prints, complaints included; where it fails, the test does."""
+    return output(*command, stderr=subprocess.STDOUT, **options)
 
 
 def complains(*command: str | Path) -> bool:
