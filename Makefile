@@ -5,15 +5,15 @@ PYTHON ?= python3
 UV ?=
 # Each process of a test would compile all of it again.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests wait now and then, the slow ones more, so there are more processes than the two processors they are meant for.
-PARALLEL = --dist loadfile --no-loadscope-reorder --numprocesses
+# Tests wait now and then, so three processes are right for two processors.
+PARALLEL = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo cluster test test-fast test-all coverage lint format golden bench bench-docs pictures docs dist deb release-check clean
 
 help:
 	@echo 'make demo        the lines of a log through a pipeline of generated daemons; INPUT=FILE for another log'
 	@echo 'make cluster     two daemons on queues in a database, whose server dies'
-	@echo 'make test        all tests, four files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
+	@echo 'make test        all tests, three files at a time; PIPER_REQUIRE=systemd,... makes skips failures'
 	@echo 'make test-fast   the tests that take no more than a second or so each'
 	@echo 'make coverage    all tests, one at a time, and what of the runtime they reach'
 	@echo 'make test-all    the same with more: every three answers of the template, each version with each answer, longer runs'
@@ -36,7 +36,7 @@ cluster: .venv/.made
 	@.venv/bin/python tools/cluster.py
 
 test: .venv/.made
-	.venv/bin/pytest $(PARALLEL) 4 $(ARGS)
+	.venv/bin/pytest $(PARALLEL) $(ARGS)
 
 coverage: .venv/.made
 	@.venv/bin/coverage erase
@@ -45,7 +45,7 @@ coverage: .venv/.made
 	@.venv/bin/coverage report
 
 test-fast: .venv/.made
-	.venv/bin/pytest -m "not slow" $(PARALLEL) 3 $(ARGS)
+	.venv/bin/pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-all: .venv/.made
 	PIPER_ALL=1 $(MAKE) test

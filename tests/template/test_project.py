@@ -68,6 +68,7 @@ ROWS = pairwise.rows(FACTORS, 3 if ALL else 2)
 #: Of those answers that make a difference to Python, each at least once.
 CODE = {name: FACTORS[name] for name in ("daemon_name", "description", "component", "network", "metrics")}
 CHECKED = ROWS if ALL else pairwise.rows(CODE, 1)
+NOT_KILLED = ("-k", "not wherever_it_is_killed")
 
 
 def named(row: dict[str, Any]) -> str:
@@ -159,15 +160,6 @@ def test_it_holds_what_the_answers_say(generate: Generate, row: dict[str, Any]) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.usefixtures("server")
-def test_it_passes_its_tests(generate: Generate, kind: str) -> None:
-    """All of them: each kind's component is killed at every crash point, a transform in test_runtime_from.py."""
-    project = generate(kind=kind, metrics=False)
-    passes(project, "pytest", "-q", "-p", "no:cacheprovider")
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("row", CHECKED, ids=named)
 def test_it_passes_its_own_checks_whatever_is_answered(
@@ -178,8 +170,9 @@ def test_it_passes_its_own_checks_whatever_is_answered(
     passes(project, "ruff", "check", "--no-cache")
     passes(project, "ruff", "format", "--check", "--no-cache")
     passes(project, "mypy", "--strict", "--cache-dir", str(cache))
-    # The walk over the crash points depends on the kind only: test_it_passes_its_tests has it for each.
-    passes(project, "pytest", "-q", "-p", "no:cacheprovider", "-k", "not wherever_it_is_killed")
+    # What is killed at every crash point depends on the kind only.
+    first = next(each for each in CHECKED if each["component"] == row["component"])
+    passes(project, "pytest", "-q", "-p", "no:cacheprovider", *(() if row is first else NOT_KILLED))
 
 
 def test_formatting_changes_nothing_and_nothing_is_to_be_fixed(generate: Generate) -> None:
