@@ -95,6 +95,6 @@ clean:
 .venv/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=...")'
 	@echo "Making .venv with $$($(PYTHON) --version)"
-	@$(if $(UV),$(UV) venv --quiet --clear --seed --python $(PYTHON),$(PYTHON) -m venv) .venv
-	@$(if $(UV),$(UV) pip install --quiet --python .venv,.venv/bin/pip install --quiet --quiet --disable-pip-version-check) --editable '.[dev]'
+	@$(if $(UV),"$(UV)" venv --quiet --clear --seed --python $(PYTHON),$(PYTHON) -m venv) .venv
+	@$(if $(UV),"$(UV)" pip install --quiet --python .venv,.venv/bin/pip install --quiet --quiet --disable-pip-version-check) --editable '.[dev]'
 	@touch $@
