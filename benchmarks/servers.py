@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from piperkit import engines
 from piperkit.postgres.address import Address
@@ -55,10 +57,11 @@ def postgresql(above: Path) -> Iterator[str]:
     run("initdb", "-D", "data", "--auth=trust", "--username=postgres", "--encoding=UTF8")
     socket = Path(tempfile.mkdtemp(prefix="piper-pg-"))  # whose path has to be short
     socket.chmod(0o777)
-    options = f"-c listen_addresses= -c unix_socket_directories={socket} -c max_wal_size=4GB"
+    sockets = shlex.quote(f"unix_socket_directories={socket}")
+    options = f"-c listen_addresses= -c {sockets} -c max_wal_size=4GB"
     run("pg_ctl", "--wait", "-D", "data", "-l", "log", "-o", options, "start")
     try:
-        url = f"postgresql:///postgres?host={socket}&user=postgres"
+        url = f"postgresql:///postgres?host={quote(str(socket))}&user=postgres"
         for queue in ("in", "out"):
             engines.create(f"{url}&queue={queue}")
         yield url

@@ -42,7 +42,10 @@ LOGS = ("dpkg.log", "dpkg.log.1", "syslog", "messages", "pacman.log", "dnf.log",
 LINE = r"(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*|\w{3} [ \d]\d \d\d:\d\d:\d\d)?\s*(?P<type>\S*)\s*(?P<text>.*)"
 FIRST = ("demo-reader", "demo-parser")  #: who may find that a line is not a message
 STALL = 60  #: seconds without any progress after which the demonstration gives up
-PROGRAM = """#!{python}
+#: Its first lines are a shell's, which takes an interpreter whose path has spaces in it, and a text to Python.
+PROGRAM = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
 import sys
 
 sys.path.insert(0, {source!r})

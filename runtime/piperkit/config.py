@@ -113,11 +113,10 @@ def load_directory(path: str) -> list[tuple[str, dict[str, Any]]]:
 def _hint(text: str, position: int) -> str:
     """What is meant by what the parser of JSON has met at a position."""
     before, here = text[:position].rstrip(), text[position : position + 1]
-    if here in ("}", "]") and before.endswith(","):
+    last = text[position + 1 :].lstrip()[:1] in ("}", "]")
+    if (here in ("}", "]") and before.endswith(",")) or (here == "," and last):  # the latter from Python 3.13 on
         line = before.count("\n") + 1
         return f"the comma at the end of line {line} is one too many: JSON has none after the last entry"
-    if here == "," and text[position + 1 :].lstrip()[:1] in ("}", "]"):  # as Python 3.13 tells it
-        return "this comma is one too many: JSON has none after the last entry"
     if here == "'":
         return 'texts and keys need double quotes: "..."'
     number = re.search(r"\b0[oO]?$", before)

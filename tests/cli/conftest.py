@@ -29,7 +29,10 @@ def run(tmp_path: Path) -> Run:
     return call
 
 
-PROGRAM = """#!{python}
+#: Its first lines are a shell's, which takes an interpreter whose path has spaces in it, and a text to Python.
+PROGRAM = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
 import sys
 from piperkit import Component, PiperDaemon, Reject
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_every_command_of_the_handbook_runs(tmp_path: Path, strict: Callable[[st
     for command in COMMANDS:
         id = next(iter(view.entries("errors")), None)
         line = command.replace(" ID", f" {id.id if id else 'none'}")
-        line = re.sub("|".join(words), lambda word: str(words[word[0]]), line)
+        line = re.sub("|".join(words), lambda word: quote(str(words[word[0]])), line)
         done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         assert "--dry-run" not in command or counts() == seen[-1]

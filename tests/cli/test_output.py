@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -17,7 +18,7 @@ from piperkit.dirq import DirectoryQueue
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
-PIPERCTL = f"{sys.executable} -m piperkit.cli"
+PIPERCTL = f"{quote(sys.executable)} -m piperkit.cli"
 
 
 def banish(queue: DirectoryQueue, name: str, reason: str, contents: bytes = b"x") -> None:
@@ -143,7 +144,7 @@ def test_reader_that_is_gone_causes_no_complaint(queue: DirectoryQueue, command:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        f"{PIPERCTL} {command.format(queue=queue.path)}",
+        f"{PIPERCTL} {command.format(queue=quote(queue.path))}",
         shell=True,
         stdout=write,
         stderr=subprocess.PIPE,
@@ -158,7 +159,7 @@ def test_reader_that_is_gone_causes_no_complaint(queue: DirectoryQueue, command:
 def test_output_that_cannot_be_written_is_told_in_one_line(queue: DirectoryQueue) -> None:
     for command in ("stats", "ls --json"):
         queue.enqueue("x")
-        line = f"{PIPERCTL} queue {command} {queue.path} > /dev/full"
+        line = f"{PIPERCTL} queue {command} {quote(queue.path)} > /dev/full"
         done = subprocess.run(line, shell=True, capture_output=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (1, b"piperctl: No space left on device\n")
 

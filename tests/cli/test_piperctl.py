@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import stat
 import subprocess
 import sys
@@ -174,7 +175,8 @@ def test_reader_that_has_seen_enough_causes_no_complaint(run: Run, queue: Direct
     with queue.batch():
         for number in range(2000):
             queue.enqueue(f"message {number}")
-    command = f"{sys.executable} -m piperkit.cli queue ls --limit 0 --json {queue.path} | head -1"
+    listing = [sys.executable, "-m", "piperkit.cli", "queue", "ls", "--limit", "0", "--json", queue.path]
+    command = f"{shlex.join(listing)} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, timeout=60, check=True)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == b""

@@ -120,7 +120,8 @@ def test_colours_that_are_forced_make_no_progress_bar(run: Run, queue: Directory
 @pytest.mark.slow
 def test_all_messages_are_put_although_the_reader_of_the_ids_goes_away(queue: DirectoryQueue, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("line\n" * 3000)
-    command = f"{' '.join(PUT)} {queue.path} --lines --ids {tmp_path}/log | head -1; exit ${{PIPESTATUS[0]}}"
+    put = shlex.join([*PUT, queue.path, "--lines", "--ids", f"{tmp_path}/log"])
+    command = f"{put} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(contents(queue.path)) == 3000

@@ -8,7 +8,10 @@ from pathlib import Path
 from piperkit.pipeline import description
 from piperkit.pipeline.description import Pipeline
 
-PROGRAM = '''#!{python}
+#: Its first lines are a shell's, which takes an interpreter whose path has spaces in it, and a text to Python.
+PROGRAM = '''#!/bin/sh
+\'''exec' "{python}" "$0" "$@"
+' \'''
 import json
 import os
 import sys

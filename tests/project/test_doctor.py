@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -244,7 +245,7 @@ def test_a_part_that_something_is_mounted_on(queue: Path, doctor: Doctor, mended
     need("mount", subprocess.run(mount, check=False, capture_output=True).returncode == 0, "permission to mount")
     try:
         (found,) = doctor(queue)
-        assert (found["check"], found["mend"]) == ("one file system", f"umount {queue}/incoming")
+        assert (found["check"], found["mend"]) == ("one file system", f"umount {shlex.quote(f'{queue}/incoming')}")
         mended(queue)
         assert not os.path.ismount(queue / "incoming")
     finally:
@@ -455,14 +456,16 @@ def test_a_project_in_order(project: Path, doctor: Doctor) -> None:
 
 
 @pytest.mark.slow
-def test_a_wrong_configuration(project: Path, doctor: Doctor, mended: Callable[..., None], tmp_path: Path) -> None:
+def test_a_wrong_configuration(
+    project: Path, doctor: Doctor, mended: Callable[..., None], environment: dict[str, str], tmp_path: Path
+) -> None:
     configure(project, retry_limits=7)
     (found,) = doctor(project)
     assert (found["check"], found["where"]) == ("configuration", "birds")
     assert "unknown key retry_limits; did you mean retry_limit?" in found["what"]
     (tmp_path / "editor").write_text('#!/bin/sh\nsed -i s/retry_limits/retry_limit/ "$1"\n')
     (tmp_path / "editor").chmod(0o755)
-    mended(project, EDITOR=str(tmp_path / "editor"))
+    mended(project, PATH=f"{tmp_path}:{environment['PATH']}", EDITOR="editor")
 
 
 @pytest.mark.slow
@@ -471,7 +474,7 @@ def test_a_program_that_is_none(project: Path, doctor: Doctor) -> None:
     file.write_text("import PiperDaemon as\n")
     (found,) = doctor(project)
     assert found["what"] == f"{file}, line 1: invalid syntax"
-    assert found["mend"] == f"${{EDITOR:-vi}} {file}"
+    assert found["mend"] == f"${{EDITOR:-vi}} {shlex.quote(str(file))}"
 
 
 @pytest.mark.slow
@@ -576,7 +579,7 @@ def _fix_mends(project: Path, environment: dict[str, str], home: Path) -> None:
     assert done.returncode == 1
     assert f"mended: {queue}: 1 of its messages is claimed by a process that is dead\n" in done.stdout
     assert f"wrong: {queue}/incoming: everybody may write there" in done.stdout
-    assert f"    chmod 3770 {queue}/incoming\n" in done.stdout
+    assert f"    chmod 3770 {shlex.quote(f'{queue}/incoming')}\n" in done.stdout
     assert f"mended: {queue}: it has the mode 2770, and must have 755\n" in done.stdout
     assert done.stdout.endswith("1 thing to mend.\n")
     assert (queue / "incoming" / "message").exists()

@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -37,15 +38,16 @@ def test_every_command_of_the_tutorial_does_what_it_says(
     home.mkdir()
     environment = {**with_uv(bare_environment), "PATH": f"{Path(sys.executable).parent}:{bare_environment['PATH']}"}
     environment |= {"SHELL": "/bin/bash", "LC_ALL": "C.UTF-8"}
-    state = f'cd {home}; cd "$(cat {tmp_path}/where 2>/dev/null || pwd)"; set -e\n'
-    keep = f"\npwd > {tmp_path}/where"
+    where = quote(str(tmp_path / "where"))
+    state = f'cd {quote(str(home))}; cd "$(cat {where} 2>/dev/null || pwd)"; set -e\n'
+    keep = f"\npwd > {where}"
     running: list[subprocess.Popen[bytes]] = []
     output = tmp_path / "output"
     seen: dict[str, list[str]] = {}
     project = home / "alerts"
 
     def shell(line: str) -> str:
-        line = line.replace("gh:org/piper-template", f"{template} --vcs-ref HEAD")
+        line = line.replace("gh:org/piper-template", f"{quote(str(template))} --vcs-ref HEAD")
         script = f"{state}{line}{keep}"
         done = subprocess.run(
             ["bash", "-c", script],

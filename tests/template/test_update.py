@@ -120,11 +120,11 @@ def test_the_runtime_follows_the_template_from_a_git_address(template: Path, tmp
     run_copier("copy", "--defaults", bare, project)
     git(project, "init", "--quiet")
     commit_all(project, "New")
-    assert f"RUNTIME_FROM ?= git+file://{bare}@v0.2.0\n" in (project / "Makefile").read_text()
+    assert f"RUNTIME_FROM ?= git+{bare.as_uri()}@v0.2.0\n" in (project / "Makefile").read_text()
     work = tmp_path / "work"
     git(tmp_path, "clone", "--quiet", str(bare), str(work))
     new_version(work)
     git(work, "push", "--quiet", "--tags", "origin", "main")
     update(project)
-    assert f"RUNTIME_FROM ?= git+file://{bare}@v0.3.0\n" in (project / "Makefile").read_text()
-    assert answers(project)["runtime_from"] == f"git+file://{bare}"
+    assert f"RUNTIME_FROM ?= git+{bare.as_uri()}@v0.3.0\n" in (project / "Makefile").read_text()
+    assert answers(project)["runtime_from"] == f"git+{bare.as_uri()}"

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -319,7 +320,7 @@ def terminal(spool: Path) -> Iterator[Callable[..., str]]:
     need("tmux", shutil.which("tmux") is not None, "tmux")
     name = f"piperkit-{spool.parent.name}"
     tmux = ["tmux", "-L", name, "-f", "/dev/null"]
-    command = f"{sys.executable} -m piperkit.cli top --spool {spool} --every 0.2s"
+    command = f"{quote(sys.executable)} -m piperkit.cli top --spool {quote(str(spool))} --every 0.2s"
     subprocess.run([*tmux, "new-session", "-d", "-x", "80", "-y", "24", command], check=True)
 
     def press(*keys: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -70,14 +71,14 @@ def test_a_runtime_that_is_newer_than_the_template(
     (found,) = doctor(PYTHONPATH=str(site))
     assert found["check"] == "versions"
     assert "runs with piperkit 99.1.0, which is newer" in found["what"]
-    assert found["mend"] == f"piperctl upgrade {project}"
+    assert found["mend"] == f"piperctl upgrade {quote(str(project))}"
     done = shell(found["mend"], world)
     assert done.returncode == 0, done.stdout
     git(project, "commit", "--quiet", "--message", "Upgrade")
     assert doctor(PYTHONPATH=str(site)) == []
     (found,) = doctor()  # and now the runtime of this virtual environment is too old
     assert f"runs with piperkit {importlib.metadata.version('piperkit')}, which is older" in found["what"]
-    assert found["mend"] == f"make -C {project} clean test"
+    assert found["mend"] == f"make -C {quote(str(project))} clean test"
 
 
 def test_an_upgrade_that_was_not_committed(
@@ -110,7 +111,8 @@ def test_what_an_update_could_not_merge(
         "Makefile.rej": "an update could not merge it",
     }
     for each in found:
-        assert shell(each["mend"], {**world, "EDITOR": str(tmp_path / "editor")}).returncode == 0
+        with_editor = {**world, "PATH": f"{tmp_path}:{world['PATH']}", "EDITOR": "editor"}
+        assert shell(each["mend"], with_editor).returncode == 0
     assert doctor() == []
     assert git(project, "status", "--porcelain") == ""
 
@@ -178,7 +180,7 @@ def test_units_that_are_not_the_projects(
     project: Path, world: dict[str, str], doctor: Callable[..., list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
-    make = f"make -C {project} install-files PREFIX=/usr DESTDIR={root}"
+    make = f"make -C {quote(str(project))} install-files PREFIX=/usr DESTDIR={quote(str(root))}"
     assert shell(make, {**os.environ}).returncode == 0
     assert doctor("--root", root) == []
     change(project / "systemd" / "birds.service", "RestartSec=5", "RestartSec=6")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
 import shutil
 import site
 import subprocess
@@ -74,7 +75,7 @@ def test_others_end_the_start_with_78_and_the_command(
     done = start(project / "src", runtime(version))
     assert done.returncode == 78
     assert f"runs with piperkit {version}, which is {word}" in done.stderr
-    assert done.stderr.rstrip().endswith(f"mend that with: {mend.format(project)}")
+    assert done.stderr.rstrip().endswith(f"mend that with: {mend.format(shlex.quote(str(project)))}")
     assert done.stderr.count("\n") == 1
 
 

@@ -116,11 +116,12 @@ def test_a_template_that_has_gone_and_where_it_is_now(
     assert "if it has moved, say where it is now: piperctl upgrade --source ADDRESS" in said
     assert git(project, "status", "--porcelain") == ""
 
-    status, said = upgrade(project, world, "--source", f"file://{tmp_path}/moved.git")
+    moved = (tmp_path / "moved.git").as_uri()
+    status, said = upgrade(project, world, "--source", moved)
     assert status == 0, said
     recorded = yaml.safe_load((project / ".copier-answers.yml").read_text())
-    assert recorded["_src_path"] == f"file://{tmp_path}/moved.git"
-    assert recorded["runtime_from"] == f"git+file://{tmp_path}/moved.git"  # the runtime came from there, too
+    assert recorded["_src_path"] == moved
+    assert recorded["runtime_from"] == f"git+{moved}"  # the runtime came from there, too
     assert "# New." in (project / "Makefile").read_text()
 
 
@@ -408,9 +409,9 @@ def test_what_git_ignores_is_never_overwritten(
 
 @pytest.mark.parametrize("answer", ["y", "n"])
 def test_who_has_a_terminal_is_asked_what_the_template_may_execute(
-    project: Path, world: dict[str, str], release: Release, tmp_path: Path, answer: str
+    project: Path, world: dict[str, str], release: Release, public: Path, answer: str
 ) -> None:
-    executed = tmp_path / "executed"
+    executed = public / "executed"
 
     def dangerous(work: Path) -> None:
         makefile(work)
@@ -456,9 +457,9 @@ FORMS = {"task", "list", "migration", "before", "when", "done"}
 
 
 def test_template_executes_nothing_in_a_look_and_else_only_what_its_user_has_allowed(
-    project: Path, world: dict[str, str], release: Release, tmp_path: Path
+    project: Path, world: dict[str, str], release: Release, public: Path
 ) -> None:
-    place = tmp_path / "executed"
+    place = public / "executed"
     place.mkdir()
 
     def executed() -> set[str]:

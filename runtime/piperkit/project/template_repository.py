@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from shlex import quote
 from typing import Self
+from urllib.parse import unquote
 
 from piperkit.errors import ExitStatus, PiperError, UsageError
 from piperkit.project.answers import Answers
@@ -151,5 +152,6 @@ def same_repository(one: str, other: str) -> bool:
 
 
 def _bare(address: str) -> str:
-    host, colon, path = url(address).rpartition("://")[2].partition(":")
+    _, scheme, rest = url(address).rpartition("://")
+    host, colon, path = (unquote(rest) if scheme else rest).partition(":")
     return f"{host}/{path}".removesuffix(".git") if colon else host.removesuffix(".git")
