@@ -289,13 +289,15 @@ def catches(pid: int, number: signal.Signals) -> bool:
 
 
 @pytest.mark.slow
-def test_hangup_while_it_starts_does_no_harm(piper: Piper, start: Start, until: Until) -> None:
+def test_signals_while_it_starts_do_no_harm(piper: Piper, start: Start, until: Until) -> None:
     """From the first moment of run() on; before that, the signal is Python's."""
     for times, delay in enumerate((0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3), 1):
         daemon = start("upper")
-        until(lambda: catches(daemon.pid, signal.SIGHUP), "the handler")  # noqa: B023  used at once
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            until(lambda: catches(daemon.pid, number), "the handler")  # noqa: B023  used at once
         time.sleep(delay)
-        daemon.send_signal(signal.SIGHUP)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            daemon.send_signal(number)
         until(lambda: log(piper).count("The daemon starts") == times, "the start")  # noqa: B023  used at once
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait() == 0

@@ -32,8 +32,8 @@ class Signals:
         self.end: Callable[[], None] | None = None
 
     def take_early(self) -> None:
-        """Before the start is over, stop signals do what they do by default; the others have to wait."""
-        for number in EVENTS:
+        """Before the start is over, stop signals do what they do by default; the others wait, or end nothing."""
+        for number in (*EVENTS, signal.SIGALRM):
             self._take(number)
 
     def take(self, guard: Guard) -> None:
