@@ -3,7 +3,7 @@
 PYTHON ?= python3
 # What makes .venv: Python with its pip, or, faster and with settings of its own, uv: make UV=uv
 UV ?=
-# Each process of a test would compile all of it again; and each `make test` of a test be given these arguments.
+# Neither is for what tests start: each process would compile all of it again, each `make test` have these arguments.
 unexport PYTHONDONTWRITEBYTECODE ARGS
 # Tests wait now and then, so three processes are right for two processors.
 PARALLEL = --numprocesses 3 --dist loadfile --no-loadscope-reorder

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from programs import output
+
 #: What pip's settings are to uv, which reads none of them.
 SETTINGS = {
     "cert": "SSL_CERT_FILE",
@@ -19,6 +21,8 @@ SETTINGS = {
     "index-url": "UV_DEFAULT_INDEX",
 }
 UV = Path(sys.executable).parent / "uv"
+#: Builds wheels and source archives, in the environment that `with_uv` gives.
+BUILD = (sys.executable, "-m", "build", *(("--installer", "uv") if UV.exists() else ()))
 #: For dpkg-deb(1), to which the best compression is most of the work.
 HARDLY_COMPRESSED = {"DPKG_DEB_COMPRESSOR_LEVEL": "0"}
 
@@ -26,6 +30,18 @@ HARDLY_COMPRESSED = {"DPKG_DEB_COMPRESSOR_LEVEL": "0"}
 def with_uv(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment, but that a Makefile takes uv; one without uv is as it was."""
     return {**environment, **_configured(), "UV": str(UV)} if UV.exists() else dict(environment)
+
+
+def install(directory: Path, *what: str) -> Path:
+    """Make an environment in a directory, with these packages; returns its interpreter."""
+    python = directory / "bin" / "python"
+    if UV.exists():
+        make, fill = [UV, "venv", "--quiet", "--python", sys.executable], [UV, "pip", "install", "--python", python]
+    else:
+        make, fill = [sys.executable, "-m", "venv"], [python, "-m", "pip", "install"]
+    output(*make, directory, env=with_uv(os.environ))
+    output(*fill, "--quiet", *what, env=with_uv(os.environ))
+    return python
 
 
 @functools.cache

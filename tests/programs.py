@@ -20,6 +20,11 @@ from typing import Any
 
 from piperkit import crashwalk
 
+#: Begins a program in Python, whose path may have spaces in it: lines of a shell, which are a text to Python.
+HEAD = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
+"""
 #: Imported once.
 _IMPORTED = (
     *("copier._cli", "piperkit.cli", "piperkit.project.add", "piperkit.project.new", "piperkit.upgrade.upgrade"),

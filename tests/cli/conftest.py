@@ -29,10 +29,9 @@ def run(tmp_path: Path) -> Run:
     return call
 
 
-#: Its first lines are a shell's, which takes an interpreter whose path has spaces in it, and a text to Python.
-PROGRAM = """#!/bin/sh
-'''exec' "{python}" "$0" "$@"
-' '''
+PROGRAM = (
+    programs.HEAD
+    + """
 import sys
 from piperkit import Component, PiperDaemon, Reject
 
@@ -44,6 +43,7 @@ class Strict(Component):
 
 PiperDaemon(name="strict", argv=["--files-under={under}", *sys.argv[1:]], components=[Strict()]).run()
 """
+)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from checkout import ALL, ROOT
-from installing import HARDLY_COMPRESSED, UV, with_uv
+from installing import BUILD, HARDLY_COMPRESSED, install, with_uv
 from needs import need
 from piperkit import PiperDaemon
 from piperkit.testing import Piper
@@ -45,9 +45,6 @@ for found in pkgutil.walk_packages(piperkit.__path__, "piperkit.", onerror=lambd
         except ModuleNotFoundError as error:
             print(found.name, error.name)
 """
-
-
-BUILD = (sys.executable, "-m", "build", *(("--installer", "uv") if UV.exists() else ()))
 
 
 def pythons() -> dict[str, str]:
@@ -134,17 +131,9 @@ def test_it_asks_for_nothing_that_it_does_not_import() -> None:
 
 
 def test_extras_bring_what_is_lacking_without_them(wheel: Path, tmp_path: Path) -> None:
-    if UV.exists():
-        environment = with_uv(os.environ)
-        output(UV, "venv", "--quiet", "--clear", "--python", sys.executable, tmp_path)
-        install = [UV, "pip", "install", "--quiet", "--python", tmp_path]
-    else:
-        environment = dict(os.environ)
-        output(sys.executable, "-m", "venv", tmp_path)
-        install = [tmp_path / "bin/pip", "install", "--quiet"]
-    output(*install, f"{wheel}[{','.join(EXTRAS)}]", env=environment)
-    output(sys.executable, "-m", "pip", "--python", tmp_path / "bin/python", "check")
-    assert output(tmp_path / "bin/python", "-c", IMPORT_ALL, cwd=tmp_path) == ""
+    python = install(tmp_path / "environment", f"{wheel}[{','.join(EXTRAS)}]")
+    output(sys.executable, "-m", "pip", "--python", python, "check")
+    assert output(python, "-c", IMPORT_ALL, cwd=tmp_path) == ""
 
 
 def test_the_readme_of_the_package_names_each_extra_and_its_example_runs(piper: Piper) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import programs
 from piperkit.pipeline import description
 from piperkit.pipeline.description import Pipeline
 
-#: Its first lines are a shell's, which takes an interpreter whose path has spaces in it, and a text to Python.
-PROGRAM = '''#!/bin/sh
-\'''exec' "{python}" "$0" "$@"
-' \'''
+PROGRAM = (
+    programs.HEAD
+    + '''
 import json
 import os
 import sys
@@ -51,6 +51,7 @@ class Store(Component):
 
 PiperDaemon(name={name!r}, anchor={anchor!r}, components=[{component}()], default_message_format={form!r}).run()
 '''
+)
 #: The daemons of the pipeline: their components, and the formats of their messages.
 DAEMONS = {
     "reader": ("Lines", "bytes"),

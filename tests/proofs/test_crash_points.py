@@ -2,8 +2,9 @@
 
 Each operation is run in a process of its own and ended by SIGKILL before each system call with which it changes a
 file, a name or a lock, in turn; then the queue is recovered and the books are checked. The same walk is done with
-calls that fail, reading ones included: once with EIO and a process that dies of it, and once with ENOSPC, or EIO
-where a call needs no room, and a process that lives on and calls the operation again.
+calls that fail, reading ones included: once with EIO and a process that dies of it (at every third call; at all of them
+with make test-all), and once with ENOSPC, or EIO where a call needs no room, and a process that lives on and calls the
+operation again.
 
 Short writes are not injected: a kernel that says "3 bytes written" and has written none would prove nothing. Instead
 a file size limit (RLIMIT_FSIZE) makes write(2) take a part of the data and then fail, as a full disk does, and in

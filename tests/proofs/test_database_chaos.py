@@ -22,7 +22,6 @@ import pytest
 
 import postgresql
 import summary
-from checkout import ALL
 from kinds import create
 from piperkit import engines
 from piperkit.errors import PiperError
@@ -30,7 +29,7 @@ from piperkit.operating import HOLDING
 from piperkit.postgres.database_queue import DatabaseQueue
 
 APP = Path(__file__).with_name("relay_app.py")
-MESSAGES = int(os.environ.get("PIPER_MESSAGES", "60000" if ALL else "30000"))
+MESSAGES = int(os.environ.get("PIPER_MESSAGES", "60000"))
 INSTANCES = 3
 STAGES = {"first": ("in", "middle"), "second": ("middle", "out")}
 

@@ -1,4 +1,4 @@
-"""Proof: 10,000 messages flow through daemons, and operators do everything that piperctl can do to them, at random.
+"""Proof: messages flow through daemons, and operators do everything that piperctl can do to them, at random.
 
 Every command is the real program on a terminal; some are killed in the middle. Then the books: each message has come
 out once, but for those that were meant to be deleted; what is left over is nothing.

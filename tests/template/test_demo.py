@@ -127,7 +127,7 @@ def test_make_demo_and_make_test_are_first_commands_in_a_fresh_clone(
     commit_all(source, "Everything")
     log = tmp_path / "it.log"
     log.write_text("2025-01-02 03:04:05 install it\n" * 50)
-    clone = tmp_path / "clone"
+    clone = tmp_path / "a clone"
     git(tmp_path, "clone", "--quiet", "--no-tags", str(source), str(clone))
 
     def make(*arguments: str) -> str:

@@ -44,12 +44,12 @@ def test_the_container_file_is_right_in_the_eyes_of_its_linter(generate: Generat
 def test_make_image_gives_the_image_the_python_that_its_wheels_are_for(generate: Generate) -> None:
     """A podman that shows its arguments; the image holds what stands in .dockerignore."""
     project = generate("mydaemon", container=True)
-    (project / "bin").mkdir()
-    (project / "bin" / "podman").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    (project / "bin" / "podman").chmod(0o755)
+    (project / "a bin").mkdir()
+    (project / "a bin" / "podman").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (project / "a bin" / "podman").chmod(0o755)
     (project / "dist").mkdir()
     command = ["make", "--silent", "image", f"PYTHON={sys.executable}", "--assume-old=dist"]
-    printed = checked(*command, cwd=project, env={"PATH": f"{project}/bin:/usr/bin:/bin"}).splitlines()
+    printed = checked(*command, cwd=project, env={"PATH": f"{project}/a bin:/usr/bin:/bin"}).splitlines()
     assert printed[:3] == ["build", "--tag", "mydaemon"]
     assert f"PYTHON={sys.version_info[0]}.{sys.version_info[1]}" in printed
     text = (project / "Containerfile").read_text()

@@ -14,7 +14,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from checkout import ALL, VERSION
-from installing import UV, with_uv
+from installing import BUILD, UV, with_uv
 from piperkit.versions import runtime_range
 from repository import commit_all, git
 from template_project import Generate, answers, run_copier
@@ -141,10 +141,8 @@ def installed(project: Path) -> str:
 
 def wheels(template: Path, directory: Path) -> Path:
     """A folder with a wheel of the runtime."""
-    command = [sys.executable, "-m", "build", *(("--installer", "uv") if UV.exists() else ()), "--wheel"]
-    subprocess.run(
-        [*command, "--outdir", directory, template], check=True, capture_output=True, env=with_uv(os.environ)
-    )
+    command = [*BUILD, "--wheel", "--outdir", directory, template]
+    subprocess.run(command, check=True, capture_output=True, env=with_uv(os.environ))
     return directory
 
 
@@ -179,8 +177,11 @@ def test_make_test_works_after_copying_from_github(
     release(hub, tmp_path, template)
     project = tmp_path / "mydaemon"
     run_copier("copy", "--defaults", "gh:org/piper-template", project, env=hub)
-    done = make(project, installs(hub), "test", FAST)
+    environment = installs(hub)
+    done = make(project, environment, "test", FAST)
     assert done.returncode == 0, done.stdout
+    made_by_uv = "\nuv = " in (project / ".venv" / "pyvenv.cfg").read_text()
+    assert made_by_uv == ("UV" in environment)
     released = git(tmp_path / "hub.git", "rev-parse", "v0.1.0").strip()
     assert installed(project) == f"piperkit @ git+{GITHUB}@{released}"
 

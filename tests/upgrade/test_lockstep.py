@@ -94,10 +94,8 @@ def test_the_command_mends_it(project: Path, runtime: Callable[[str], Path]) -> 
     done = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 78
     command = done.stderr.rpartition("mend that with: ")[2]
-    shorter = {
-        **with_uv(environment),
-        "PYTEST_ADDOPTS": "-k 'not wherever_it_is_killed'",
-    }  # its tests are not the matter here
+    # Its tests are not the matter here.
+    shorter = {**with_uv(environment), "PYTEST_ADDOPTS": "-k 'not wherever_it_is_killed'"}
     subprocess.run(command, shell=True, env=shorter, stdout=subprocess.DEVNULL, check=True)
     assert subprocess.run([python, "-c", code], env=environment, check=False).returncode == 0
 

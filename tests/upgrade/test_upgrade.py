@@ -491,7 +491,11 @@ def test_template_executes_nothing_in_a_look_and_else_only_what_its_user_has_all
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("tpl.git", "tpl"), ("tpl", "tpl2"), *([("tpl", "tpl.git"), ("tpl", "other"), ("tpl", "sub/tpl")] if ALL else [])],
+    [
+        ("a tpl.git", "a tpl"),
+        ("tpl", "tpl2"),
+        *([("tpl", "tpl.git"), ("tpl", "other"), ("tpl", "sub/tpl")] if ALL else []),
+    ],
 )
 def test_address_that_is_the_beginning_of_another_moves(
     world: dict[str, str], history: Path, tmp_path: Path, old: str, new: str

@@ -25,6 +25,9 @@ from piperkit.upgrade import carry_over, releases
 from piperkit.upgrade.carry_over import Carried
 from piperkit.upgrade.releases import Release
 
+#: Answers as YAML writes them: a long one with spaces in it goes on in lines that are indented.
+_ANSWER = {key: re.compile(rf"^{key}: .*\n(?:[ \t]+.*\n)*", re.MULTILINE) for key in ("_src_path", "runtime_from")}
+
 
 class UpgradeFailed(PiperError):
     """copier could not do it; nothing was changed."""
@@ -135,11 +138,9 @@ def _move(place: Path, found: Sequence[Answers], source: TemplateRepository) -> 
     """
     for each in found:
         file = place / each.path.name
-        text = re.sub(
-            r"^_src_path: .*$", lambda _: f"_src_path: {source.address}", file.read_text(), flags=re.MULTILINE
-        )
+        text = _ANSWER["_src_path"].sub(lambda _: f"_src_path: {source.address}\n", file.read_text())
         if same_repository(str(each.values.get("runtime_from", "")), each.template):
-            text = re.sub(r"^runtime_from: .*\n", "", text, flags=re.MULTILINE)  # its default follows the address
+            text = _ANSWER["runtime_from"].sub("", text)  # its default follows the address
         file.write_text(text)
     _commit(place)
     for each in found:
