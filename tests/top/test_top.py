@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from shlex import quote
 from typing import Any
 
 import pytest
+from textual._context import NoActiveAppError
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
@@ -197,6 +199,44 @@ def test_messages_are_marked_held_and_released(spool: Path) -> None:
         await until(pilot, lambda: len(rows(app)) == 2, "those that are held")
         await pilot.press("l", "y")
         await until(pilot, lambda: view.counts()["incoming"] == 1, "one to be released")
+
+    drive(app, script)
+
+
+def test_what_looks_in_the_background_asks_nothing_of_a_screen_that_may_have_gone(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, main = top(spool), threading.get_ident()
+
+    def known(screen: object) -> Top:
+        if threading.get_ident() != main:
+            raise NoActiveAppError  # as of a screen that has been closed
+        return app
+
+    for screen in (QueueScreen, KindsScreen):
+        monkeypatch.setattr(screen, "app", property(known))
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen) and len(rows(app)) == 3, "the messages")
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, KindsScreen) and len(rows(app)) == 2, "the kinds")
+
+    drive(app, script)
+
+
+def test_an_act_that_ends_after_its_screen_has_gone_begins_no_listing(spool: Path) -> None:
+    app = top(spool)
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen) and rows(app), "the messages")
+        left = app.screen
+        assert isinstance(left, QueueScreen)
+        await pilot.press("escape")
+        await until(pilot, lambda: not left.is_running, "the screen to have gone")
+        left._done()
+        assert [worker for worker in app.workers if worker.node is left and not worker.is_finished] == []
 
     drive(app, script)
 

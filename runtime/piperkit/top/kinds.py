@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Static
@@ -60,10 +61,13 @@ class KindsScreen(Screen[None]):
         return self.query_one("#kinds", Table)
 
     def _look(self) -> None:
-        self.run_worker(self._count, thread=True, exclusive=True, group="kinds")
+        self.run_worker(partial(self._count, self.app), thread=True, exclusive=True, group="kinds")
 
-    def _count(self) -> None:
-        """In a thread: of many, what was found until then is shown meanwhile."""
+    def _count(self, app: App[object]) -> None:
+        """In a thread: of many, what was found until then is shown meanwhile.
+
+        app: the screen may have gone meanwhile, and knows it no more.
+        """
         worker = get_current_worker()
         kinds, seen = Kinds(), 0
         try:
@@ -74,12 +78,12 @@ class KindsScreen(Screen[None]):
                     if worker.is_cancelled:
                         return
                     if seen % _TOGETHER == 0:
-                        self.app.call_from_thread(self._show, kinds.sorted(), f"{seen} looked at …")
+                        app.call_from_thread(self._show, kinds.sorted(), f"{seen} looked at …")
             said = f"{render.number(seen, 'message')} in errors"
         except (OSError, PiperError) as error:
             said = str(error)
         if not worker.is_cancelled:
-            self.app.call_from_thread(self._show, kinds.sorted(), said)
+            app.call_from_thread(self._show, kinds.sorted(), said)
 
     def _show(self, kinds: list[Kind], said: str) -> None:
         if not self.query("#parts"):
@@ -111,5 +115,5 @@ class KindsScreen(Screen[None]):
         self._act(Act(self._queue, what, kind=here.reason), question, asks_why=False, done=self._done)
 
     def _done(self) -> None:
-        if self.is_mounted:
+        if self.is_attached:
             self._look()

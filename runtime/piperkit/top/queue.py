@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Static
@@ -89,10 +90,13 @@ class QueueScreen(Screen[None]):
         return self.query_one("#messages", Table)
 
     def _look(self) -> None:
-        self.run_worker(self._list, thread=True, exclusive=True, group="list")
+        self.run_worker(partial(self._list, self.app), thread=True, exclusive=True, group="list")
 
-    def _list(self) -> None:
-        """In a thread: list the part again and again, until another one is asked for."""
+    def _list(self, app: App[object]) -> None:
+        """In a thread: list the part again and again, until another one is asked for.
+
+        app: the screen may have gone meanwhile, and knows it no more.
+        """
         worker = get_current_worker()
         while not worker.is_cancelled:
             began, part = time.monotonic(), self._part
@@ -104,7 +108,7 @@ class QueueScreen(Screen[None]):
             except (OSError, PiperError) as error:
                 counts, entries, wrong = {}, [], str(error)
             if not worker.is_cancelled:
-                self.app.call_from_thread(self._show, part, counts, entries, wrong)
+                app.call_from_thread(self._show, part, counts, entries, wrong)
             end = time.monotonic() + max(_EVERY, _REUSE * (time.monotonic() - began))
             while time.monotonic() < end and not worker.is_cancelled:
                 time.sleep(0.05)
@@ -194,7 +198,7 @@ class QueueScreen(Screen[None]):
 
     def _done(self) -> None:
         self._marked.clear()
-        if self.is_mounted:
+        if self.is_attached:
             self._look()
 
     def action_help(self) -> None:
