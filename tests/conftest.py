@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -21,14 +22,42 @@ from needs import need
 #: The folders whose files take longest, in that order.
 LONG = ("upgrade", "template", "packages", "systemd", "proofs", "project")
 
+#: A file system in memory, and what has to be free in it, in bytes.
+MEMORY, ENOUGH = "/dev/shm", 2 << 30
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C reaches what the tests start, even if whoever started them in the background has it ignored; and what they
     make is as other accounts need it to be, whatever the umask of the shell is.
     """
     os.umask(0o022)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "TMPDIR" not in os.environ and _has_room(MEMORY):
+        _put_aside_in_memory(config)
+
+
+def _has_room(place: str) -> bool:
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return False
+    usable = os.access(place, os.W_OK) and not found.f_flag & os.ST_NOEXEC
+    return usable and found.f_bavail * found.f_frsize >= ENOUGH
+
+
+def _put_aside_in_memory(config: pytest.Config) -> None:
+    """What programs put aside for a moment, such as copier its clones, is in memory; tests' directories are on a disk.
+
+    It is little at a time, but thousands of files: ext4 without a journal leaves each file's place empty for minutes
+    (`recently_deleted` in fs/ext4/ialloc.c of Linux), and looks at all such places for each new file.
+    """
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    directory = tempfile.mkdtemp(prefix="piper-", dir=MEMORY)
+    os.chmod(directory, 0o1777)  # as /tmp is
+    os.environ["TMPDIR"] = directory
+    tempfile.tempdir = None  # it is remembered there
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

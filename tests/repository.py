@@ -21,3 +21,8 @@ def commit_all(directory: Path, text: str, tag: str | None = None) -> None:
     git(directory, "commit", "--quiet", "--allow-empty", "--message", text)
     if tag:
         git(directory, "tag", tag)
+
+
+def pack(directory: Path) -> None:
+    """Put its objects, a file each, into one file: a clone or a copy is as quick as that of a repository in use."""
+    git(directory, "repack", "-a", "-d", "--quiet")

@@ -15,7 +15,7 @@ import pytest
 
 import programs
 from checkout import copy_parts
-from repository import commit_all, git
+from repository import commit_all, git, pack
 from template_project import Generate
 
 collect_ignore = ["golden"]  # what the template makes has tests, too
@@ -36,6 +36,7 @@ def template(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(unpacked, directory, symlinks=True)
     git(directory, "init", "--quiet", "--initial-branch", "main")
     commit_all(directory, "Everything")
+    pack(directory)
     return directory
 
 

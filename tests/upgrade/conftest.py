@@ -12,7 +12,7 @@ import pytest
 from checkout import ROOT, copy_parts
 from needs import need
 from piperkit.upgrade import releases
-from repository import commit_all, git
+from repository import commit_all, git, pack
 from upgrade_project import ADDRESS, NEXT, environment, released, run
 
 
@@ -37,6 +37,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commit_all(work, "The working tree", NEXT)
     hub = directory / "hub.git"
     git(directory, "clone", "--quiet", "--bare", work, hub)
+    pack(hub)
     return hub
 
 

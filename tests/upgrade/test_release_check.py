@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT, copy_parts
-from repository import commit_all, git
+from repository import commit_all, git, pack
 from upgrade_project import change, released
 
 #: Something always comes after it, whatever is released by now.
@@ -28,6 +28,7 @@ def whole(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_parts(directory)
     shutil.copy(ROOT / "CHANGELOG.md", directory)
     commit_all(directory, "The working tree")
+    pack(directory)
     return directory
 
 
