@@ -31,7 +31,7 @@ _IMPORTED = (
     *("rich.console", "rich.table", "typer._adapters", "typer.rich_utils", "yaml"),
 )
 _SERVER = """
-import importlib, json, os, runpy, sys, time
+import gc, importlib, json, os, runpy, sys, time
 from piperkit import crashwalk
 from plumbum import local
 
@@ -53,6 +53,8 @@ def run(arguments):
 for name in sys.argv[1:]:
     importlib.import_module(name)
 sys.dont_write_bytecode = False
+gc.collect()
+gc.freeze()
 crashwalk.serve(run)
 """
 _ALONE = threading.Lock()

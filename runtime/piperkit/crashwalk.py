@@ -22,7 +22,6 @@ paths relative to an open directory, as piperkit does.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import re
@@ -112,8 +111,6 @@ def serve(run: Callable[[list[str]], int | None]) -> None:
     os.set_inheritable(answers, False)
     requests = os.fdopen(os.dup(0), encoding="utf-8")  # not standard input, which is the run's
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    gc.collect()
-    gc.freeze()  # or each run, as it looks for cycles, copies all that it has been given
     for line in requests:
         request = json.loads(line)
         child = os.fork()

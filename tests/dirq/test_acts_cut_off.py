@@ -29,7 +29,7 @@ BROKEN = Failure("the host is down", "OSError")
 
 MARK = "/the-walk-begins-here"
 PROGRAM = f"""
-import os
+import gc, os
 from piperkit import crashwalk
 from piperkit.dirq.acts import Operator
 from piperkit.dirq.view import QueueView
@@ -50,6 +50,7 @@ def add(path, part):
     with operator.batch():
         operator.add(Copy("a", part, 1790000000.25, b"a", {{"reason": "the host is down", "attempts": 3}}))
 
+gc.freeze()
 crashwalk.serve(lambda arguments: globals()[arguments[0]](*arguments[1:]))
 """
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import gc
 import json
 import os
 import resource
@@ -228,4 +229,5 @@ def main(arguments):
     print(json.dumps({"failures": failures, "leaked": leaked, "left": bool(left)}))
 
 
+gc.freeze()  # or each run copies all of this, as it looks for cycles at its end
 crashwalk.serve(main)

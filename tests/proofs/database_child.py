@@ -9,6 +9,7 @@ counted from 0; if it has fewer, after the last. Without N it prints how many th
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -99,4 +100,5 @@ def kill_at(number: int) -> Iterator[int]:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # or each run copies all of this, as it looks for cycles at its end
     crashwalk.serve(main)
