@@ -27,7 +27,7 @@ def encode(contents: Contents) -> bytes:
     represent, such as NaN.
     """
     if isinstance(contents, bytes):
-        return contents
+        return bytes(contents)  # the same object, unless it is of a subclass
     if isinstance(contents, str):
         return contents.encode()
     if isinstance(contents, bytearray | memoryview):

@@ -454,6 +454,28 @@ def test_batch_of_operations_does_what_they_do_alone(engine: Engine) -> None:
     assert counted(queue) == {"errors": 1}
 
 
+def test_batch_takes_numbers_and_contents_of_whatever_type(engine: Engine) -> None:
+    class Bytes(bytes):
+        pass
+
+    class Seconds(float):
+        pass
+
+    queue = engine.open("in")
+    with queue.batch():
+        queue.enqueue_many(["0", b"1", Bytes(b"2"), bytearray(b"3")])
+    claimed = ids(queue)
+    assert [queue.read(id) for id in claimed] == [b"0", b"1", b"2", b"3"]
+    with queue.batch():
+        for id, new in zip(claimed, ("a", b"b", Bytes(b"c"), bytearray(b"d")), strict=True):
+            queue.update(id, new)
+    assert [queue.read(id) for id in claimed] == [b"a", b"b", b"c", b"d"]
+    with queue.batch():
+        for id, delay in zip(claimed, (60, 60.5, Seconds(60), 10**400), strict=True):
+            queue.retry(id, delay, FAILURE)
+    assert counted(queue) == {"deferred": 4}
+
+
 def test_old_dead_letters_can_be_deleted(engine: Engine) -> None:
     queue = engine.open()
     queue.enqueue("a")

@@ -361,7 +361,8 @@ class DatabaseQueue:
 
     def _put_off(self, held: Held, delay: float, record: MessageRecord) -> None:
         text = write_record(record, held.suspect)
-        self._do(Change(Kind.PUT_OFF, held, record=text, attempts=record.attempts, delay=min(delay, _DELAY_MAX)))
+        seconds = float(min(delay, _DELAY_MAX))  # psycopg takes no array of several types
+        self._do(Change(Kind.PUT_OFF, held, record=text, attempts=record.attempts, delay=seconds))
 
     def requeue(self, id: str) -> None:
         """Give the message back as it is; no attempt is counted. Raises NotClaimed."""
