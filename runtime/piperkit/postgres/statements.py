@@ -69,8 +69,7 @@ def put(
 
     Raises as `Connection.errors` says: of an id that is taken, an error that `is_taken` knows.
     """
-    times = None if arrived is None else [*map(float, arrived)]  # psycopg takes no array of several types
-    arguments = {"ids": ids, "data": contents, "queue": queue, "arrived": times, "channel": channel(queue)}
+    arguments = {"ids": ids, "data": contents, "queue": queue, "arrived": arrived, "channel": channel(queue)}
     connection.rows(_PUT, arguments)
 
 
